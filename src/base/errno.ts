@@ -1,0 +1,74 @@
+/**
+ * Linux error numbers (x86-64 values) and their names.
+ *
+ * Inside the engine a result is a count >= 0 or a negative errno, as in the kernel.
+ * Source: errno(3), asm-generic values.
+ */
+const table = {
+  EPERM: 1,
+  ENOENT: 2,
+  ESRCH: 3,
+  EINTR: 4,
+  EIO: 5,
+  ENXIO: 6,
+  E2BIG: 7,
+  EBADF: 9,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EACCES: 13,
+  EFAULT: 14,
+  EBUSY: 16,
+  EEXIST: 17,
+  ENODEV: 19,
+  EINVAL: 22,
+  EMFILE: 24,
+  ETXTBSY: 26,
+  EFBIG: 27,
+  ENOSPC: 28,
+  EREMOTEIO: 121,
+  EMLINK: 31,
+  EOVERFLOW: 75,
+  EBADFD: 77,
+  EOPNOTSUPP: 95,
+  EHWPOISON: 133,
+} as const
+
+export type ErrnoName = keyof typeof table
+
+export const {
+  EPERM,
+  ENOENT,
+  ESRCH,
+  EINTR,
+  EIO,
+  ENXIO,
+  E2BIG,
+  EBADF,
+  EAGAIN,
+  ENOMEM,
+  EACCES,
+  EFAULT,
+  EBUSY,
+  EEXIST,
+  ENODEV,
+  EINVAL,
+  EMFILE,
+  ETXTBSY,
+  EFBIG,
+  ENOSPC,
+  EREMOTEIO,
+  EMLINK,
+  EOVERFLOW,
+  EBADFD,
+  EOPNOTSUPP,
+  EHWPOISON,
+} = table
+
+const names = new Map<number, ErrnoName>(Object.entries(table).map(([name, value]) => [value, name as ErrnoName]))
+
+/** The symbolic name of an errno, given positive or negative: `errnoName(-14)` is `'EFAULT'`. */
+export function errnoName(errno: number): ErrnoName {
+  const name = names.get(Math.abs(errno))
+  if (name === undefined) throw new RangeError(`${errno} is not an errno the engine produces`)
+  return name
+}

@@ -1,0 +1,49 @@
+import { faultSwitches, type FaultSwitches } from './releases/fault.ts'
+import { gupSwitches, type GupSwitches } from './releases/gup.ts'
+import { ioUringSwitches, type IoUringSwitches } from './releases/io-uring.ts'
+import { mmSwitches, type MmSwitches } from './releases/mm.ts'
+
+/**
+ * The kernels the engine can be. `gup-v3` is the series "remove the vmas parameter from GUP APIs" (v3)
+ * on 6.4-rc, and the default.
+ */
+export const RELEASE_NAMES = ['gup-v3', '6.1', '6.6', '6.12', '6.18'] as const
+export type ReleaseName = (typeof RELEASE_NAMES)[number]
+
+/**
+ * One release: a set of named switches. Code asks a switch (`release.gup.sameFileFlag`), never a
+ * version; each switch's comment says what changed and when.
+ */
+export interface Release {
+  readonly name: ReleaseName
+  /** a conformance run has passed on that very kernel */
+  readonly verified: boolean
+  readonly gup: GupSwitches
+  readonly mm: MmSwitches
+  readonly fault: FaultSwitches
+  readonly ioUring: IoUringSwitches
+}
+
+function release(name: ReleaseName): Release {
+  return {
+    name,
+    verified: false,
+    gup: gupSwitches[name],
+    mm: mmSwitches[name],
+    fault: faultSwitches[name],
+    ioUring: ioUringSwitches[name],
+  }
+}
+
+/** All releases by name. */
+export const releases: Readonly<Record<ReleaseName, Release>> = {
+  'gup-v3': release('gup-v3'),
+  '6.1': release('6.1'),
+  '6.6': release('6.6'),
+  '6.12': release('6.12'),
+  '6.18': release('6.18'),
+}
+
+export function isReleaseName(name: string): name is ReleaseName {
+  return (RELEASE_NAMES as readonly string[]).includes(name)
+}

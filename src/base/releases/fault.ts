@@ -1,0 +1,45 @@
+import type { ReleaseName } from '../release.ts'
+
+/** What differs in faults, COW and huge pages between releases (faults.md 0.1, huge-pages.md). */
+export interface FaultSwitches {
+  /** FAULT_FLAG_UNSHARE on a non-anonymous page of a COW mapping copies: 6.2 on; 6.1 does nothing (R-FLT-45) */
+  readonly unshareCopiesFilePages: boolean
+  /** wp fault on a non-exclusive page of a large folio (R-HUGE-20) */
+  readonly largeFolioReuse: 'last-mapped-page' | 'never' | 'sole-mm'
+  /** a write to the huge zero PMD allocates a whole THP: 6.18 (R-HUGE-14) */
+  readonly hugeZeroWriteAllocatesThp: boolean
+  /** page-cache references of a hugetlb folio: one per page from 6.7 on, one per folio before (R-HUGE-1) */
+  readonly hugetlbCacheRefPerPage: boolean
+  /** read swap-in of an exclusive entry gives a writable pte: 6.12 on (R-FLT-52) */
+  readonly swapInReadWritable: boolean
+  /** guard markers exist: 6.13 on (R-FLT-78) */
+  readonly guardMarkers: boolean
+  /** unmapping a page of a private hugetlb mapping gives its owner the reservation back: 6.12 on (R-HUGE-51, R-HUGE-52) */
+  readonly hugetlbZapRestoresReservation: boolean
+}
+
+const r61: FaultSwitches = {
+  unshareCopiesFilePages: false,
+  largeFolioReuse: 'last-mapped-page',
+  hugeZeroWriteAllocatesThp: false,
+  hugetlbCacheRefPerPage: false,
+  swapInReadWritable: false,
+  guardMarkers: false,
+  hugetlbZapRestoresReservation: false,
+}
+const v3: FaultSwitches = { ...r61, unshareCopiesFilePages: true }
+const r612: FaultSwitches = {
+  ...v3,
+  largeFolioReuse: 'never',
+  hugetlbCacheRefPerPage: true,
+  swapInReadWritable: true,
+  hugetlbZapRestoresReservation: true,
+}
+
+export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
+  'gup-v3': v3,
+  '6.1': r61,
+  '6.6': v3,
+  '6.12': r612,
+  '6.18': { ...r612, largeFolioReuse: 'sole-mm', hugeZeroWriteAllocatesThp: true, guardMarkers: true },
+}

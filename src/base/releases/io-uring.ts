@@ -1,0 +1,79 @@
+import type { ReleaseName } from '../release.ts'
+
+/** What differs in io_uring/rsrc.c between releases (io-uring.md). */
+export interface IoUringSwitches {
+  /** how io_pin_pages looks at the mapping: vmas array, FOLL_SAME_FILE and one lookup, or not at all (R-URING-25..31) */
+  readonly pinCheck: 'vmas' | 'same-file' | 'none'
+  /** which GUP entry pins: under mmap_lock, or the fast one: 6.12 on (R-URING-31) */
+  readonly pinsFast: boolean
+  /** an iovec length with the top bit set is EINVAL, not EFAULT: 6.12 on (R-URING-12) */
+  readonly rejectsHugeLength: boolean
+  /** base + length overflow adds the page-aligned length (6.18) instead of length + 4095 (R-URING-12) */
+  readonly overflowUsesAlignedLength: boolean
+  /** several pages of large folios become one: never, whole-buffer-in-one-folio, or per folio (R-URING-37..39) */
+  readonly coalesces: 'never' | 'one-folio' | 'folios'
+  /** one-folio coalescing demands consecutive pages: missing in v3's base, CVE-2023-2598 (R-URING-38) */
+  readonly coalesceChecksOrder: boolean
+  /** ring memory is charged to the user: 6.18; 6.12 not (R-URING-8) */
+  readonly chargesRingMemory: boolean
+  /** UNREGISTER_BUFFERS waits for requests in flight: until 6.12 (R-URING-21) */
+  readonly unregisterQuiesces: boolean
+  /** tag CQEs on unregister, highest index first: 6.18 (R-URING-53) */
+  readonly unregisterPostsTags: boolean
+  /** tags are copied entry by entry instead of all at once: 6.18 (R-URING-11) */
+  readonly copiesTagsPerEntry: boolean
+  /** IORING_REGISTER_LAST */
+  readonly lastOpcode: number
+  /** fd −1 is a "blind" registration, EINVAL for buffers: 6.13 on (R-URING-1.3) */
+  readonly blindRegistration: boolean
+  /** IORING_REGISTER_USE_REGISTERED_RING is understood: 6.3 on (R-URING-1.1) */
+  readonly registeredRingOpcode: boolean
+}
+
+const r61: IoUringSwitches = {
+  pinCheck: 'vmas',
+  pinsFast: false,
+  rejectsHugeLength: false,
+  overflowUsesAlignedLength: false,
+  coalesces: 'never',
+  coalesceChecksOrder: true,
+  chargesRingMemory: false,
+  unregisterQuiesces: true,
+  unregisterPostsTags: false,
+  copiesTagsPerEntry: false,
+  lastOpcode: 26,
+  blindRegistration: false,
+  registeredRingOpcode: false,
+}
+const v3: IoUringSwitches = {
+  ...r61,
+  pinCheck: 'same-file',
+  coalesces: 'one-folio',
+  coalesceChecksOrder: false,
+  registeredRingOpcode: true,
+}
+const r66: IoUringSwitches = { ...v3, pinCheck: 'none', coalesceChecksOrder: true }
+const r612: IoUringSwitches = {
+  ...r66,
+  pinsFast: true,
+  rejectsHugeLength: true,
+  coalesces: 'folios',
+  lastOpcode: 31,
+}
+
+export const ioUringSwitches: Readonly<Record<ReleaseName, IoUringSwitches>> = {
+  'gup-v3': v3,
+  '6.1': r61,
+  '6.6': r66,
+  '6.12': r612,
+  '6.18': {
+    ...r612,
+    overflowUsesAlignedLength: true,
+    chargesRingMemory: true,
+    unregisterQuiesces: false,
+    unregisterPostsTags: true,
+    copiesTagsPerEntry: true,
+    lastOpcode: 35,
+    blindRegistration: true,
+  },
+}

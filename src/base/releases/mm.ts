@@ -1,0 +1,91 @@
+import type { ReleaseName } from '../release.ts'
+
+/** What differs in the address-space calls between releases (address-space.md, section 22). */
+export interface MmSwitches {
+  /** private anonymous mmap of a multiple of 2 MiB without hint is aligned, and MAP_STACK sets VM_NOHUGEPAGE: 6.7 on (R-AS-37, R-AS-17) */
+  readonly alignsAnonymousForThp: boolean
+  /** the same alignment for files whose filesystem has no address method: 6.12 only (R-AS-38) */
+  readonly alignsPlainFilesForThp: boolean
+  /** MAP_FIXED over something that cannot be unmapped reports that errno; older ones ENOMEM (R-AS-48) */
+  readonly fixedReportsUnmapErrno: boolean
+  /** checks of mmap that run after the old range is gone: leave a hole on failure (R-AS-47) */
+  readonly checksAfterUnmap: 'none' | 'commit' | 'commit-seal-mdwe'
+  /** shared read-only mapping of a write-sealed memfd through a writable fd: ok, or EPERM in v3 and 6.6 (R-AS-21) */
+  readonly sealedSharedReadAllowed: boolean
+  /** mprotect RW→R of an untouched private anonymous VMA gives the commit charge back: 6.7 on (R-AS-64) */
+  readonly readOnlyDropsAccount: boolean
+  /** MADV_POPULATE stops at the first hole: 6.9 on (R-AS-102) */
+  readonly populateStopsAtHole: boolean
+  /** a touched range may merge into an untouched neighbour: 6.16 on (R-AS-132) */
+  readonly touchedMergesIntoUntouched: boolean
+  /** a gap between two compatible VMAs is tried with the previous one first: 6.12 on (R-AS-135) */
+  readonly mergePrefersPrevious: boolean
+  /** VMAs with a close hook may be expanded by a merge: 6.4 on (R-AS-134) */
+  readonly closeHookExpandable: boolean
+  /** mseal and MAP_DROPPABLE exist: 6.10/6.11 on (R-AS-115, R-AS-22) */
+  readonly hasMseal: boolean
+  /** MADV_GUARD_INSTALL exists: 6.13 on (R-AS-103) */
+  readonly hasGuardPages: boolean
+  /** mremap moves several VMAs at once and checks before it unmaps the target: 6.17 on (R-AS-68, R-AS-75) */
+  readonly mremapMultiVma: boolean
+  /** hugetlb hints are rounded up, not down: 6.18 (R-AS-41) */
+  readonly hugetlbHintRoundsUp: boolean
+  /** MREMAP_DONTUNMAP of a locked VMA leaks locked_vm: 6.18 (R-AS-73) */
+  readonly dontUnmapLeaksLocked: boolean
+  /** PR_SET_MDWE exists: 6.3 on (R-AS-63) */
+  readonly hasMdwe: boolean
+}
+
+const r61: MmSwitches = {
+  alignsAnonymousForThp: false,
+  alignsPlainFilesForThp: false,
+  fixedReportsUnmapErrno: false,
+  checksAfterUnmap: 'commit',
+  sealedSharedReadAllowed: true,
+  readOnlyDropsAccount: false,
+  populateStopsAtHole: false,
+  touchedMergesIntoUntouched: false,
+  mergePrefersPrevious: false,
+  closeHookExpandable: false,
+  hasMseal: false,
+  hasGuardPages: false,
+  mremapMultiVma: false,
+  hugetlbHintRoundsUp: false,
+  dontUnmapLeaksLocked: false,
+  hasMdwe: false,
+}
+const v3: MmSwitches = {
+  ...r61,
+  checksAfterUnmap: 'commit-seal-mdwe',
+  sealedSharedReadAllowed: false,
+  closeHookExpandable: true,
+  hasMdwe: true,
+}
+const r612: MmSwitches = {
+  ...v3,
+  alignsAnonymousForThp: true,
+  alignsPlainFilesForThp: true,
+  fixedReportsUnmapErrno: true,
+  checksAfterUnmap: 'none',
+  sealedSharedReadAllowed: true,
+  readOnlyDropsAccount: true,
+  populateStopsAtHole: true,
+  mergePrefersPrevious: true,
+  hasMseal: true,
+}
+
+export const mmSwitches: Readonly<Record<ReleaseName, MmSwitches>> = {
+  'gup-v3': v3,
+  '6.1': r61,
+  '6.6': v3,
+  '6.12': r612,
+  '6.18': {
+    ...r612,
+    alignsPlainFilesForThp: false,
+    touchedMergesIntoUntouched: true,
+    hasGuardPages: true,
+    mremapMultiVma: true,
+    hugetlbHintRoundsUp: true,
+    dontUnmapLeaksLocked: true,
+  },
+}

@@ -1,0 +1,42 @@
+import { PAGE_SIZE } from '../base/units.ts'
+
+/**
+ * What is in the pages. A frame has bytes only after somebody stored some: a page of zeros costs
+ * nothing.
+ */
+export class Contents {
+  readonly #bytes = new Map<number, Uint8Array>()
+
+  /** Copies bytes out of one page. `offset + into.length` must not exceed the page. */
+  read(pfn: number, offset: number, into: Uint8Array): void {
+    const bytes = this.#bytes.get(pfn)
+    if (bytes === undefined) into.fill(0)
+    else into.set(bytes.subarray(offset, offset + into.length))
+  }
+
+  write(pfn: number, offset: number, from: Uint8Array): void {
+    let bytes = this.#bytes.get(pfn)
+    if (bytes === undefined) {
+      bytes = new Uint8Array(PAGE_SIZE)
+      this.#bytes.set(pfn, bytes)
+    }
+    bytes.set(from, offset)
+  }
+
+  /** `copy_user_page`: the whole page. */
+  copy(from: number, to: number): void {
+    const bytes = this.#bytes.get(from)
+    if (bytes === undefined) this.#bytes.delete(to)
+    else this.#bytes.set(to, bytes.slice())
+  }
+
+  /** Back to zeros: a page is cleared when it is freed. */
+  clear(pfn: number): void {
+    if (this.#bytes.size > 0) this.#bytes.delete(pfn)
+  }
+
+  /** Pages that hold bytes of their own. */
+  get stored(): number {
+    return this.#bytes.size
+  }
+}
