@@ -64,7 +64,9 @@ export const {
   EHWPOISON,
 } = table
 
-const names = new Map<number, ErrnoName>(Object.entries(table).map(([name, value]) => [value, name as ErrnoName]))
+const names = new Map<number, ErrnoName>(
+  Object.entries(table).map(([name, value]) => [value, name as ErrnoName]),
+)
 
 /** The symbolic name of an errno, given positive or negative: `errnoName(-14)` is `'EFAULT'`. */
 export function errnoName(errno: number): ErrnoName {

@@ -50,7 +50,13 @@ export interface RefusalSink {
 }
 
 /** Records why, returns `-errno`. */
-export function refuse(sink: RefusalSink, errno: number, rule: string, facts?: RefusalFacts, cause?: Refusal | null): number {
+export function refuse(
+  sink: RefusalSink,
+  errno: number,
+  rule: string,
+  facts?: RefusalFacts,
+  cause?: Refusal | null,
+): number {
   sink.refusal = { ...facts, errno, rule, cause: cause ?? null }
   return -errno
 }

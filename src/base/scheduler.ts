@@ -7,7 +7,7 @@ export class DeadlockError extends Error {
 
   constructor(waiters: DeadlockError['waiters']) {
     const lines = waiters.map(
-      w => `${w.task} waits for ${w.what}${w.heldBy.length > 0 ? `, held by ${w.heldBy.join(', ')}` : ''}`,
+      (w) => `${w.task} waits for ${w.what}${w.heldBy.length > 0 ? `, held by ${w.heldBy.join(', ')}` : ''}`,
     )
     super(`deadlock: ${lines.join('; ')}`)
     this.name = 'DeadlockError'
@@ -104,7 +104,8 @@ export class Scheduler<C> implements HolderSource {
 
   /** Runs every runnable task until all have ended or sleep. Returns whether nothing sleeps. */
   runUntilIdle(): boolean {
-    for (let task = this.#runnable.shift(); task !== undefined; task = this.#runnable.shift()) this.#step(task)
+    for (let task = this.#runnable.shift(); task !== undefined; task = this.#runnable.shift())
+      this.#step(task)
     return this.#tasks.size === 0
   }
 
@@ -175,7 +176,8 @@ export class Scheduler<C> implements HolderSource {
     const waiters = []
     for (const task of this.#tasks) {
       const wait = task.waitingFor
-      if (wait !== null) waiters.push({ task: task.name, what: wait.what, heldBy: wait.queue?.heldBy() ?? [] })
+      if (wait !== null)
+        waiters.push({ task: task.name, what: wait.what, heldBy: wait.queue?.heldBy() ?? [] })
     }
     return new DeadlockError(waiters)
   }

@@ -28,7 +28,13 @@ export function pageNumber(address: number): number {
   return Math.floor(address / PAGE_SIZE)
 }
 
-const multipliers: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }
+const multipliers: Readonly<Record<string, number>> = {
+  '': 1,
+  k: 2 ** 10,
+  m: 2 ** 20,
+  g: 2 ** 30,
+  t: 2 ** 40,
+}
 
 /**
  * Parses `4096`, `0x1000`, `4k`, `2M`, `1G`, `1.5G` into bytes.

@@ -60,7 +60,7 @@ export class Buddy {
   #addRange(zone: Zone, start: number, end: number): void {
     const { flags } = this.#frames
     const blocks: [number, number][] = []
-    for (let pfn = start; pfn < end; ) {
+    for (let pfn = start; pfn < end;) {
       let order = 0
       while (order < MAX_ORDER && (pfn & (1 << order)) === 0 && pfn + (2 << order) <= end) order++
       blocks.push([pfn, order])
@@ -138,7 +138,8 @@ export class Buddy {
       const buddy = block ^ (1 << size)
       if (buddy === 0 || buddy + (1 << size) > frames.count) break
       const word = flags[buddy]!
-      if ((word & PG_BUDDY) === 0 || ((word >>> ORDER_SHIFT) & 0x1f) !== size || frames.zone(buddy) !== zone) break
+      if ((word & PG_BUDDY) === 0 || ((word >>> ORDER_SHIFT) & 0x1f) !== size || frames.zone(buddy) !== zone)
+        break
       this.#unlink(zone, buddy, size)
       block &= ~(1 << size)
     }

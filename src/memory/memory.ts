@@ -64,7 +64,8 @@ export class Memory {
   free(head: number): void {
     const { frames } = this
     const { flags } = frames
-    if ((flags[head]! & (PG_RESERVED | PG_BUDDY)) !== 0) throw new ReferenceError(`pfn ${head}: freed, but reserved or free already`)
+    if ((flags[head]! & (PG_RESERVED | PG_BUDDY)) !== 0)
+      throw new ReferenceError(`pfn ${head}: freed, but reserved or free already`)
     if (this.takeBack !== null && this.takeBack(head)) return
     const order = frames.order(head)
     this.resetFolio(head)

@@ -63,7 +63,9 @@ describe('scheduler', () => {
     try {
       scheduler.run()
     } catch (error) {
-      expect((error as DeadlockError).message).toBe('deadlock: one waits for B, held by two; two waits for A, held by one')
+      expect((error as DeadlockError).message).toBe(
+        'deadlock: one waits for B, held by two; two waits for A, held by one',
+      )
     }
   })
 

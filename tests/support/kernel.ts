@@ -3,7 +3,13 @@ import type { Refusal } from '../../src/base/refusal.ts'
 import { errnoName } from '../../src/base/errno.ts'
 import type { Kthread } from '../../src/base/kthread.ts'
 import { audit } from '../../src/mm/audit.ts'
-import { Kernel, type Capability, type CurrentTask, type KernelOptions, type RlimitName } from '../../src/mm/kernel.ts'
+import {
+  Kernel,
+  type Capability,
+  type CurrentTask,
+  type KernelOptions,
+  type RlimitName,
+} from '../../src/mm/kernel.ts'
 import { Mm } from '../../src/mm/mm.ts'
 
 const kernels: Kernel[] = []

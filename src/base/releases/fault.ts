@@ -14,6 +14,10 @@ export interface FaultSwitches {
   readonly swapInReadWritable: boolean
   /** guard markers exist: 6.13 on (R-FLT-78) */
   readonly guardMarkers: boolean
+  /** PGFAULT counts every attempt of a fault that is retried: 6.1 (R-FLT-22) */
+  readonly countsEveryAttempt: boolean
+  /** MADV_DONTNEED gives back page tables it has emptied: 6.14 on (R-AS-148) */
+  readonly dontneedFreesTables: boolean
   /** unmapping a page of a private hugetlb mapping gives its owner the reservation back: 6.12 on (R-HUGE-51, R-HUGE-52) */
   readonly hugetlbZapRestoresReservation: boolean
 }
@@ -25,9 +29,11 @@ const r61: FaultSwitches = {
   hugetlbCacheRefPerPage: false,
   swapInReadWritable: false,
   guardMarkers: false,
+  countsEveryAttempt: true,
+  dontneedFreesTables: false,
   hugetlbZapRestoresReservation: false,
 }
-const v3: FaultSwitches = { ...r61, unshareCopiesFilePages: true }
+const v3: FaultSwitches = { ...r61, unshareCopiesFilePages: true, countsEveryAttempt: false }
 const r612: FaultSwitches = {
   ...v3,
   largeFolioReuse: 'never',
@@ -41,5 +47,11 @@ export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
   '6.1': r61,
   '6.6': v3,
   '6.12': r612,
-  '6.18': { ...r612, largeFolioReuse: 'sole-mm', hugeZeroWriteAllocatesThp: true, guardMarkers: true },
+  '6.18': {
+    ...r612,
+    largeFolioReuse: 'sole-mm',
+    hugeZeroWriteAllocatesThp: true,
+    guardMarkers: true,
+    dontneedFreesTables: true,
+  },
 }

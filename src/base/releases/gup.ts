@@ -54,8 +54,14 @@ export interface GupSwitches {
   readonly populateRefusesNoAccess: boolean
   /** fault_in_safe_writeable reports success after a later failure: the series' base (R-GUP-95) */
   readonly safeWriteableLosesFailure: boolean
-  /** one reference of __access_remote_vm is leaked when the VMA is gone: the posted series. We keep the promise instead (R-GUP-114) */
-  readonly postedAccessRemoteVmLeak: boolean
+  /** a write to a shadow stack needs FOLL_FORCE: 6.6 on (R-GUP-16.8) */
+  readonly refusesShadowStackWrites: boolean
+  /** the locked loop takes the lock itself where its caller has none, killably; a kill is -EAGAIN: 6.3 on (R-GUP-41) */
+  readonly takesLockKillably: boolean
+  /** get_dump_page may drop the lock while it waits: 6.1 (R-GUP-90) */
+  readonly dumpPageMayUnlock: boolean
+  /** __access_remote_vm tries to grow a stack before and during the copy, instead of leaving it to GUP (R-ARV-2, R-ARV-3) */
+  readonly remoteVmGrowsStack: 'never' | 'at-start' | 'always'
   /** value of each external and internal flag on this release, null where it does not exist (R-GUP-5) */
   readonly flagValues: Readonly<Record<string, number | null>>
 }
@@ -112,7 +118,10 @@ const r612: GupSwitches = {
   madvPopulateFlag: true,
   populateRefusesNoAccess: true,
   safeWriteableLosesFailure: false,
-  postedAccessRemoteVmLeak: false,
+  refusesShadowStackWrites: true,
+  takesLockKillably: true,
+  dumpPageMayUnlock: false,
+  remoteVmGrowsStack: 'always',
   flagValues: modernFlagValues,
 }
 
@@ -142,7 +151,8 @@ const v3: GupSwitches = {
   fastPinnableTestFirst: true,
   madvPopulateFlag: false,
   safeWriteableLosesFailure: true,
-  postedAccessRemoteVmLeak: true,
+  refusesShadowStackWrites: false,
+  remoteVmGrowsStack: 'never',
   flagValues: {
     ...modernFlagValues,
     FOLL_SAME_FILE: 1 << 12,
@@ -163,7 +173,9 @@ const r61: GupSwitches = {
   unsharesFilePages: false,
   longtermFastMayUnlock: false,
   safeWriteableLosesFailure: false,
-  postedAccessRemoteVmLeak: false,
+  takesLockKillably: false,
+  dumpPageMayUnlock: true,
+  remoteVmGrowsStack: 'at-start',
   flagValues: {
     FOLL_WRITE: 0x1,
     FOLL_TOUCH: 0x2,

@@ -22,6 +22,10 @@ export interface IoUringSwitches {
   readonly unregisterPostsTags: boolean
   /** tags are copied entry by entry instead of all at once: 6.18 (R-URING-11) */
   readonly copiesTagsPerEntry: boolean
+  /** buffers that the same REGISTER call made before count as registered when folios are charged: not in 6.18 (R-URING-44) */
+  readonly chargesSeeSameCall: boolean
+  /** IORING_SETUP_* bits that exist (R-URING-6) */
+  readonly setupFlags: number
   /** IORING_REGISTER_LAST */
   readonly lastOpcode: number
   /** fd −1 is a "blind" registration, EINVAL for buffers: 6.13 on (R-URING-1.3) */
@@ -41,6 +45,8 @@ const r61: IoUringSwitches = {
   unregisterQuiesces: true,
   unregisterPostsTags: false,
   copiesTagsPerEntry: false,
+  chargesSeeSameCall: true,
+  setupFlags: 0x3fff,
   lastOpcode: 26,
   blindRegistration: false,
   registeredRingOpcode: false,
@@ -52,7 +58,7 @@ const v3: IoUringSwitches = {
   coalesceChecksOrder: false,
   registeredRingOpcode: true,
 }
-const r66: IoUringSwitches = { ...v3, pinCheck: 'none', coalesceChecksOrder: true }
+const r66: IoUringSwitches = { ...v3, pinCheck: 'none', coalesceChecksOrder: true, setupFlags: 0x1ffff }
 const r612: IoUringSwitches = {
   ...r66,
   pinsFast: true,
@@ -73,7 +79,9 @@ export const ioUringSwitches: Readonly<Record<ReleaseName, IoUringSwitches>> = {
     unregisterQuiesces: false,
     unregisterPostsTags: true,
     copiesTagsPerEntry: true,
-    lastOpcode: 35,
+    chargesSeeSameCall: false,
+    setupFlags: 0x7ffff,
+    lastOpcode: 36,
     blindRegistration: true,
   },
 }

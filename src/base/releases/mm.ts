@@ -14,8 +14,6 @@ export interface MmSwitches {
   readonly sealedSharedReadAllowed: boolean
   /** mprotect RW→R of an untouched private anonymous VMA gives the commit charge back: 6.7 on (R-AS-64) */
   readonly readOnlyDropsAccount: boolean
-  /** MADV_POPULATE stops at the first hole: 6.9 on (R-AS-102) */
-  readonly populateStopsAtHole: boolean
   /** a touched range may merge into an untouched neighbour: 6.16 on (R-AS-132) */
   readonly touchedMergesIntoUntouched: boolean
   /** a gap between two compatible VMAs is tried with the previous one first: 6.12 on (R-AS-135) */
@@ -34,6 +32,16 @@ export interface MmSwitches {
   readonly dontUnmapLeaksLocked: boolean
   /** PR_SET_MDWE exists: 6.3 on (R-AS-63) */
   readonly hasMdwe: boolean
+  /** munmap and brk shrink hand their write lock down even below a growable VMA: 6.6 on (R-AS-120) */
+  readonly munmapAlwaysDowngrades: boolean
+  /** F_SEAL_FUTURE_WRITE is looked at by the file's mmap method, after the old range is gone; 6.12 on before it (R-AS-21, R-AS-46) */
+  readonly futureWriteSealInMethod: boolean
+  /** a THP-aligned file search whose padded hole is aligned already takes its lower end; 6.7 on the upper one (R-AS-39) */
+  readonly thpFileAlignTakesLower: boolean
+  /** MAP_ABOVE4G belongs to the flags MAP_SHARED_VALIDATE accepts: 6.8 on (R-AS-15) */
+  readonly hasAbove4G: boolean
+  /** MADV_DONTNEED of 2 MiB or more gives emptied page tables back: 6.14 on (R-AS-148) */
+  readonly dontNeedFreesPageTables: boolean
 }
 
 const r61: MmSwitches = {
@@ -43,7 +51,6 @@ const r61: MmSwitches = {
   checksAfterUnmap: 'commit',
   sealedSharedReadAllowed: true,
   readOnlyDropsAccount: false,
-  populateStopsAtHole: false,
   touchedMergesIntoUntouched: false,
   mergePrefersPrevious: false,
   closeHookExpandable: false,
@@ -53,6 +60,11 @@ const r61: MmSwitches = {
   hugetlbHintRoundsUp: false,
   dontUnmapLeaksLocked: false,
   hasMdwe: false,
+  munmapAlwaysDowngrades: false,
+  futureWriteSealInMethod: true,
+  thpFileAlignTakesLower: true,
+  hasAbove4G: false,
+  dontNeedFreesPageTables: false,
 }
 const v3: MmSwitches = {
   ...r61,
@@ -61,23 +73,26 @@ const v3: MmSwitches = {
   closeHookExpandable: true,
   hasMdwe: true,
 }
+const r66: MmSwitches = { ...v3, munmapAlwaysDowngrades: true }
 const r612: MmSwitches = {
-  ...v3,
+  ...r66,
   alignsAnonymousForThp: true,
   alignsPlainFilesForThp: true,
   fixedReportsUnmapErrno: true,
   checksAfterUnmap: 'none',
   sealedSharedReadAllowed: true,
   readOnlyDropsAccount: true,
-  populateStopsAtHole: true,
   mergePrefersPrevious: true,
   hasMseal: true,
+  futureWriteSealInMethod: false,
+  thpFileAlignTakesLower: false,
+  hasAbove4G: true,
 }
 
 export const mmSwitches: Readonly<Record<ReleaseName, MmSwitches>> = {
   'gup-v3': v3,
   '6.1': r61,
-  '6.6': v3,
+  '6.6': r66,
   '6.12': r612,
   '6.18': {
     ...r612,
@@ -87,5 +102,6 @@ export const mmSwitches: Readonly<Record<ReleaseName, MmSwitches>> = {
     mremapMultiVma: true,
     hugetlbHintRoundsUp: true,
     dontUnmapLeaksLocked: true,
+    dontNeedFreesPageTables: true,
   },
 }
