@@ -1,0 +1,48 @@
+import { FAULT_FLAG_WRITE } from './fault-flags.ts'
+import { outOfMemory } from './fault-refusal.ts'
+import type { Kernel } from './kernel.ts'
+import type { Mm } from './mm.ts'
+import { maybeWrite, vmPageProt } from './page-prot.ts'
+import { PTE_ACCESSED, PTE_DIRTY, PTE_SPECIAL, pteSlot, type Leaf } from './page-table.ts'
+import { addNewAnonPage, anonVmaPrepare } from './rmap.ts'
+import { NEEDS_USERFAULT } from './fault-sleep.ts'
+import { VM_UFFD_MISSING } from './vm-flags.ts'
+import type { Vma } from './vma.ts'
+
+/**
+ * `do_anonymous_page`: nothing is mapped at an address of anonymous memory. A read gets the zero page, a
+ * write a new exclusive page.
+ * @returns VM_FAULT_*, or NEEDS_USERFAULT
+ */
+export function doAnonymousPage(
+  k: Kernel,
+  mm: Mm,
+  vma: Vma,
+  address: number,
+  leaf: Leaf,
+  faultFlags: number,
+): number {
+  if ((faultFlags & FAULT_FLAG_WRITE) === 0) {
+    // @rule R-FLT-34
+    if ((vma.flags & VM_UFFD_MISSING) !== 0) return NEEDS_USERFAULT
+    leaf.set(pteSlot(address), k.zeroPfn, vmPageProt(vma) | PTE_SPECIAL | PTE_ACCESSED)
+    return 0
+  }
+  // @rule R-FLT-35
+  anonVmaPrepare(k, vma, mm)
+  const pfn = k.memory.allocFolio(0, { movable: !k.current.memallocPin })
+  if (pfn === 0) return outOfMemory(k, 'R-FLT-35', vma, address)
+  if ((vma.flags & VM_UFFD_MISSING) !== 0) {
+    k.memory.put(pfn)
+    return NEEDS_USERFAULT
+  }
+  installAnonPage(k, mm, vma, address, leaf, pfn)
+  return 0
+}
+
+/** Maps a fresh page: exclusive, accessed, writable and dirty iff the VMA may be written. */
+export function installAnonPage(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, pfn: number): void {
+  addNewAnonPage(k, mm, vma, address, pfn)
+  const write = maybeWrite(vma)
+  leaf.set(pteSlot(address), pfn, vmPageProt(vma) | PTE_ACCESSED | (write === 0 ? 0 : write | PTE_DIRTY))
+}

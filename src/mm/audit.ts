@@ -1,0 +1,238 @@
+import { GUP_PIN_COUNTING_BIAS } from '../memory/frames.ts'
+import {
+  ORDER_SHIFT,
+  PG_ANON,
+  PG_ANON_EXCLUSIVE,
+  PG_BUDDY,
+  PG_HUGETLB,
+  PG_PRIVATE,
+  PG_RESERVED,
+} from '../memory/page-flags.ts'
+import { PTRS_PER_PTE } from '../base/units.ts'
+import type { AddressSpace } from './file.ts'
+import { auditHugetlb } from './hugetlb-audit.ts'
+import type { Kernel, UserStruct } from './kernel.ts'
+import type { Mm } from './mm.ts'
+import { HugePmd, Leaf, PTE_PRESENT, PTE_SPECIAL, PTE_SWAP, PTE_WRITE } from './page-table.ts'
+import type { Vma } from './vma.ts'
+import { VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_SHARED, VM_WRITE } from './vm-flags.ts'
+
+/** One counter that is not what it must be. */
+export interface AuditFinding {
+  readonly what: string
+  readonly expected: number
+  readonly actual: number
+}
+
+/** What the books of every frame should say, recomputed. */
+interface Ledger {
+  readonly refs: Int32Array
+  readonly pins: Int32Array
+  readonly maps: Int32Array
+  readonly entire: Int32Array
+}
+
+/**
+ * Recomputes from scratch what every counter must be and returns the differences by name: references =
+ * mappings + page cache + pins × bias + named holders; mapcounts = page-table entries; charges = live
+ * registrations; free + used = total; no lock held; page cache ⇄ frames ⇄ reverse map agree.
+ * Reads everything, changes nothing. An empty array means the books balance.
+ */
+export function audit(kernel: Kernel): AuditFinding[] {
+  const findings: AuditFinding[] = []
+  const expect = (what: string, expected: number, actual: number): void => {
+    if (expected !== actual) findings.push({ what, expected, actual })
+  }
+  const { frames } = kernel.memory
+  const ledger: Ledger = {
+    refs: new Int32Array(frames.count),
+    pins: new Int32Array(frames.count),
+    maps: new Int32Array(frames.count),
+    entire: new Int32Array(frames.count),
+  }
+  for (const mm of kernel.mms) auditMm(kernel, mm, ledger, expect)
+  for (const mapping of kernel.mappings.values()) auditMapping(kernel, mapping, ledger, expect)
+  auditHolders(kernel, ledger, expect)
+  auditFrames(kernel, ledger, expect)
+  auditHugetlb(kernel, expect)
+  expect(
+    'kernel: committed pages',
+    [...kernel.mms, ...kernel.mappings.values()].reduce((sum, owner) => sum + owner.committed, 0),
+    kernel.committed,
+  )
+  return findings
+}
+
+type Expect = (what: string, expected: number, actual: number) => void
+
+function auditMm(kernel: Kernel, mm: Mm, ledger: Ledger, expect: Expect): void {
+  const name = `mm ${mm.name}`
+  expect(`${name}: mmap_lock held`, 0, mm.mmapLock.locked ? 1 : 0)
+  expect(`${name}: write_protect_seq odd`, 0, mm.writeProtectSeq & 1)
+  if (mm.mmapLock.locked) return
+  const guard = mm.mmapLock.tryRead()!
+  auditVmas(mm, name, guard.vmas.first, guard.vmas.size, expect)
+  guard.release()
+  auditPageTable(kernel, mm, name, ledger, expect)
+}
+
+function auditVmas(mm: Mm, name: string, first: Vma | null, size: number, expect: Expect): void {
+  let count = 0
+  let total = 0
+  let data = 0
+  let exec = 0
+  let stack = 0
+  let account = 0
+  let previousEnd = 0
+  for (let vma = first; vma !== null; vma = vma.next) {
+    const where = `${name}: VMA ${vma.start.toString(16)}`
+    const { flags, pages } = vma
+    count++
+    total += pages
+    if ((flags & VM_ACCOUNT) !== 0) account += pages
+    // @rule R-AS-141
+    if ((flags & VM_EXEC) !== 0 && (flags & (VM_WRITE | VM_GROWSDOWN)) === 0) exec += pages
+    else if ((flags & VM_GROWSDOWN) !== 0) stack += pages
+    else if ((flags & (VM_WRITE | VM_SHARED)) === VM_WRITE) data += pages
+    expect(`${where}: freed but in the tree`, 0, vma.freed ? 1 : 0)
+    expect(`${where}: overlaps the previous one`, 0, vma.start < previousEnd ? 1 : 0)
+    expect(`${where}: empty`, 0, vma.start >= vma.end ? 1 : 0)
+    previousEnd = vma.end
+    if (vma.file !== null)
+      expect(`${where}: in its file's mapper set`, 1, vma.file.mapping.mappers.has(vma) ? 1 : 0)
+    if (vma.anonVma !== null)
+      expect(`${where}: own anon_vma in its chain`, 1, vma.anonVmaChain.includes(vma.anonVma) ? 1 : 0)
+    for (const anonVma of vma.anonVmaChain) {
+      expect(`${where}: known to anon_vma ${anonVma.id}`, 1, anonVma.vmas.has(vma) ? 1 : 0)
+    }
+  }
+  expect(`${name}: VMAs in the tree`, count, size)
+  expect(`${name}: map_count`, count, mm.mapCount)
+  expect(`${name}: total_vm`, total, mm.totalVm)
+  expect(`${name}: data_vm`, data, mm.dataVm)
+  expect(`${name}: exec_vm`, exec, mm.execVm)
+  expect(`${name}: stack_vm`, stack, mm.stackVm)
+  expect(`${name}: committed pages`, account, mm.committed)
+}
+
+function auditPageTable(kernel: Kernel, mm: Mm, name: string, ledger: Ledger, expect: Expect): void {
+  const { frames } = kernel.memory
+  const rss = { anon: 0, file: 0, shmem: 0, hugetlb: 0, swap: 0 }
+  let leaves = 0
+  const countPages = (pfn: number, pages: number): void => {
+    const head = frames.head(pfn)
+    if (frames.has(head, PG_HUGETLB)) rss.hugetlb += pages
+    else if (frames.has(pfn, PG_ANON) || frames.has(head, PG_ANON)) rss.anon += pages
+    else if (kernel.mappings.get(frames.mapping[head]!)?.kind.shmem === true) rss.shmem += pages
+    else rss.file += pages
+  }
+  for (
+    let index = mm.pageTable.nextPmd(0, 2 ** 26);
+    index >= 0;
+    index = mm.pageTable.nextPmd(index + 1, 2 ** 26)
+  ) {
+    const entry = mm.pageTable.pmd(index)!
+    const where = `${name}: PMD ${index.toString(16)}`
+    if (entry instanceof HugePmd) {
+      if (kernel.isHugeZero(entry.pfn)) continue
+      const head = frames.head(entry.pfn)
+      ledger.refs[head]!++
+      ledger.entire[head]!++
+      countPages(entry.pfn, PTRS_PER_PTE)
+      continue
+    }
+    leaves++
+    let used = 0
+    for (let slot = 0; slot < PTRS_PER_PTE; slot++) {
+      const bits = entry.bits[slot]!
+      if (bits === 0) continue
+      used++
+      if ((bits & PTE_SWAP) !== 0) rss.swap++
+      if ((bits & PTE_PRESENT) === 0 || (bits & PTE_SPECIAL) !== 0) continue
+      const pfn = entry.pfn[slot]!
+      ledger.maps[pfn]!++
+      ledger.refs[frames.head(pfn)]!++
+      countPages(pfn, 1)
+      if ((bits & PTE_WRITE) !== 0 && frames.has(pfn, PG_ANON)) {
+        // @rule R-FLT-9
+        expect(
+          `${where} slot ${slot}: writable anonymous page is exclusive`,
+          1,
+          frames.has(pfn, PG_ANON_EXCLUSIVE) ? 1 : 0,
+        )
+      }
+    }
+    expect(`${where}: used entries`, used, (entry as Leaf).used)
+  }
+  expect(`${name}: leaf tables`, leaves, mm.pageTable.leaves)
+  expect(`${name}: RssAnon`, rss.anon, mm.rssAnon)
+  expect(`${name}: RssFile`, rss.file, mm.rssFile)
+  expect(`${name}: RssShmem`, rss.shmem, mm.rssShmem)
+  expect(`${name}: HugetlbPages`, rss.hugetlb, mm.hugetlbPages)
+  expect(`${name}: VmSwap`, rss.swap, mm.swapents)
+}
+
+function auditMapping(kernel: Kernel, mapping: AddressSpace, ledger: Ledger, expect: Expect): void {
+  const { frames } = kernel.memory
+  const name = `file ${mapping.id} (${mapping.kind.name})`
+  mapping.pages.forEach((index, pfn) => {
+    const head = frames.head(pfn)
+    const isHugetlb = frames.has(head, PG_HUGETLB)
+    ledger.refs[head]! += isHugetlb && kernel.release.fault.hugetlbCacheRefPerPage ? frames.nrPages(head) : 1
+    if (pfn === head && frames.has(head, PG_PRIVATE)) ledger.refs[head]!++
+    expect(`${name}: page ${index} belongs to it`, mapping.id, frames.mapping[pfn] || frames.mapping[head]!)
+    if (!isHugetlb && !frames.isLarge(pfn))
+      expect(`${name}: page ${index} has its index`, index >>> 0, frames.index[pfn]!)
+  })
+  for (const vma of mapping.mappers) expect(`${name}: mapper was freed`, 0, vma.freed ? 1 : 0)
+}
+
+function auditHolders(kernel: Kernel, ledger: Ledger, expect: Expect): void {
+  const { frames } = kernel.memory
+  const locked = new Map<UserStruct, number>()
+  const pinned = new Map<Mm, number>()
+  for (const holder of kernel.holders) {
+    holder.forEachReference((pfn, references, pins) => {
+      const head = frames.head(pfn)
+      ledger.refs[head]! += references + pins * (frames.isLarge(head) ? 1 : GUP_PIN_COUNTING_BIAS)
+      if (frames.isLarge(head)) ledger.pins[head]! += pins
+    })
+    for (const charge of holder.charges?.() ?? []) {
+      if (charge.user !== null) locked.set(charge.user, (locked.get(charge.user) ?? 0) + charge.lockedVm)
+      if (charge.mm !== null) pinned.set(charge.mm, (pinned.get(charge.mm) ?? 0) + charge.pinnedVm)
+    }
+  }
+  for (const user of kernel.users.values())
+    expect(`uid ${user.uid}: locked_vm`, locked.get(user) ?? 0, user.lockedVm)
+  for (const mm of kernel.mms) expect(`mm ${mm.name}: pinned_vm`, pinned.get(mm) ?? 0, mm.pinnedVm)
+}
+
+function auditFrames(kernel: Kernel, ledger: Ledger, expect: Expect): void {
+  const { frames, buddy } = kernel.memory
+  const { flags } = frames
+  const free = [0, 0, 0]
+  const inBuddy = new Uint8Array(frames.count)
+  buddy.forEachFreeBlock((pfn, order, zone) => {
+    free[zone]! += 1 << order
+    inBuddy.fill(1, pfn, pfn + (1 << order))
+    expect(`free block ${pfn}: buddy flag`, 1, (flags[pfn]! & PG_BUDDY) !== 0 ? 1 : 0)
+    expect(`free block ${pfn}: order`, order, (flags[pfn]! >>> ORDER_SHIFT) & 0x1f)
+  })
+  for (let zone = 0; zone < 3; zone++) expect(`zone ${zone}: free pages`, free[zone]!, buddy.free[zone]!)
+  for (let pfn = 1; pfn < frames.count; pfn++) {
+    if (inBuddy[pfn] === 1) {
+      if (ledger.refs[pfn] !== 0) expect(`pfn ${pfn}: free but referenced`, 0, ledger.refs[pfn]!)
+      continue
+    }
+    expect(`pfn ${pfn}: mapcount`, ledger.maps[pfn]!, frames.mapcount[pfn]!)
+    if (frames.head(pfn) !== pfn) continue
+    const reserved = (flags[pfn]! & PG_RESERVED) !== 0
+    expect(`pfn ${pfn}: refcount`, ledger.refs[pfn]! + (reserved ? 1 : 0), frames.refcount[pfn]!)
+    if (frames.isLarge(pfn)) {
+      expect(`pfn ${pfn}: pincount`, ledger.pins[pfn]!, frames.pincount(pfn))
+      expect(`pfn ${pfn}: entire mapcount`, ledger.entire[pfn]!, frames.entireMapcount(pfn))
+    }
+    const pooled = (flags[pfn]! & PG_HUGETLB) !== 0
+    if (frames.refcount[pfn] === 0 && !pooled) expect(`pfn ${pfn}: neither free nor referenced`, 0, 1)
+  }
+}

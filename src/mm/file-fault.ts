@@ -1,0 +1,147 @@
+import { Unmodelled } from '../base/unmodelled.ts'
+import { PAGE_SIZE, PTRS_PER_PTE } from '../base/units.ts'
+import { PG_LOCKED, PG_UPTODATE } from '../memory/page-flags.ts'
+import { FAULT_FLAG_WRITE, VM_FAULT_MAJOR, VM_FAULT_SIGBUS } from './fault-flags.ts'
+import { outOfMemory, refuseFault } from './fault-refusal.ts'
+import { NEEDS_IO } from './fault-sleep.ts'
+import { beginRead, newCachedPage } from './filemap.ts'
+import type { Kernel } from './kernel.ts'
+import type { Mm } from './mm.ts'
+import { vmPageProt } from './page-prot.ts'
+import { installAnonPage } from './anon-fault.ts'
+import { PTE_ACCESSED, pteSlot, type Leaf } from './page-table.ts'
+import { addFilePage, anonVmaPrepare } from './rmap.ts'
+import { shmemFault } from './shmem.ts'
+import { VM_IO, VM_PFNMAP, VM_SHARED, VM_UFFD_WP, VMH_UFFD_MINOR } from './vm-flags.ts'
+import type { Vma } from './vma.ts'
+import { makeSharedWritable } from './wp-fault.ts'
+
+/** fault_around_bytes / PAGE_SIZE */
+const FAULT_AROUND_PAGES = 16
+
+/**
+ * `do_fault`: nothing is mapped at an address of a file mapping.
+ * @returns VM_FAULT_*, NEEDS_USERFAULT or NEEDS_IO
+ * @throws Unmodelled for a driver or file system nobody has classified, raw PFNs, vdso and vvar
+ * @rule R-FLT-38
+ */
+export function doFault(
+  k: Kernel,
+  mm: Mm,
+  vma: Vma,
+  address: number,
+  leaf: Leaf,
+  faultFlags: number,
+): number {
+  if (vma.specialName !== null || (vma.flags & (VM_PFNMAP | VM_IO)) !== 0) {
+    throw new Unmodelled(`a fault in ${vma.backing}`, 'R-FLT-44')
+  }
+  const unclassified = vma.file?.mapping.kind.unclassified
+  if (unclassified !== undefined) throw new Unmodelled(unclassified.what, unclassified.rule)
+  if (vma.file === null || !vma.file.mapping.kind.faultable) {
+    return refuseFault(k, VM_FAULT_SIGBUS, 'R-FLT-38', vma, address, 'the mapping has no fault handler')
+  }
+  if ((faultFlags & FAULT_FLAG_WRITE) === 0) return readFault(k, mm, vma, address, leaf)
+  return (vma.flags & VM_SHARED) === 0
+    ? privateWriteFault(k, mm, vma, address, leaf)
+    : sharedWriteFault(k, mm, vma, address, leaf)
+}
+
+/** @rule R-FLT-39 */
+function readFault(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf): number {
+  const { mapping } = vma.file!
+  const slot = pteSlot(address)
+  const watched = (vma.flags & VM_UFFD_WP) !== 0 || (vma.highFlags & VMH_UFFD_MINOR) !== 0
+  if (mapping.kind.faultAround && !watched) {
+    faultAround(k, mm, vma, address, leaf)
+    if (leaf.bits[slot] !== 0) return 0
+  }
+  const code = bringIn(k, vma, address)
+  if (code < 0 || (code & ~VM_FAULT_MAJOR) !== 0) return code
+  mapCached(k, mm, vma, leaf, slot, mapping.pages.get(vma.pageIndex(address)))
+  return code
+}
+
+/**
+ * The copy of a private write fault: the file page is brought into its cache but not mapped.
+ * @rule R-FLT-40
+ */
+function privateWriteFault(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf): number {
+  anonVmaPrepare(k, vma, mm)
+  const copy = k.memory.allocFolio(0, { movable: !k.current.memallocPin })
+  if (copy === 0) return outOfMemory(k, 'R-FLT-40', vma, address)
+  const code = bringIn(k, vma, address)
+  if (code < 0 || (code & ~VM_FAULT_MAJOR) !== 0) {
+    k.memory.put(copy)
+    return code
+  }
+  const source = vma.file!.mapping.pages.get(vma.pageIndex(address))
+  k.memory.contents.copy(source, copy)
+  installAnonPage(k, mm, vma, address, leaf, copy)
+  k.observer?.({ type: 'cow', mm: mm.id, address, from: source, to: copy })
+  return code
+}
+
+/** @rule R-FLT-41 */
+function sharedWriteFault(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf): number {
+  const code = bringIn(k, vma, address)
+  if (code < 0 || (code & ~VM_FAULT_MAJOR) !== 0) return code
+  const slot = pteSlot(address)
+  mapCached(k, mm, vma, leaf, slot, vma.file!.mapping.pages.get(vma.pageIndex(address)))
+  makeSharedWritable(k, vma, leaf, slot)
+  return code
+}
+
+/** `vm_ops->fault`: afterwards the page is in the cache and up to date, unless a code says otherwise. */
+function bringIn(k: Kernel, vma: Vma, address: number): number {
+  const { mapping } = vma.file!
+  if (mapping.kind.shmem) return shmemFault(k, vma, address)
+  const index = vma.pageIndex(address)
+  if (index * PAGE_SIZE >= mapping.size) {
+    return refuseFault(
+      k,
+      VM_FAULT_SIGBUS,
+      'R-FLT-39',
+      vma,
+      address,
+      'the address lies beyond the end of the file',
+    )
+  }
+  const pfn = mapping.pages.get(index)
+  if (pfn !== 0) {
+    const { frames } = k.memory
+    return frames.has(frames.head(pfn), PG_UPTODATE) ? 0 : NEEDS_IO
+  }
+  const slow = mapping.slowIo && !mapping.kind.secretmem
+  const page = slow ? beginRead(k, mapping, index) : newCachedPage(k, mapping, index)
+  if (page === 0) return outOfMemory(k, 'R-FLT-39', vma, address)
+  if (slow) return NEEDS_IO
+  return mapping.kind.secretmem ? 0 : VM_FAULT_MAJOR
+}
+
+function mapCached(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number, pfn: number): void {
+  addFilePage(k, mm, vma, pfn)
+  leaf.set(slot, pfn, vmPageProt(vma) | PTE_ACCESSED)
+}
+
+/**
+ * `do_fault_around`: maps the cached pages of the 16-page window around an address. The window is aligned
+ * by virtual address; one that would begin before the VMA begins where the VMA does.
+ */
+function faultAround(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf): void {
+  const { mapping } = vma.file!
+  const { frames } = k.memory
+  const slot = pteSlot(address)
+  const inVma = Math.floor((address - vma.start) / PAGE_SIZE)
+  const from = Math.max(slot - (slot % FAULT_AROUND_PAGES), slot - Math.min(slot, inVma))
+  const to = Math.min(from + FAULT_AROUND_PAGES, PTRS_PER_PTE, slot + vma.pages - inVma)
+  const endOfFile = Math.ceil(mapping.size / PAGE_SIZE)
+  const firstIndex = vma.pageIndex(address) - slot
+  for (let i = from; i < to && firstIndex + i < endOfFile; i++) {
+    if (leaf.bits[i] !== 0) continue
+    const pfn = mapping.pages.get(firstIndex + i)
+    if (pfn === 0) continue
+    const word = frames.flags[frames.head(pfn)]!
+    if ((word & (PG_UPTODATE | PG_LOCKED)) === PG_UPTODATE) mapCached(k, mm, vma, leaf, i, pfn)
+  }
+}

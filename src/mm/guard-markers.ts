@@ -1,0 +1,42 @@
+import { PREEMPT, type Kthread } from '../base/kthread.ts'
+import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
+import type { Kernel } from './kernel.ts'
+import type { Mm } from './mm.ts'
+import { Leaf, PTE_MARKER_GUARD, pmdIndex, pteSlot } from './page-table.ts'
+import { anonVmaPrepare } from './rmap.ts'
+import type { Vma } from './vma.ts'
+import { zapRangeAtOnce } from './zap.ts'
+
+/**
+ * MADV_GUARD_INSTALL on one VMA: empties [start, end) and marks every page of it so that access gives
+ * SIGSEGV. The VMA gets an anon_vma, shared file mappings too, which makes fork copy its tables.
+ * Needs `mmap_lock` for read. The caller has checked `release.fault.guardMarkers`.
+ * @returns 0
+ * @rule R-FLT-78
+ */
+export function* installGuard(k: Kernel, mm: Mm, vma: Vma, start: number, end: number): Kthread<number> {
+  anonVmaPrepare(k, vma, mm)
+  if (k.exploring) yield PREEMPT
+  // emptied and marked in one step: nobody can fault a page in between
+  zapRangeAtOnce(k, mm, vma, start, end, 'dontneed')
+  for (let address = start; address < end; address += PAGE_SIZE) {
+    mm.pageTable.leafFor(address).set(pteSlot(address), 0, PTE_MARKER_GUARD)
+  }
+  return 0
+}
+
+/** MADV_GUARD_REMOVE on one VMA: takes the marks of [start, end) away and leaves everything else. */
+export function* removeGuard(k: Kernel, mm: Mm, _vma: Vma, start: number, end: number): Kthread<void> {
+  const { pageTable } = mm
+  const last = Math.ceil(end / PMD_SIZE)
+  for (let i = pageTable.nextPmd(pmdIndex(start), last); i >= 0; i = pageTable.nextPmd(i + 1, last)) {
+    const leaf = pageTable.pmd(i)
+    if (!(leaf instanceof Leaf)) continue
+    const base = i * PMD_SIZE
+    const lastSlot = (Math.min(end, base + PMD_SIZE) - base) / PAGE_SIZE
+    for (let slot = (Math.max(start, base) - base) / PAGE_SIZE; slot < lastSlot; slot++) {
+      if ((leaf.bits[slot]! & PTE_MARKER_GUARD) !== 0) leaf.set(slot, 0, 0)
+    }
+    if (k.exploring) yield PREEMPT
+  }
+}

@@ -1,0 +1,92 @@
+import { ENOMEM } from '../base/errno.ts'
+import { PREEMPT, type Kthread } from '../base/kthread.ts'
+import { refuse } from '../base/refusal.ts'
+import { Unmodelled } from '../base/unmodelled.ts'
+import { PG_HUGETLB, PG_LRU, ZONE_MASK } from '../memory/page-flags.ts'
+import { FOLL_LONGTERM } from './gup-flags.ts'
+import type { GupCall } from './gup-follow.ts'
+import { isLongtermPinnable } from './gup-grab.ts'
+import { getUserPagesLocked } from './gup-loop.ts'
+import type { Kernel } from './kernel.ts'
+import { migratePages } from './migrate.ts'
+import { unpinRange } from './unpin.ts'
+
+/** The kernel's loop has no bound (R-GUP-51); a folio that is still in the way after so many rounds stays. */
+const MAX_ROUNDS = 32
+
+/**
+ * `__gup_longterm_locked`: without FOLL_LONGTERM the locked loop; with it, pages that may not be pinned
+ * for long where they are get moved first, and the whole range is walked again.
+ *
+ * @param at index of the first page, in the request and in `call.pages`
+ * @throws Unmodelled `livelock possible` where the kernel would go round for ever
+ * @rule R-GUP-50
+ */
+export function* gupLongtermLocked(
+  call: GupCall,
+  start: number,
+  nrPages: number,
+  flags: number,
+  at: number,
+): Kthread<number> {
+  if ((flags & FOLL_LONGTERM) === 0) return yield* getUserPagesLocked(call, start, nrPages, flags, at)
+  const { k } = call
+  const { current } = k
+  const outer = current.memallocPin
+  current.memallocPin = true
+  try {
+    for (let round = 0; round < MAX_ROUNDS; round++) {
+      const pinned = yield* getUserPagesLocked(call, start, nrPages, flags, at)
+      if (pinned <= 0) return pinned
+      if (k.exploring) yield PREEMPT
+      const { pfns } = call.pages!
+      const movable: number[] = []
+      const inTheWay = collectUnpinnable(k, pfns, at, at + pinned, movable)
+      if (inTheWay === 0) return pinned
+      // @rule R-GUP-52
+      unpinRange(k, pfns, at, at + pinned)
+      pfns.fill(0, at, at + pinned)
+      if (migratePages(k, movable) > 0) {
+        return refuse(k.current, ENOMEM, 'R-GUP-50', {
+          address: start,
+          page: at,
+          why: 'a page in a movable zone could not be moved for a long-term pin',
+        })
+      }
+      if (k.exploring) yield PREEMPT
+    }
+  } finally {
+    current.memallocPin = outer
+  }
+  // @rule R-GUP-51
+  throw new Unmodelled(
+    'livelock possible: a page that may not be pinned for long can never be moved away',
+    'R-GUP-51',
+  )
+}
+
+/**
+ * Counts the distinct folios that are in the way; those that can be isolated go to `movable`.
+ * @rule R-GUP-49
+ */
+function collectUnpinnable(k: Kernel, pfns: Int32Array, from: number, to: number, movable: number[]): number {
+  const { frames } = k.memory
+  let seen: Set<number> | null = null
+  for (let i = from; (i = firstOutsideNormal(pfns, i, to, frames.flags)) < to; i++) {
+    if (isLongtermPinnable(k, pfns[i]!)) continue
+    const head = frames.head(pfns[i]!)
+    seen ??= new Set()
+    if (seen.has(head)) continue
+    seen.add(head)
+    if ((frames.flags[head]! & (PG_LRU | PG_HUGETLB)) !== 0) movable.push(head)
+  }
+  return seen === null ? 0 : seen.size
+}
+
+/** Nothing in ZONE_NORMAL is ever in the way: skips to the first page that is somewhere else. */
+function firstOutsideNormal(pfns: Int32Array, from: number, to: number, words: Uint32Array): number {
+  const zoneMask = ZONE_MASK | 0
+  let i = from
+  while (i < to && (words[pfns[i]!]! & zoneMask) === 0) i++
+  return i
+}

@@ -1,0 +1,234 @@
+import { PREEMPT, type Kthread } from '../base/kthread.ts'
+import { Unmodelled } from '../base/unmodelled.ts'
+import { PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
+import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY } from '../memory/page-flags.ts'
+import {
+  FAULT_FLAG_UNSHARE,
+  FAULT_FLAG_WRITE,
+  VM_FAULT_HWPOISON_LARGE,
+  VM_FAULT_SIGBUS,
+  VM_FAULT_SIGSEGV,
+} from './fault-flags.ts'
+import { refuseFault } from './fault-refusal.ts'
+import { pageCacheInsert } from './filemap.ts'
+import {
+  allocHugetlb,
+  copyHugetlbContents,
+  hugetlbBits,
+  makeHugetlbAnon,
+  mapHugetlb,
+  unmapHugetlb,
+} from './hugetlb-map.ts'
+import { hugetlbFile, hugetlbIndex, isReservationOwner } from './hugetlb-reserve.ts'
+import type { Kernel } from './kernel.ts'
+import type { Mm } from './mm.ts'
+import { unwatched, type MmapReadGuard } from './mmap-lock.ts'
+import {
+  HugePmd,
+  pmdIndex,
+  PTE_ACCESSED,
+  PTE_DIRTY,
+  PTE_MARKER_POISON,
+  PTE_MIGRATION,
+  PTE_UFFD_WP,
+  PTE_WRITE,
+} from './page-table.ts'
+import { VM_MAYSHARE, VM_UFFD_MISSING, VM_WRITE } from './vm-flags.ts'
+import { handleUserfault } from './userfaultfd.ts'
+import type { Vma } from './vma.ts'
+
+/** bytes mapped by one PMD table */
+const GIB = PMD_SIZE * PTRS_PER_PTE
+
+/**
+ * A fault in a hugetlb VMA.
+ * @returns VM_FAULT_*; as every fault, RETRY means that the guard may have been released
+ * @throws Unmodelled for migration entries and write-protect userfaults
+ * @rule R-HUGE-45
+ */
+export function* hugetlbFault(
+  k: Kernel,
+  guard: MmapReadGuard,
+  vma: Vma,
+  address: number,
+  flags: number,
+): Kthread<number> {
+  if (k.exploring) yield PREEMPT
+  const { mm } = guard
+  const pmd = pmdIndex(address)
+  const entry = mm.pageTable.pmd(pmd)
+  if (!(entry instanceof HugePmd)) return yield* noPage(k, guard, vma, address, flags)
+  if ((entry.bits & PTE_MARKER_POISON) !== 0) return VM_FAULT_HWPOISON_LARGE
+  if ((entry.bits & PTE_MIGRATION) !== 0) throw new Unmodelled('a huge page under migration', 'R-HUGE-45')
+  if ((flags & FAULT_FLAG_WRITE) !== 0 && (entry.bits & PTE_UFFD_WP) !== 0) {
+    throw new Unmodelled('a write-protect userfault on a huge page', 'R-HUGE-45')
+  }
+  if ((flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) !== 0 && (entry.bits & PTE_WRITE) === 0) {
+    return writeProtected(k, mm, vma, address, entry, flags)
+  }
+  entry.bits |= (flags & FAULT_FLAG_WRITE) !== 0 ? PTE_ACCESSED | PTE_DIRTY : PTE_ACCESSED
+  return 0
+}
+
+/** @rule R-HUGE-46 */
+function* noPage(k: Kernel, guard: MmapReadGuard, vma: Vma, address: number, flags: number): Kthread<number> {
+  const { mm } = guard
+  const { frames } = k.memory
+  const { mapping } = vma.file!
+  const pmd = pmdIndex(address)
+  const index = hugetlbIndex(vma, address)
+  const isPrivate = (vma.flags & VM_MAYSHARE) === 0
+  if (vma.hugetlb?.unmapped === true) {
+    return refuseFault(
+      k,
+      VM_FAULT_SIGBUS,
+      'R-HUGE-48',
+      vma,
+      address,
+      'the process the pages were reserved for took this one back',
+    )
+  }
+  let head = mapping.pages.get(index)
+  if (head !== 0) {
+    if (!isPrivate && sharesPageTable(vma, address)) {
+      throw new Unmodelled('page tables of huge pages shared between processes', 'R-HUGE-56')
+    }
+    k.memory.get(head)
+  } else {
+    if (index >= Math.floor(mapping.size / mapping.pageSize)) {
+      return refuseFault(
+        k,
+        VM_FAULT_SIGBUS,
+        'R-HUGE-46',
+        vma,
+        address,
+        'the page lies beyond the end of the huge page file',
+      )
+    }
+    if ((vma.flags & VM_UFFD_MISSING) !== 0) {
+      return yield* handleUserfault(k, guard, vma, pmd * PMD_SIZE, flags)
+    }
+    head = allocForFault(k, vma, index, false)
+    if (head === 0) {
+      return refuseFault(
+        k,
+        VM_FAULT_SIGBUS,
+        'R-HUGE-46',
+        vma,
+        address,
+        'the pool of huge pages is exhausted and nothing is reserved for this page',
+      )
+    }
+    if (!isPrivate) {
+      pageCacheInsert(k, mapping, index, head)
+      hugetlbFile(k, mapping).reserved.add(index)
+      frames.set(head, PG_DIRTY)
+    } else makeHugetlbAnon(k, mm, vma, head, index)
+  }
+  mapHugetlb(k, mm, pmd, head, hugetlbBits(vma))
+  if ((flags & FAULT_FLAG_WRITE) === 0 || !isPrivate) return 0
+  return writeProtected(k, mm, vma, address, mm.pageTable.pmd(pmd) as HugePmd, flags)
+}
+
+/** A second mm maps the same whole GiB of the file, so that both would use one PMD table. */
+function sharesPageTable(maybeWatched: Vma, address: number): boolean {
+  const vma = unwatched(maybeWatched)
+  const low = address - (address % GIB)
+  if (low < vma.start || low + GIB > vma.end) return false
+  const first = vma.pageIndex(low)
+  for (const other of vma.file!.mapping.mappers) {
+    if (other.mm === vma.mm || (other.flags & VM_MAYSHARE) === 0) continue
+    const at = other.start + (first - other.pgoff) * PAGE_SIZE
+    if (at % GIB === 0 && at >= other.start && at + GIB <= other.end) return true
+  }
+  return false
+}
+
+/** A page for one index: from what was promised for it if anything was, otherwise from what is left over. */
+function allocForFault(k: Kernel, vma: Vma, index: number, avoidReserve: boolean): number {
+  const file = hugetlbFile(k, vma.file!.mapping)
+  if ((vma.flags & VM_MAYSHARE) !== 0) return allocHugetlb(k, file, file.reserved.has(index))
+  const map = avoidReserve ? null : (vma.hugetlb?.map ?? null)
+  const fromReserve = map !== null && map.has(index)
+  const head = allocHugetlb(k, file, fromReserve)
+  if (head !== 0 && fromReserve) map.take(index)
+  return head
+}
+
+/** @rule R-HUGE-47 */
+function writeProtected(k: Kernel, mm: Mm, vma: Vma, address: number, entry: HugePmd, flags: number): number {
+  const { frames } = k.memory
+  const head = entry.pfn
+  const isUnshare = (flags & FAULT_FLAG_UNSHARE) !== 0
+  // @rule R-HUGE-49
+  if (!isUnshare && (vma.flags & VM_WRITE) === 0 && !k.release.gup.forceWritesHugetlb) {
+    const why = 'a forced write to a read-only huge page mapping is not supported'
+    return refuseFault(k, VM_FAULT_SIGSEGV, 'R-HUGE-49', vma, address, why)
+  }
+  if ((vma.flags & VM_MAYSHARE) !== 0) {
+    if (!isUnshare) entry.bits |= PTE_WRITE | PTE_DIRTY | PTE_ACCESSED
+    return 0
+  }
+  const isAnon = frames.has(head, PG_ANON)
+  // the pages of the mapping itself count, references of others do not
+  if (isAnon && frames.entireMapcount(head) === 1) return reuse(k, vma, entry, isUnshare)
+  if (isUnshare && !isAnon && !k.release.fault.unshareCopiesFilePages) return 0
+
+  const isOwner = isReservationOwner(vma)
+  const copy = allocForFault(k, vma, hugetlbIndex(vma, address), isOwner && isAnon)
+  if (copy === 0) {
+    if (isOwner && isAnon) {
+      takeFromOthers(k, vma, address, head)
+      if (frames.entireMapcount(head) === 1) return reuse(k, vma, entry, isUnshare)
+    }
+    return refuseFault(
+      k,
+      VM_FAULT_SIGBUS,
+      'R-HUGE-48',
+      vma,
+      address,
+      'copying the shared huge page needs another one and the pool is exhausted',
+    )
+  }
+  makeHugetlbAnon(k, mm, vma, copy, hugetlbIndex(vma, address))
+  copyHugetlbContents(k, head, copy)
+  frames.addEntireMapcount(head, -1)
+  k.memory.put(head)
+  frames.addEntireMapcount(copy, 1)
+  entry.pfn = copy
+  entry.bits = hugetlbBits(vma) | (isUnshare ? 0 : writeBits(vma))
+  k.observer?.({ type: 'cow', mm: mm.id, address, from: head, to: copy })
+  return 0
+}
+
+function writeBits(vma: Vma): number {
+  return (vma.flags & VM_WRITE) === 0 ? PTE_DIRTY : PTE_DIRTY | PTE_WRITE
+}
+
+function reuse(k: Kernel, vma: Vma, entry: HugePmd, isUnshare: boolean): number {
+  k.memory.frames.set(entry.pfn, PG_ANON_EXCLUSIVE)
+  if (!isUnshare) entry.bits |= PTE_ACCESSED | writeBits(vma)
+  return 0
+}
+
+/**
+ * The owner was promised its pages: when there is none for a copy, those who only inherited the page lose
+ * it, and find SIGBUS instead from then on.
+ * @rule R-HUGE-48
+ */
+function takeFromOthers(k: Kernel, maybeWatched: Vma, address: number, head: number): void {
+  const owner = unwatched(maybeWatched)
+  const index = hugetlbIndex(owner, address)
+  for (const vma of owner.file!.mapping.mappers) {
+    if (vma === owner || vma.mm === null || (vma.flags & VM_MAYSHARE) !== 0 || isReservationOwner(vma))
+      continue
+    const base = Math.floor(vma.pgoff / PTRS_PER_PTE)
+    const at = vma.start + (index - base) * PMD_SIZE
+    if (at < vma.start || at >= vma.end) continue
+    vma.hugetlb = { map: null, unmapped: true }
+    const entry = vma.mm.pageTable.pmd(pmdIndex(at))
+    if (!(entry instanceof HugePmd) || entry.pfn !== head) continue
+    unmapHugetlb(k, vma.mm, vma, pmdIndex(at))
+    k.observer?.({ type: 'zap', mm: vma.mm.id, start: at, end: at + PMD_SIZE })
+  }
+}

@@ -1,0 +1,150 @@
+import { ENOMEM } from '../base/errno.ts'
+import { refuse } from '../base/refusal.ts'
+import { PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
+import {
+  PG_ANON,
+  PG_ANON_EXCLUSIVE,
+  PG_DIRTY,
+  PG_HUGETLB_RESERVED,
+  PG_UPTODATE,
+} from '../memory/page-flags.ts'
+import { hugetlbFile, hugetlbIndex, type HugetlbFile } from './hugetlb-reserve.ts'
+import type { Kernel } from './kernel.ts'
+import type { Mm } from './mm.ts'
+import { vmPageProt } from './page-prot.ts'
+import { HugePmd, PTE_ACCESSED, PTE_DIRTY, PTE_PROTNONE, PTE_WRITE } from './page-table.ts'
+import { anonVmaPrepare } from './rmap.ts'
+import { VM_MAYSHARE, VM_WRITE } from './vm-flags.ts'
+import { vmaFacts, type Vma } from './vma.ts'
+
+/**
+ * A huge page with one reference, the caller's, taken from the pool of a file.
+ * @param fromReserve a promise made for it is used up
+ * @returns head pfn; 0 when the pool or the mount is exhausted
+ */
+export function allocHugetlb(k: Kernel, file: HugetlbFile, fromReserve: boolean): number {
+  const { pool, subpool } = file
+  const charged = !fromReserve && subpool !== null
+  if (charged && !subpool.take(1)) return 0
+  const head = pool.alloc(fromReserve, subpool)
+  if (head === 0) {
+    if (charged) subpool.give(1)
+    return 0
+  }
+  k.memory.frames.set(head, PG_UPTODATE)
+  return head
+}
+
+/**
+ * Makes a page the anonymous, exclusive page of a private mapping. X of hugetlb lives on the head.
+ * @rule R-HUGE-3
+ */
+export function makeHugetlbAnon(k: Kernel, mm: Mm, vma: Vma, head: number, index: number): void {
+  anonVmaPrepare(k, vma, mm)
+  const { frames } = k.memory
+  for (let pfn = head; pfn < head + PTRS_PER_PTE; pfn++) frames.flags[pfn]! |= PG_ANON
+  frames.set(head, PG_ANON_EXCLUSIVE)
+  frames.mapping[head] = vma.anonVma!.id
+  frames.index[head] = index
+}
+
+/** Bits of a fresh entry: in a shared writable mapping it can be written at once and counts as dirty. */
+export function hugetlbBits(vma: Vma): number {
+  const bits = vmPageProt(vma) | PTE_ACCESSED
+  return (bits & PTE_WRITE) === 0 ? bits : bits | PTE_DIRTY
+}
+
+/** Installs an entry; the caller's reference becomes the mapping's. */
+export function mapHugetlb(k: Kernel, mm: Mm, pmd: number, head: number, bits: number): void {
+  mm.pageTable.setPmd(pmd, new HugePmd(head, bits))
+  k.memory.frames.addEntireMapcount(head, 1)
+  mm.hugetlbPages += PTRS_PER_PTE
+}
+
+/**
+ * Removes one entry. The page goes back to the pool with its last reference; where the release does so,
+ * the owner of a private mapping gets its promise back with it.
+ * @rule R-HUGE-51
+ * @rule R-HUGE-52
+ */
+export function unmapHugetlb(k: Kernel, mm: Mm, vma: Vma, pmd: number): void {
+  const { memory } = k
+  const { frames } = memory
+  const entry = mm.pageTable.pmd(pmd) as HugePmd
+  const head = entry.pfn
+  mm.pageTable.setPmd(pmd, null)
+  frames.addEntireMapcount(head, -1)
+  mm.hugetlbPages -= PTRS_PER_PTE
+  if (!frames.has(head, PG_ANON)) {
+    if ((entry.bits & PTE_DIRTY) !== 0) frames.set(head, PG_DIRTY)
+  } else if (k.release.fault.hugetlbZapRestoresReservation) {
+    // The promise is due again at once, the page comes back only with its last reference: meanwhile the
+    // pool's reserved count is one too low. While the pool has surplus pages nothing is promised again.
+    const map = vma.hugetlb?.map ?? null
+    const mayPromise = map !== null && hugetlbFile(k, vma.file!.mapping).pool.surplus === 0
+    if (mayPromise && map.giveBack(hugetlbIndex(vma, pmd * PMD_SIZE))) frames.set(head, PG_HUGETLB_RESERVED)
+  }
+  memory.put(head)
+}
+
+/**
+ * fork: one entry. Private pages are shared read-only, a pinned one is copied at once, without using a
+ * reservation.
+ * @returns 0, or -ENOMEM when the pool has no page for the copy
+ * @rule R-HUGE-50
+ */
+export function copyHugetlb(
+  k: Kernel,
+  child: Mm,
+  parent: Mm,
+  childVma: Vma,
+  parentVma: Vma,
+  pmd: number,
+): number {
+  const { memory } = k
+  const { frames } = memory
+  const entry = parent.pageTable.pmd(pmd) as HugePmd
+  const head = entry.pfn
+  const isShared = (parentVma.flags & VM_MAYSHARE) !== 0
+  if (!isShared && frames.has(head, PG_ANON_EXCLUSIVE)) {
+    if (parent.hasPinned && frames.maybeDmaPinned(head)) return copyPinned(k, child, childVma, pmd, head)
+    frames.clear(head, PG_ANON_EXCLUSIVE)
+  }
+  if (!isShared) entry.bits &= ~PTE_WRITE
+  memory.get(head)
+  mapHugetlb(k, child, pmd, head, entry.bits & ~PTE_ACCESSED)
+  return 0
+}
+
+function copyPinned(k: Kernel, child: Mm, childVma: Vma, pmd: number, head: number): number {
+  const copy = allocHugetlb(k, hugetlbFile(k, childVma.file!.mapping), false)
+  if (copy === 0) {
+    return refuse(k.current, ENOMEM, 'R-HUGE-50', {
+      address: pmd * PMD_SIZE,
+      vma: vmaFacts(childVma),
+      why: 'a pinned huge page must be copied for the child and the pool has no page left',
+    })
+  }
+  makeHugetlbAnon(k, child, childVma, copy, hugetlbIndex(childVma, pmd * PMD_SIZE))
+  copyHugetlbContents(k, head, copy)
+  const write = (childVma.flags & VM_WRITE) === 0 ? 0 : PTE_WRITE | PTE_DIRTY
+  mapHugetlb(k, child, pmd, copy, (hugetlbBits(childVma) & ~PTE_ACCESSED) | write)
+  k.observer?.({ type: 'fork-copy', mm: child.id, address: pmd * PMD_SIZE, from: head, to: copy })
+  return 0
+}
+
+export function copyHugetlbContents(k: Kernel, from: number, to: number): void {
+  const { contents } = k.memory
+  if (contents.stored === 0) return
+  for (let i = 0; i < PTRS_PER_PTE; i++) contents.copy(from + i, to + i)
+}
+
+/**
+ * mprotect: one entry; the VMA's flags are new already. A private entry loses write permission whatever
+ * the new protection is, the next write finds the page exclusive; a shared one takes it at once.
+ * @rule R-HUGE-43
+ */
+export function changeHugetlb(mm: Mm, vma: Vma, pmd: number): void {
+  const entry = mm.pageTable.pmd(pmd) as HugePmd
+  entry.bits = (entry.bits & ~(PTE_WRITE | PTE_PROTNONE)) | vmPageProt(vma)
+}

@@ -1,0 +1,226 @@
+import { Unmodelled } from '../base/unmodelled.ts'
+import { HPAGE_PMD_ORDER, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
+import {
+  PG_HUGETLB,
+  PG_HUGETLB_RESERVED,
+  PG_PERMANENT,
+  ORDER_MASK,
+  ZONE_NORMAL,
+} from '../memory/page-flags.ts'
+import type { Kernel } from './kernel.ts'
+
+/**
+ * A limit of its own on top of the pool: what `mount -t hugetlbfs -o size=` sets. Pages reserved and
+ * pages in use both count.
+ * @rule R-HUGE-40
+ */
+export class HugetlbSubpool {
+  /** huge pages */
+  readonly max: number
+  used = 0
+
+  constructor(max: number) {
+    this.max = max
+  }
+
+  take(pages: number): boolean {
+    if (this.used + pages > this.max) return false
+    this.used += pages
+    return true
+  }
+
+  give(pages: number): void {
+    this.used -= pages
+  }
+}
+
+/**
+ * The pool of huge pages of one size (`struct hstate`). Counts are huge pages, as in
+ * /sys/kernel/mm/hugepages. Free pages carry PG_HUGETLB and have no reference.
+ * @rule R-HUGE-40
+ */
+export class HugetlbPool {
+  /** bytes */
+  readonly pageSize: number
+  /** 4 KiB pages in one huge page */
+  readonly nrPages = PTRS_PER_PTE
+  /** nr_hugepages, surplus included */
+  total = 0
+  /** resv_hugepages: promised and not yet handed out. Can be seen below zero (R-HUGE-52) */
+  reserved = 0
+  /** surplus_hugepages: pages beyond the configured number */
+  surplus = 0
+  /** nr_overcommit_hugepages: how many surplus pages there may be */
+  overcommit = 0
+  readonly #kernel: Kernel
+  /** heads of the free pages, last freed is handed out first */
+  readonly #free: number[] = []
+  /** which folio counts against which subpool */
+  readonly #subpools = new Map<number, HugetlbSubpool>()
+
+  /** @internal `hugetlbPool()` makes pools */
+  constructor(kernel: Kernel, pageSize: number) {
+    this.#kernel = kernel
+    this.pageSize = pageSize
+  }
+
+  /** free_hugepages */
+  get free(): number {
+    return this.#free.length
+  }
+
+  /** Pages an allocation without reservation may take. */
+  get available(): number {
+    return this.free - this.reserved
+  }
+
+  /**
+   * Writing nr_hugepages: makes the pool `total` pages large as far as memory allows.
+   * Shrinking takes free, unreserved pages; pages in use beyond the number become surplus.
+   * @returns the pages of the pool afterwards, surplus not counted
+   */
+  resize(total: number): number {
+    // surplus pages in use become ordinary ones first
+    while (this.surplus > 0 && this.total - this.surplus < total) this.surplus--
+    while (this.total - this.surplus < total && this.#grow()) this.total++
+    while (this.total - this.surplus > total && this.available > 0) {
+      this.#dissolve(this.#free.pop()!)
+      this.total--
+    }
+    while (this.total - this.surplus > total) this.surplus++
+    return this.total - this.surplus
+  }
+
+  /**
+   * Promises n pages (`hugetlb_acct_memory`), growing the pool by surplus pages where that is allowed.
+   * @returns whether the pool could
+   */
+  reserve(n: number): boolean {
+    if (n > this.available + Math.max(0, this.overcommit - this.surplus)) return false
+    while (n > this.available) {
+      if (!this.#growSurplus()) {
+        this.#returnSurplus(n)
+        return false
+      }
+    }
+    this.reserved += n
+    return true
+  }
+
+  /** Takes a promise of n pages back; surplus pages that were made for it leave the pool. */
+  unreserve(n: number): void {
+    this.reserved -= n
+    this.#returnSurplus(n)
+  }
+
+  /**
+   * A page for somebody, with one reference, zeroed.
+   * @param fromReserve a promise made earlier is used up
+   * @returns its head pfn; 0 when the pool is exhausted
+   */
+  alloc(fromReserve: boolean, subpool: HugetlbSubpool | null): number {
+    if (!fromReserve && this.available <= 0 && !this.#growSurplus()) return 0
+    let head = this.#dequeue()
+    if (head === 0) {
+      if (!this.#growSurplus()) return 0
+      head = this.#dequeue()
+      if (head === 0) return 0
+    }
+    if (fromReserve) this.reserved--
+    if (subpool !== null) this.#subpools.set(head, subpool)
+    this.#kernel.memory.frames.refcount[head] = 1
+    return head
+  }
+
+  /**
+   * The last reference of one of our folios is gone: back to the free list, or to the buddy allocator
+   * when the pool has surplus pages.
+   */
+  takeBack(head: number): void {
+    const { memory } = this.#kernel
+    const { frames } = memory
+    const restore = frames.has(head, PG_HUGETLB_RESERVED)
+    const subpool = this.#subpools.get(head)
+    this.#subpools.delete(head)
+    memory.resetFolio(head)
+    const keep = (PG_PERMANENT | PG_HUGETLB | ORDER_MASK) >>> 0
+    for (let pfn = head; pfn < head + this.nrPages; pfn++) frames.flags[pfn]! &= keep
+    if (restore) this.reserved++
+    else subpool?.give(1)
+    if (this.surplus > 0) {
+      this.surplus--
+      this.total--
+      this.#dissolve(head)
+    } else this.#free.push(head)
+  }
+
+  /** The mount a page in use counts against. */
+  subpoolOf(head: number): HugetlbSubpool | null {
+    return this.#subpools.get(head) ?? null
+  }
+
+  #dequeue(): number {
+    if (!this.#kernel.current.memallocPin) return this.#free.pop() ?? 0
+    // a longterm pin is allocating: nothing from zones whose pages must stay movable (R-GUP-50)
+    const { frames } = this.#kernel.memory
+    for (let i = this.#free.length - 1; i >= 0; i--) {
+      if (frames.zone(this.#free[i]!) === ZONE_NORMAL) return this.#free.splice(i, 1)[0]!
+    }
+    return 0
+  }
+
+  #grow(): boolean {
+    const { memory } = this.#kernel
+    const head = memory.allocFolio(HPAGE_PMD_ORDER, { movable: !this.#kernel.current.memallocPin })
+    if (head === 0) return false
+    memory.frames.refcount[head] = 0
+    const { flags } = memory.frames
+    for (let pfn = head; pfn < head + this.nrPages; pfn++) flags[pfn]! |= PG_HUGETLB
+    this.#free.push(head)
+    return true
+  }
+
+  #growSurplus(): boolean {
+    if (this.surplus >= this.overcommit || !this.#grow()) return false
+    this.total++
+    this.surplus++
+    return true
+  }
+
+  #returnSurplus(n: number): void {
+    for (let left = n; left > 0 && this.surplus > 0 && this.available > 0; left--) {
+      this.surplus--
+      this.total--
+      this.#dissolve(this.#free.pop()!)
+    }
+  }
+
+  /** Back to the buddy allocator. */
+  #dissolve(head: number): void {
+    const { memory } = this.#kernel
+    const { flags } = memory.frames
+    for (let pfn = head; pfn < head + this.nrPages; pfn++) flags[pfn]! &= PG_PERMANENT
+    memory.buddy.release(head, HPAGE_PMD_ORDER)
+  }
+}
+
+/**
+ * The pool of a page size, empty until somebody resizes it.
+ * @param pageSize bytes; 2 MiB
+ * @throws Unmodelled for 1 GiB pages
+ */
+export function hugetlbPool(k: Kernel, pageSize: number = PMD_SIZE): HugetlbPool {
+  if (pageSize !== PMD_SIZE) throw new Unmodelled(`huge pages of ${pageSize} bytes`, 'R-HUGE-58')
+  let pool = k.hugetlbPools.get(pageSize)
+  if (pool === undefined) {
+    const made = new HugetlbPool(k, pageSize)
+    pool = made
+    k.hugetlbPools.set(pageSize, made)
+    k.memory.takeBack = (head) => {
+      if (!k.memory.frames.has(head, PG_HUGETLB)) return false
+      made.takeBack(head)
+      return true
+    }
+  }
+  return pool
+}

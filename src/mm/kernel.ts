@@ -1,0 +1,244 @@
+import { Scheduler } from '../base/scheduler.ts'
+import { releases, type Release, type ReleaseName } from '../base/release.ts'
+import type { Kthread } from '../base/kthread.ts'
+import type { Refusal, RefusalSink } from '../base/refusal.ts'
+import type { ZoneSizes } from '../memory/buddy.ts'
+import { Memory } from '../memory/memory.ts'
+import { HPAGE_PMD_ORDER, TASK_SIZE } from '../base/units.ts'
+import { PG_RESERVED, PG_UPTODATE } from '../memory/page-flags.ts'
+import type { AddressSpace } from './file.ts'
+import type { MmObserver } from './events.ts'
+import type { HugetlbPool } from './hugetlb.ts'
+import type { Mm } from './mm.ts'
+import type { MmapLockHost } from './mmap-lock.ts'
+import { SwapArea } from './swap.ts'
+
+export type RlimitName = 'memlock' | 'as' | 'data' | 'stack' | 'nofile'
+export type Capability =
+  'CAP_IPC_LOCK' | 'CAP_SYS_RAWIO' | 'CAP_SYS_ADMIN' | 'CAP_SYS_NICE' | 'CAP_SYS_RESOURCE'
+
+/** What mm code asks of `current`. Implemented by the machine's tasks. */
+export interface CurrentTask extends RefusalSink {
+  readonly comm: string
+  readonly pid: number
+  /** current->mm; null for a kernel thread */
+  mm: Mm | null
+  /** real uid */
+  readonly uid: number
+  signalPending: boolean
+  fatalSignalPending: boolean
+  /** PF_MEMALLOC_PIN: allocate outside movable zones (R-GUP-50) */
+  memallocPin: boolean
+  /** soft limit in bytes; Infinity for unlimited */
+  rlimit(name: RlimitName): number
+  /** hard limit in bytes; a task without this method has none */
+  hardRlimit?(name: RlimitName): number
+  capable(capability: Capability): boolean
+}
+
+/** `struct user_struct`: what all processes of a uid share. */
+export interface UserStruct {
+  readonly uid: number
+  /** pages charged against RLIMIT_MEMLOCK by io_uring, AF_XDP, … (R-URING-41) */
+  lockedVm: number
+}
+
+/** Somebody outside page tables and caches who holds references; the audit asks each of them. */
+export interface PageHolder {
+  readonly name: string
+  /** Calls back once per page: plain references and pins held on it. */
+  forEachReference(visit: (pfn: number, references: number, pins: number) => void): void
+  /** Pages this holder has charged to a user's locked_vm and to an mm's pinned_vm (R-URING-41). */
+  charges?(): readonly PinCharge[]
+}
+
+/** What one holder has charged, in pages. */
+export interface PinCharge {
+  readonly user: UserStruct | null
+  readonly lockedVm: number
+  readonly mm: Mm | null
+  readonly pinnedVm: number
+}
+
+/** Machine facts that the mm reads; sysctls, sysfs, boot parameters. */
+export interface MmSettings {
+  /** vm.mmap_min_addr used for hints and searching (R-AS-45) */
+  mmapMinAddr: number
+  /** the value the EPERM check uses (dac_mmap_min_addr) */
+  dacMmapMinAddr: number
+  maxMapCount: number
+  /** pages */
+  stackGuardGap: number
+  mmapBase: number
+  mmapLegacyBase: number
+  overcommit: 'heuristic' | 'always' | 'never'
+  /** pages of RAM plus swap, what heuristic overcommit compares with; null = not known, never refuse */
+  totalRamAndSwap: number | null
+  /** pages; CommitLimit for overcommit 'never' */
+  commitLimit: number
+  /** pages that 'never' keeps back for those with CAP_SYS_ADMIN (admin_reserve_kbytes) */
+  adminReserve: number
+  /** pages that 'never' keeps back from one big process (user_reserve_kbytes) */
+  userReserve: number
+  thpEnabled: 'always' | 'madvise' | 'never'
+  thpUseZeroPage: boolean
+}
+
+export interface KernelOptions {
+  release?: ReleaseName | Release
+  /** pages of each zone; default 262,144 (1 GiB) of NORMAL */
+  zones?: ZoneSizes
+  settings?: Partial<MmSettings>
+  /** hand out VMAs that throw when touched too late; tests and the explorer */
+  checkStaleVmas?: boolean
+}
+
+export interface Warning {
+  readonly id: string
+  readonly message: string
+}
+
+const defaultSettings: MmSettings = {
+  mmapMinAddr: 65536,
+  dacMmapMinAddr: 4096,
+  maxMapCount: 65530,
+  stackGuardGap: 256,
+  mmapBase: TASK_SIZE - 128 * 1024 * 1024,
+  mmapLegacyBase: 0x2aaaaaaab000,
+  overcommit: 'heuristic',
+  totalRamAndSwap: null,
+  commitLimit: Number.MAX_SAFE_INTEGER,
+  adminReserve: 2048,
+  userReserve: 32_768,
+  thpEnabled: 'madvise',
+  thpUseZeroPage: true,
+}
+
+class BootTask implements CurrentTask {
+  readonly comm = 'swapper'
+  readonly pid = 0
+  readonly uid = 0
+  mm: Mm | null = null
+  refusal: Refusal | null = null
+  signalPending = false
+  fatalSignalPending = false
+  memallocPin = false
+  rlimit(): number {
+    return Infinity
+  }
+  capable(): boolean {
+    return true
+  }
+}
+
+/**
+ * One running kernel: physical memory, the release it behaves like, and everything global that mm code
+ * shares. Holds no I/O, no clock, no randomness.
+ */
+export class Kernel implements MmapLockHost {
+  readonly release: Release
+  readonly memory: Memory
+  readonly settings: MmSettings
+  readonly checkStaleVmas: boolean
+  readonly scheduler: Scheduler<CurrentTask>
+  readonly mms = new Set<Mm>()
+  /** by `AddressSpace.id` */
+  readonly mappings = new Map<number, AddressSpace>()
+  readonly users = new Map<number, UserStruct>()
+  readonly holders = new Set<PageHolder>()
+  /** hugetlb pools by page size in bytes */
+  readonly hugetlbPools = new Map<number, HugetlbPool>()
+  /** swap entries and the swap cache */
+  readonly swap: SwapArea
+  /** vmstat pgfault and pgmajfault (R-FLT-22) */
+  pgfault = 0
+  pgmajfault = 0
+  /** vmstat nr_foll_pin_acquired / nr_foll_pin_released */
+  pinAcquired = 0
+  pinReleased = 0
+  /** pages charged system-wide (Committed_AS) */
+  committed = 0
+  /** the shared 4 KiB page of zeros */
+  readonly zeroPfn: number
+  #hugeZeroPfn = 0
+  /** page loops yield after this many pages; 1 under the explorer */
+  batch = 512
+  /** interleavings are being explored: code yields PREEMPT at its preemption points */
+  exploring = false
+  observer: MmObserver | null = null
+  readonly warnings: Warning[] = []
+  readonly #warned = new Set<string>()
+  #lastId = 0
+
+  constructor(options: KernelOptions = {}) {
+    const { release = 'gup-v3' } = options
+    this.release = typeof release === 'string' ? releases[release] : release
+    this.settings = { ...defaultSettings, ...options.settings }
+    this.checkStaleVmas = options.checkStaleVmas ?? false
+    this.memory = new Memory(options.zones ?? { normal: 262_144 })
+    this.scheduler = new Scheduler<CurrentTask>(new BootTask())
+    this.swap = new SwapArea(this.memory)
+    this.holders.add(this.swap)
+    this.zeroPfn = this.memory.allocFolio(0, { movable: false })
+    this.memory.frames.set(this.zeroPfn, PG_RESERVED | PG_UPTODATE)
+  }
+
+  /** `current`. */
+  get current(): CurrentTask {
+    return this.scheduler.current
+  }
+
+  get holderName(): string {
+    return this.scheduler.holderName
+  }
+
+  get fatalSignalPending(): boolean {
+    return this.scheduler.current.fatalSignalPending
+  }
+
+  /** Runs kernel code as a task to its end. @throws DeadlockError */
+  run<T>(task: CurrentTask, body: Kthread<T>): T {
+    return this.scheduler.call(task.comm, task, body)
+  }
+
+  /** The huge zero folio, made at first use. 0 when memory is exhausted. */
+  get hugeZeroPfn(): number {
+    if (this.#hugeZeroPfn === 0) {
+      const pfn = this.memory.allocFolio(HPAGE_PMD_ORDER, { movable: false })
+      if (pfn === 0) return 0
+      this.memory.frames.set(pfn, PG_RESERVED | PG_UPTODATE)
+      this.#hugeZeroPfn = pfn
+    }
+    return this.#hugeZeroPfn
+  }
+
+  isHugeZero(pfn: number): boolean {
+    return this.#hugeZeroPfn !== 0 && this.memory.frames.head(pfn) === this.#hugeZeroPfn
+  }
+
+  /** Ids for mms, address spaces and anon_vmas: small, positive, never reused. */
+  nextId(): number {
+    return ++this.#lastId
+  }
+
+  nextMmId(): number {
+    return this.nextId()
+  }
+
+  user(uid: number): UserStruct {
+    let user = this.users.get(uid)
+    if (user === undefined) {
+      user = { uid, lockedVm: 0 }
+      this.users.set(uid, user)
+    }
+    return user
+  }
+
+  /** `WARN_ON_ONCE`: remembered always, reported once per id. */
+  warnOnce(id: string, message: string): void {
+    if (this.#warned.has(id)) return
+    this.#warned.add(id)
+    this.warnings.push({ id, message })
+    this.observer?.({ type: 'warn', id, message })
+  }
+}

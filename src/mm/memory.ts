@@ -1,0 +1,244 @@
+import { Unmodelled } from '../base/unmodelled.ts'
+import { PREEMPT, type Kthread } from '../base/kthread.ts'
+import { pageAlignDown } from '../base/units.ts'
+import { PG_ANON, PG_ANON_EXCLUSIVE, PG_UPTODATE } from '../memory/page-flags.ts'
+import { doAnonymousPage } from './anon-fault.ts'
+import {
+  FAULT_FLAG_ALLOW_RETRY,
+  FAULT_FLAG_KILLABLE,
+  FAULT_FLAG_RETRY_NOWAIT,
+  FAULT_FLAG_TRIED,
+  FAULT_FLAG_UNSHARE,
+  FAULT_FLAG_WRITE,
+  VM_FAULT_ERROR,
+  VM_FAULT_FALLBACK,
+  VM_FAULT_HWPOISON,
+  VM_FAULT_MAJOR,
+  VM_FAULT_RETRY,
+  VM_FAULT_SIGBUS,
+  VM_FAULT_SIGSEGV,
+} from './fault-flags.ts'
+import { refuseFault } from './fault-refusal.ts'
+import { NEEDS_IO, NEEDS_USERFAULT } from './fault-sleep.ts'
+import { doFault } from './file-fault.ts'
+import { endRead } from './filemap.ts'
+import { changeHugePmd, doHugePmdAnonymousPage, doHugePmdWpPage, thpAllowed } from './huge-memory.ts'
+import { hugetlbFault } from './hugetlb.ts'
+import type { Kernel } from './kernel.ts'
+import type { Mm } from './mm.ts'
+import { unwatched, type MmapReadGuard } from './mmap-lock.ts'
+import {
+  HugePmd,
+  PTE_ACCESSED,
+  PTE_DIRTY,
+  PTE_MARKER_GUARD,
+  PTE_MARKER_POISON,
+  PTE_MARKER_UFFD_WP,
+  PTE_MIGRATION,
+  PTE_PRESENT,
+  PTE_PROTNONE,
+  PTE_SWAP,
+  PTE_WRITE,
+  pmdIndex,
+  pteSlot,
+  type Leaf,
+} from './page-table.ts'
+import { newProtection } from './change-protection.ts'
+import { doSwapPage } from './swap-fault.ts'
+import { handleUserfault } from './userfaultfd.ts'
+import type { Vma } from './vma.ts'
+import { VM_ACCESS_FLAGS, VM_MAYWRITE, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from './vm-flags.ts'
+import { doWpPage } from './wp-fault.ts'
+
+/**
+ * `handle_mm_fault`: makes an address accessible as asked by `faultFlags` (FAULT_FLAG_*), or says why not.
+ * The VMA contains the address and `guard` is held for read.
+ *
+ * @returns VM_FAULT_*. After RETRY (unless FAULT_FLAG_RETRY_NOWAIT was given) the guard has been released
+ * and the VMA must not be touched.
+ * @rule R-FLT-30
+ */
+export function* handleMmFault(
+  k: Kernel,
+  guard: MmapReadGuard,
+  maybeWatched: Vma,
+  address: number,
+  faultFlags: number,
+): Kthread<number> {
+  if (k.exploring) yield PREEMPT
+  const vma = unwatched(maybeWatched)
+  const flags = sanitized(k, vma, address, faultFlags)
+  if (flags < 0) return counted(k, VM_FAULT_SIGSEGV, faultFlags)
+  if (vma.isHugetlb) return counted(k, yield* hugetlbFault(k, guard, vma, address, flags), flags)
+  const page = pageAlignDown(address)
+  let major = 0
+  for (;;) {
+    const code = faultWithoutSleep(k, guard, vma, page, flags)
+    if (code >= 0) return counted(k, code | major, flags)
+    switch (code) {
+      case NEEDS_USERFAULT:
+        return counted(k, yield* handleUserfault(k, guard, vma, page, flags), flags)
+      case NEEDS_IO:
+        major = VM_FAULT_MAJOR
+        if ((yield* waitForRead(k, guard, vma, page, flags)) !== 0)
+          return counted(k, VM_FAULT_RETRY | major, flags)
+    }
+  }
+}
+
+/** @rule R-FLT-22 */
+function counted(k: Kernel, code: number, faultFlags: number): number {
+  if ((code & VM_FAULT_RETRY) !== 0 && !k.release.fault.countsEveryAttempt) return code
+  k.pgfault++
+  if ((code & (VM_FAULT_ERROR | VM_FAULT_RETRY)) !== 0) return code
+  if ((code & VM_FAULT_MAJOR) !== 0 || (faultFlags & FAULT_FLAG_TRIED) !== 0) k.pgmajfault++
+  return code
+}
+
+/**
+ * `sanitize_fault_flags`: combinations no caller may ask for.
+ * @returns the flags to go on with, -1 refused
+ * @rule R-FLT-24
+ */
+function sanitized(k: Kernel, vma: Vma, address: number, flags: number): number {
+  if ((flags & FAULT_FLAG_UNSHARE) !== 0) {
+    if ((flags & FAULT_FLAG_WRITE) !== 0) {
+      k.warnOnce('fault-unshare-write', 'a fault asked to unshare and to write at once')
+      refuseFault(k, VM_FAULT_SIGSEGV, 'R-FLT-24', vma, address, 'unshare and write were asked at once')
+      return -1
+    }
+    return vma.isCow ? flags : flags & ~FAULT_FLAG_UNSHARE
+  }
+  if ((flags & FAULT_FLAG_WRITE) === 0) return flags
+  if ((vma.flags & VM_MAYWRITE) === 0 || ((vma.flags & VM_WRITE) === 0 && !vma.isCow)) {
+    k.warnOnce('fault-write', 'a write fault in a mapping that must never be written')
+    refuseFault(k, VM_FAULT_SIGSEGV, 'R-FLT-24', vma, address, 'the mapping may not be written')
+    return -1
+  }
+  return flags
+}
+
+/** Everything a fault can do between two yields. Negative: what it has to sleep for (fault-sleep.ts). */
+function faultWithoutSleep(
+  k: Kernel,
+  guard: MmapReadGuard,
+  vma: Vma,
+  address: number,
+  flags: number,
+): number {
+  const { mm } = guard
+  const { pageTable } = mm
+  const index = pmdIndex(address)
+  let entry = pageTable.pmd(index)
+  if (entry === null && (vma.flags & VM_UFFD_MISSING) === 0 && thpAllowed(k, vma, address)) {
+    const code = doHugePmdAnonymousPage(k, guard, vma, address, flags)
+    if ((code & VM_FAULT_FALLBACK) === 0) return code
+    entry = pageTable.pmd(index)
+  }
+  if (entry instanceof HugePmd) {
+    const code = hugePmdFault(k, guard, vma, address, entry, flags)
+    if (code >= 0 && (code & VM_FAULT_FALLBACK) === 0) return code
+    if (code < 0) return code
+  }
+  return pteFault(k, mm, vma, address, pageTable.leafFor(address), flags)
+}
+
+function hugePmdFault(
+  k: Kernel,
+  guard: MmapReadGuard,
+  vma: Vma,
+  address: number,
+  entry: HugePmd,
+  flags: number,
+): number {
+  if ((entry.bits & PTE_PRESENT) === 0) throw new Unmodelled('a migration entry at PMD level', 'R-FLT-30')
+  if ((entry.bits & PTE_PROTNONE) !== 0 && (vma.flags & VM_ACCESS_FLAGS) !== 0) {
+    changeHugePmd(k, guard.mm, vma, pmdIndex(address))
+    return 0
+  }
+  if ((flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) !== 0 && (entry.bits & PTE_WRITE) === 0) {
+    return doHugePmdWpPage(k, guard, vma, address, flags)
+  }
+  entry.bits |= (flags & FAULT_FLAG_WRITE) !== 0 ? PTE_ACCESSED | PTE_DIRTY : PTE_ACCESSED
+  return 0
+}
+
+/** `handle_pte_fault`. */
+function pteFault(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, flags: number): number {
+  const slot = pteSlot(address)
+  const bits = leaf.bits[slot]!
+  if (bits === 0) return missing(k, mm, vma, address, leaf, flags)
+  if ((bits & PTE_PRESENT) === 0) return notPresent(k, mm, vma, address, leaf, flags)
+  if ((bits & PTE_PROTNONE) !== 0 && (vma.flags & VM_ACCESS_FLAGS) !== 0) {
+    // @rule R-FLT-56
+    const pfn = leaf.pfn[slot]!
+    const { frames } = k.memory
+    const exclusive = frames.has(frames.head(pfn), PG_ANON) && frames.has(pfn, PG_ANON_EXCLUSIVE)
+    leaf.bits[slot] = newProtection(vma, bits, exclusive) | PTE_ACCESSED
+    return 0
+  }
+  if ((flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) !== 0 && (bits & PTE_WRITE) === 0) {
+    return doWpPage(k, mm, vma, address, leaf, flags)
+  }
+  leaf.bits[slot] = bits | ((flags & FAULT_FLAG_WRITE) !== 0 ? PTE_ACCESSED | PTE_DIRTY : PTE_ACCESSED)
+  return 0
+}
+
+function missing(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, flags: number): number {
+  return vma.isAnonymous
+    ? doAnonymousPage(k, mm, vma, address, leaf, flags)
+    : doFault(k, mm, vma, address, leaf, flags)
+}
+
+/** @rule R-FLT-51 */
+function notPresent(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, flags: number): number {
+  const slot = pteSlot(address)
+  const bits = leaf.bits[slot]!
+  if ((bits & PTE_MIGRATION) !== 0) throw new Unmodelled('a migration entry', 'R-FLT-51')
+  if ((bits & PTE_SWAP) !== 0) return doSwapPage(k, mm, vma, address, leaf, flags)
+  if ((bits & PTE_MARKER_POISON) !== 0) {
+    return refuseFault(k, VM_FAULT_HWPOISON, 'R-FLT-51', vma, address, 'the entry is marked poisoned')
+  }
+  // @rule R-FLT-78
+  if ((bits & PTE_MARKER_GUARD) !== 0) {
+    return refuseFault(k, VM_FAULT_SIGSEGV, 'R-FLT-78', vma, address, 'a guard region stands here')
+  }
+  if ((bits & PTE_MARKER_UFFD_WP) !== 0) {
+    if ((vma.flags & VM_UFFD_WP) !== 0)
+      throw new Unmodelled('a userfaultfd write-protect marker', 'R-FLT-115')
+    leaf.set(slot, 0, 0)
+    return 0
+  }
+  return refuseFault(k, VM_FAULT_SIGBUS, 'R-FLT-51', vma, address, 'the entry is of an unknown kind')
+}
+
+/**
+ * `lock_folio_maybe_drop_mmap` for a page that is being read: sleeps until the read is complete, without
+ * `mmap_lock` where the caller allows that once.
+ * @returns 0 go on (guard still held), 1 the fault must be retried
+ * @rule R-FLT-21
+ */
+function* waitForRead(
+  k: Kernel,
+  guard: MmapReadGuard,
+  vma: Vma,
+  address: number,
+  flags: number,
+): Kthread<number> {
+  const { mapping, path } = vma.file!
+  if ((flags & FAULT_FLAG_RETRY_NOWAIT) !== 0) return 1
+  const pfn = mapping.pages.get(vma.pageIndex(address))
+  const drops = (flags & (FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_TRIED)) === FAULT_FLAG_ALLOW_RETRY
+  const killable = (flags & FAULT_FLAG_KILLABLE) !== 0
+  k.memory.get(pfn)
+  if (drops) guard.release()
+  yield { queue: mapping.io, what: `page I/O on ${path}`, signals: killable ? 'fatal' : 'none' }
+  const killed = killable && k.fatalSignalPending
+  if (!killed && !k.memory.frames.has(pfn, PG_UPTODATE)) endRead(k, pfn)
+  k.memory.put(pfn)
+  if (drops) return 1
+  if (!killed) return 0
+  // callers look for signals only when a fault is to be retried
+  guard.release()
+  return 1
+}

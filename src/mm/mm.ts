@@ -1,0 +1,78 @@
+import { PAGE_SIZE } from '../base/units.ts'
+import { MmapLock } from './mmap-lock.ts'
+import { PageTable } from './page-table.ts'
+import { VmaTree } from './vma-tree.ts'
+import type { Kernel } from './kernel.ts'
+
+/**
+ * `struct mm_struct`: one address space.
+ *
+ * Lock order: `mmapLock` → (page table, atomic between yields). Fields are protected by `mmapLock`
+ * unless they say otherwise.
+ */
+export class Mm {
+  readonly kernel: Kernel
+  /** unique in its kernel */
+  readonly id: number
+  readonly name: string
+  readonly mmapLock: MmapLock
+  readonly pageTable = new PageTable()
+  /** users of the address space: tasks, and remote accessors while they work (mm_users) */
+  users = 1
+
+  // pages, R-AS-1
+  totalVm = 0
+  dataVm = 0
+  execVm = 0
+  stackVm = 0
+  /** pages of VM_LOCKED VMAs: VmLck */
+  lockedVm = 0
+  /** pages accounted by pinning users: VmPin. Atomic, not under mmapLock */
+  pinnedVm = 0
+  /** resident pages: MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS. Atomic */
+  rssAnon = 0
+  rssFile = 0
+  rssShmem = 0
+  swapents = 0
+  /** hugetlb pages mapped, in 4 KiB units */
+  hugetlbPages = 0
+  /** pages of VM_ACCOUNT VMAs: this mm's part of the commit charge */
+  committed = 0
+  mapCount = 0
+  /** VM_LOCKED / VM_LOCKONFAULT put into every new VMA by mlockall(MCL_FUTURE) */
+  defFlags = 0
+  /** MMF_HAS_PINNED: set by every FOLL_PIN attempt, never cleared, not inherited (R-GUP-72). Atomic */
+  hasPinned = false
+  /** seqcount: odd while fork write-protects (R-GUP-76) */
+  writeProtectSeq = 0
+  /** PR_SET_MDWE */
+  mdwe = false
+  /** PR_SET_THP_DISABLE */
+  thpDisabled = false
+
+  startBrk = 0
+  brk = 0
+  startStack = 0
+  /** end_data − start_data, what RLIMIT_DATA counts besides the heap */
+  dataSegment = 0
+  /** top-down search starts below here (R-AS-30) */
+  mmapBase: number
+  mmapLegacyBase: number
+  /** search bottom-up (ADDR_COMPAT_LAYOUT) */
+  legacyLayout = false
+
+  constructor(kernel: Kernel, name: string) {
+    this.kernel = kernel
+    this.id = kernel.nextMmId()
+    this.name = name
+    this.mmapBase = kernel.settings.mmapBase
+    this.mmapLegacyBase = kernel.settings.mmapLegacyBase
+    this.mmapLock = new MmapLock(this, new VmaTree(kernel.settings.stackGuardGap * PAGE_SIZE), kernel)
+    kernel.mms.add(this)
+  }
+
+  /** VmRSS in pages. */
+  get rss(): number {
+    return this.rssAnon + this.rssFile + this.rssShmem
+  }
+}

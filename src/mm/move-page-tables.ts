@@ -1,0 +1,90 @@
+import { PREEMPT, type Kthread } from '../base/kthread.ts'
+import { PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
+import { moveHugePmd, splitHugePmd } from './huge-memory.ts'
+import type { Kernel } from './kernel.ts'
+import type { Mm } from './mm.ts'
+import { unwatched } from './mmap-lock.ts'
+import {
+  HugePmd,
+  Leaf,
+  PTE_MARKER_UFFD_WP,
+  PTE_PRESENT,
+  PTE_SWAP,
+  PTE_UFFD_WP,
+  pmdIndex,
+  pteSlot,
+} from './page-table.ts'
+import type { Vma } from './vma.ts'
+
+/**
+ * `move_page_tables`: moves the entries of [oldAddr, oldAddr + length) to `newAddr`, one to one: same
+ * pages, AnonExclusive and pins. Whole tables move without being looked into where both addresses allow
+ * it. Needs `mmap_lock` for write.
+ * @rule R-FLT-76
+ */
+export function* movePageTables(
+  k: Kernel,
+  mm: Mm,
+  from: Vma,
+  oldAddr: number,
+  _to: Vma,
+  newAddr: number,
+  length: number,
+): Kthread<void> {
+  const source = unwatched(from)
+  const { pageTable } = mm
+  const end = oldAddr + length
+  const shift = newAddr - oldAddr
+  const last = Math.ceil(end / PMD_SIZE)
+  const tablesMove = shift % PMD_SIZE === 0
+  for (let i = pageTable.nextPmd(pmdIndex(oldAddr), last); i >= 0; i = pageTable.nextPmd(i + 1, last)) {
+    const base = i * PMD_SIZE
+    const start = Math.max(oldAddr, base)
+    const stop = Math.min(end, base + PMD_SIZE)
+    const whole = tablesMove && stop - start === PMD_SIZE
+    let entry = pageTable.pmd(i)
+    if (entry instanceof HugePmd) {
+      if (whole) {
+        moveHugePmd(k, mm, i, i + shift / PMD_SIZE)
+        continue
+      }
+      splitHugePmd(k, mm, source, i)
+      entry = pageTable.pmd(i)
+    }
+    if (!(entry instanceof Leaf)) continue
+    const target = i + shift / PMD_SIZE
+    if (whole && pageTable.pmd(target) === null) {
+      dropUffdWp(entry)
+      pageTable.setPmd(i, null)
+      pageTable.setPmd(target, entry)
+    } else {
+      movePtes(mm, entry, start, stop, shift)
+    }
+    if (k.exploring) yield PREEMPT
+  }
+}
+
+function movePtes(mm: Mm, leaf: Leaf, start: number, end: number, shift: number): void {
+  for (let address = start; address < end; address += PAGE_SIZE) {
+    const slot = pteSlot(address)
+    const bits = leaf.bits[slot]!
+    if (bits === 0) continue
+    const pfn = leaf.pfn[slot]!
+    leaf.set(slot, 0, 0)
+    const moved = withoutUffdWp(bits)
+    if (moved !== 0) mm.pageTable.leafFor(address + shift).set(pteSlot(address + shift), pfn, moved)
+  }
+}
+
+/** A move ends userfaultfd write protection: the mark goes, and so does an entry that was nothing else. */
+function withoutUffdWp(bits: number): number {
+  return (bits & (PTE_PRESENT | PTE_SWAP)) !== 0 ? bits & ~PTE_UFFD_WP : bits & ~PTE_MARKER_UFFD_WP
+}
+
+function dropUffdWp(leaf: Leaf): void {
+  for (let slot = 0; slot < PTRS_PER_PTE; slot++) {
+    const bits = leaf.bits[slot]!
+    const moved = withoutUffdWp(bits)
+    if (moved !== bits) leaf.set(slot, leaf.pfn[slot]!, moved)
+  }
+}

@@ -1,0 +1,149 @@
+import { ENOMEM } from '../base/errno.ts'
+import type { Kthread } from '../base/kthread.ts'
+import { refuse } from '../base/refusal.ts'
+import { PAGE_SIZE } from '../base/units.ts'
+import { hugetlbReserveMoved } from './hugetlb.ts'
+import type { Kernel } from './kernel.ts'
+import { MREMAP_DONTUNMAP } from './mman.ts'
+import type { MmapWriteGuard } from './mmap-lock.ts'
+import { movePageTables } from './move-page-tables.ts'
+import { doMunmap, splitEdges } from './munmap.ts'
+import { cloneAnonVmas, insertVma, unlinkAnonVmas } from './vma-link.ts'
+import { checkSplit, mergeNewRange } from './vma-merge.ts'
+import { chargeCommit, vmStatAccount } from './vm-accounting.ts'
+import { Vma } from './vma.ts'
+import {
+  VM_ACCOUNT,
+  VM_LOCKED,
+  VM_LOCKED_MASK,
+  VM_UFFD_MISSING,
+  VM_UFFD_WP,
+  VMH_UFFD_MINOR,
+} from './vm-flags.ts'
+
+/**
+ * `move_vma`: the pages of [oldAddr, oldAddr + oldLen) go to `newAddr`, where newLen bytes are free. The
+ * same physical pages, pins included, show at the new address.
+ * @returns newAddr, -ENOMEM (map_count, charge) or -EINVAL (cannot be cut)
+ * @rule R-AS-72
+ */
+export function* moveVma(
+  k: Kernel,
+  guard: MmapWriteGuard,
+  vma: Vma,
+  oldAddr: number,
+  oldLen: number,
+  newLen: number,
+  newAddr: number,
+  flags: number,
+): Kthread<number> {
+  const { mm, vmas } = guard
+  const limit = k.settings.maxMapCount - 3
+  if (mm.mapCount >= limit) {
+    return refuse(k.current, ENOMEM, 'R-AS-72', {
+      used: mm.mapCount,
+      limit,
+      why: 'moving would exceed vm.max_map_count',
+    })
+  }
+  const uncuttable = cutError(k, vma, oldAddr, oldLen)
+  if (uncuttable < 0) return uncuttable
+  const vmFlags = vma.flags
+  const pages = newLen / PAGE_SIZE
+  if ((vmFlags & VM_ACCOUNT) !== 0) {
+    const error = chargeCommit(k, mm, pages)
+    if (error < 0) return error
+  }
+  // the reservation of a huge page mapping moves with its whole VMA: cut that out first
+  if (vma.isHugetlb && oldLen > 0) splitEdges(k, mm, vmas, vma, oldAddr, oldAddr + oldLen)
+  const target = copyVma(k, guard, vma, oldAddr, newAddr, newLen, (flags & MREMAP_DONTUNMAP) !== 0)
+  if (oldLen > 0) {
+    // a merge with the new range may have replaced the source VMA
+    const source = vmas.find(oldAddr)!
+    yield* movePageTables(k, mm, source, oldAddr, target, newAddr, oldLen)
+  }
+  vmStatAccount(mm, vmFlags, pages)
+  k.observer?.({ type: 'map', mm: mm.id, start: newAddr, end: newAddr + newLen })
+  if ((flags & MREMAP_DONTUNMAP) !== 0) {
+    leaveBehind(k, guard, vmas.find(oldAddr)!, target, oldAddr, oldLen)
+    return newAddr
+  }
+  if ((vmFlags & VM_LOCKED) !== 0) mm.lockedVm += pages
+  if (oldLen > 0) {
+    if (vma.isHugetlb) hugetlbReserveMoved(vma)
+    yield* doMunmap(k, guard, oldAddr, oldLen)
+  }
+  return newAddr
+}
+
+function cutError(k: Kernel, vma: Vma, start: number, len: number): number {
+  if (vma.start !== start) {
+    const error = checkSplit(k, vma, start)
+    if (error < 0) return error
+  }
+  return len > 0 && vma.end !== start + len ? checkSplit(k, vma, start + len) : 0
+}
+
+/**
+ * `copy_vma`: the VMA at the new place, merged into a neighbour where one fits.
+ * @rule R-AS-4
+ */
+function copyVma(
+  k: Kernel,
+  guard: MmapWriteGuard,
+  vma: Vma,
+  oldAddr: number,
+  newAddr: number,
+  len: number,
+  stays: boolean,
+): Vma {
+  const { mm, vmas } = guard
+  const untouched = vma.isAnonymous && vma.anonVma === null
+  const pgoff = untouched ? newAddr / PAGE_SIZE : vma.pageIndex(oldAddr)
+  const next = vmas.find(newAddr)
+  const previous = next === null ? vmas.last : next.previous
+  // up to 6.12 a source that stays is not joined with its own copy (R-AS-137)
+  const apart = stays && !k.release.mm.mremapMultiVma && (previous === vma || next === vma)
+  if (!apart) {
+    const merged = mergeNewRange(k, mm, vmas, previous, next, newAddr, newAddr + len, pgoff, vma, vma)
+    if (merged !== null) return merged
+  }
+  const copy = new Vma(
+    newAddr,
+    newAddr + len,
+    vma.flags,
+    pgoff,
+    vma.file === null ? null : vma.file.get(),
+    vma.highFlags,
+  )
+  copy.policy = vma.policy
+  copy.specialName = vma.specialName
+  copy.hugetlb = vma.hugetlb
+  if (vma.uffd !== null) {
+    // without UFFD_FEATURE_EVENT_REMAP the context stays behind
+    copy.flags &= ~(VM_UFFD_MISSING | VM_UFFD_WP)
+    copy.highFlags &= ~VMH_UFFD_MINOR
+  }
+  if (vma.anonVma !== null) cloneAnonVmas(copy, vma)
+  insertVma(mm, vmas, copy, previous, next)
+  return copy
+}
+
+/**
+ * MREMAP_DONTUNMAP: the old VMA stays, empty and unlocked.
+ * @rule R-AS-73
+ */
+function leaveBehind(
+  k: Kernel,
+  guard: MmapWriteGuard,
+  old: Vma,
+  copy: Vma,
+  start: number,
+  len: number,
+): void {
+  if ((old.flags & VM_LOCKED) !== 0) {
+    old.flags &= ~VM_LOCKED_MASK
+    if (k.release.mm.dontUnmapLeaksLocked) guard.mm.lockedVm += len / PAGE_SIZE
+  }
+  if (old !== copy && old.start === start && old.end === start + len) unlinkAnonVmas(old)
+}

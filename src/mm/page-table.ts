@@ -1,0 +1,154 @@
+import { PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
+
+/**
+ * Page-table entry bits (`leaf.bits[i]`).
+ *
+ * A word of 0 is "none". Present entries have PTE_PRESENT; PTE_PROTNONE marks those the hardware would
+ * not see (PROT_NONE, NUMA hinting) although the kernel calls them present (R-FLT-14). Entries without
+ * PTE_PRESENT but with one of the kinds below are swap-type entries (R-FLT §1.5).
+ */
+export const PTE_PRESENT = 1 << 0
+export const PTE_WRITE = 1 << 1
+export const PTE_DIRTY = 1 << 2
+export const PTE_ACCESSED = 1 << 3
+/** no reference counting: zero page, raw PFN */
+export const PTE_SPECIAL = 1 << 4
+export const PTE_UFFD_WP = 1 << 5
+export const PTE_PROTNONE = 1 << 6
+/** swap entry: `pfn` is the swap slot */
+export const PTE_SWAP = 1 << 8
+/** with PTE_SWAP: the page was exclusive when it was swapped out */
+export const PTE_SWAP_EXCLUSIVE = 1 << 9
+export const PTE_MIGRATION = 1 << 10
+export const PTE_MARKER_GUARD = 1 << 11
+export const PTE_MARKER_POISON = 1 << 12
+/** uffd-wp marker on an unpopulated entry */
+export const PTE_MARKER_UFFD_WP = 1 << 13
+export const PTE_NONPRESENT_KINDS =
+  PTE_SWAP | PTE_MIGRATION | PTE_MARKER_GUARD | PTE_MARKER_POISON | PTE_MARKER_UFFD_WP
+
+/** One leaf page table: 512 entries, 2 MiB of address space, 6 bytes a page. */
+export class Leaf {
+  /** frame numbers (or swap slots) */
+  readonly pfn: Int32Array
+  /** PTE_* */
+  readonly bits: Uint16Array
+  /** entries that are not none */
+  used = 0
+
+  constructor() {
+    const buffer = new ArrayBuffer(PTRS_PER_PTE * 6)
+    this.pfn = new Int32Array(buffer, 0, PTRS_PER_PTE)
+    this.bits = new Uint16Array(buffer, PTRS_PER_PTE * 4, PTRS_PER_PTE)
+  }
+
+  /** Writes one entry and keeps `used`. bits 0 clears it. */
+  set(slot: number, pfn: number, bits: number): void {
+    const before = this.bits[slot]!
+    if (before === 0) {
+      if (bits !== 0) this.used++
+    } else if (bits === 0) this.used--
+    this.pfn[slot] = pfn
+    this.bits[slot] = bits
+  }
+}
+
+/** A PMD entry that maps 2 MiB at once: THP, huge zero folio or hugetlb. Same bits as a pte. */
+export class HugePmd {
+  /** head pfn of the 512 pages */
+  pfn: number
+  bits: number
+
+  constructor(pfn: number, bits: number) {
+    this.pfn = pfn
+    this.bits = bits
+  }
+}
+
+export type PmdEntry = Leaf | HugePmd
+
+interface PmdTable {
+  readonly slots: (PmdEntry | null)[]
+  used: number
+}
+
+/** The slot of an address in its leaf table. */
+export function pteSlot(address: number): number {
+  return Math.floor(address / PAGE_SIZE) % PTRS_PER_PTE
+}
+
+/** Which 2 MiB span an address lies in: below 2^26, so it stays a small integer. */
+export function pmdIndex(address: number): number {
+  return Math.floor(address / PMD_SIZE)
+}
+
+/**
+ * The page tables of one mm: a sparse map of 1 GiB tables of PMD entries. The entry lock (PTL) of the
+ * kernel has no counterpart: code between two yields is atomic.
+ */
+export class PageTable {
+  readonly #tables = new Map<number, PmdTable>()
+  /** leaf tables in use; with the upper ones this is VmPTE */
+  leaves = 0
+
+  /** The PMD entry for a 2 MiB span, or null. */
+  pmd(index: number): PmdEntry | null {
+    const table = this.#tables.get(index >>> 9)
+    return table === undefined ? null : table.slots[index & 511]!
+  }
+
+  /** The leaf table of an address, created when there is none. Must not be called where a HugePmd stands. */
+  leafFor(address: number): Leaf {
+    const index = pmdIndex(address)
+    const entry = this.pmd(index)
+    if (entry instanceof Leaf) return entry
+    if (entry !== null) throw new Error('leafFor: a huge PMD is mapped here; split it first')
+    const leaf = new Leaf()
+    this.setPmd(index, leaf)
+    return leaf
+  }
+
+  setPmd(index: number, entry: PmdEntry | null): void {
+    let table = this.#tables.get(index >>> 9)
+    if (table === undefined) {
+      if (entry === null) return
+      table = { slots: new Array<PmdEntry | null>(512).fill(null), used: 0 }
+      this.#tables.set(index >>> 9, table)
+    }
+    const before = table.slots[index & 511]!
+    if (before instanceof Leaf) this.leaves--
+    if (entry instanceof Leaf) this.leaves++
+    table.used += (entry === null ? 0 : 1) - (before === null ? 0 : 1)
+    table.slots[index & 511] = entry
+    if (table.used === 0) this.#tables.delete(index >>> 9)
+  }
+
+  /**
+   * The first 2 MiB span >= index and < end that has an entry, or -1. Skips empty gigabytes at once:
+   * `for (let i = pt.nextPmd(a, z); i >= 0; i = pt.nextPmd(i + 1, z))`.
+   */
+  nextPmd(index: number, end: number): number {
+    for (let i = index; i < end;) {
+      const table = this.#tables.get(i >>> 9)
+      if (table === undefined) {
+        if (this.#tables.size === 0) return -1
+        i = ((i >>> 9) + 1) << 9
+        continue
+      }
+      if (table.slots[i & 511] !== null) return i
+      i++
+    }
+    return -1
+  }
+
+  /** pte bits at an address: 0 for none, also where a huge PMD stands (ask `pmd` first). */
+  bitsAt(address: number): number {
+    const entry = this.pmd(pmdIndex(address))
+    return entry instanceof Leaf ? entry.bits[pteSlot(address)]! : 0
+  }
+
+  /** Page tables in use, all levels, in bytes (VmPTE). */
+  get bytes(): number {
+    return (this.leaves + this.#tables.size) * PAGE_SIZE
+  }
+}

@@ -1,0 +1,40 @@
+import { PAGE_SIZE } from '../base/units.ts'
+import { VM_FAULT_SIGBUS } from './fault-flags.ts'
+import { outOfMemory, refuseFault } from './fault-refusal.ts'
+import { NEEDS_USERFAULT } from './fault-sleep.ts'
+import { SHMEM, type OpenFile } from './file.ts'
+import { createFile, newCachedPage } from './filemap.ts'
+import type { Kernel } from './kernel.ts'
+import { VM_UFFD_MISSING } from './vm-flags.ts'
+import type { Vma } from './vma.ts'
+
+/**
+ * `shmem_file_setup`: a memory file of `size` bytes, what memfd_create, shared anonymous memory and
+ * shared /dev/zero are made of. `name` as /proc/PID/maps prints it.
+ */
+export function shmemFileSetup(k: Kernel, name: string, size: number): OpenFile {
+  return createFile(k, SHMEM, { path: name, size })
+}
+
+/**
+ * `shmem_fault`: makes sure the page behind an address is in the cache; reads allocate too.
+ * @returns 0, VM_FAULT_*, or NEEDS_USERFAULT
+ * @rule R-FLT-43
+ */
+export function shmemFault(k: Kernel, vma: Vma, address: number): number {
+  const { mapping } = vma.file!
+  const index = vma.pageIndex(address)
+  if (index * PAGE_SIZE >= mapping.size) {
+    return refuseFault(
+      k,
+      VM_FAULT_SIGBUS,
+      'R-FLT-43',
+      vma,
+      address,
+      'the address lies beyond the end of the file',
+    )
+  }
+  if (mapping.pages.get(index) !== 0) return 0
+  if ((vma.flags & VM_UFFD_MISSING) !== 0) return NEEDS_USERFAULT
+  return newCachedPage(k, mapping, index) === 0 ? outOfMemory(k, 'R-FLT-43', vma, address) : 0
+}

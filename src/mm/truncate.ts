@@ -1,0 +1,106 @@
+import { EINVAL, EPERM } from '../base/errno.ts'
+import { PREEMPT, type Kthread } from '../base/kthread.ts'
+import { refuse } from '../base/refusal.ts'
+import { PAGE_SIZE } from '../base/units.ts'
+import { F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, type AddressSpace } from './file.ts'
+import { pageCacheRemove } from './filemap.ts'
+import { punchHugetlb, truncateHugetlb } from './hugetlb.ts'
+import type { Kernel } from './kernel.ts'
+import { zapRangeAtOnce } from './zap.ts'
+
+/**
+ * `unmap_mapping_range`: removes pages [startIndex, endIndex) (4 KiB units) of a file from every address
+ * space that maps them. Needs no `mmap_lock`.
+ * @param evenCows private copies too
+ */
+export function* unmapMappingRange(
+  k: Kernel,
+  mapping: AddressSpace,
+  startIndex: number,
+  endIndex: number,
+  evenCows: boolean,
+): Kthread<void> {
+  for (const vma of mapping.mappers) {
+    if (k.exploring) yield PREEMPT
+    const { mm } = vma
+    if (vma.freed || mm === null) continue
+    const first = Math.max(startIndex, vma.pgoff)
+    const last = Math.min(endIndex, vma.pgoff + vma.pages)
+    if (first >= last) continue
+    const from = vma.start + (first - vma.pgoff) * PAGE_SIZE
+    const to = vma.start + (last - vma.pgoff) * PAGE_SIZE
+    zapRangeAtOnce(k, mm, vma, from, to, evenCows ? 'truncate' : 'punch')
+  }
+}
+
+/** Zeroes bytes [from, to) of the file where they are cached. */
+function zeroBytes(k: Kernel, mapping: AddressSpace, from: number, to: number): void {
+  for (let at = from; at < to;) {
+    const offset = at % PAGE_SIZE
+    const length = Math.min(PAGE_SIZE - offset, to - at)
+    const pfn = mapping.pages.get(Math.floor(at / PAGE_SIZE))
+    if (pfn !== 0) k.memory.contents.write(pfn, offset, new Uint8Array(length))
+    at += length
+  }
+}
+
+/** Takes whole folios of [start, end) out of the cache; one that sticks out is only zeroed inside. */
+function removePages(k: Kernel, mapping: AddressSpace, start: number, end: number): void {
+  const { frames } = k.memory
+  mapping.pages.forEach(
+    (index, pfn) => {
+      const first = index - (pfn - frames.head(pfn))
+      if (first >= start && first + frames.nrPages(pfn) <= end) pageCacheRemove(k, mapping, index)
+      else k.memory.contents.clear(pfn)
+    },
+    start,
+    end,
+  )
+}
+
+/**
+ * `ftruncate`: shorter: unmaps what lies beyond from everybody, private copies included, and drops the
+ * pages; pinned ones live on without a file. Longer: only the size changes. `newSize` in bytes.
+ * @returns 0 or -errno
+ * @rule R-FLT-74
+ */
+export function* truncateFile(k: Kernel, mapping: AddressSpace, newSize: number): Kthread<number> {
+  if (mapping.kind.hugetlb) return truncateHugetlb(k, mapping, newSize)
+  const oldSize = mapping.size
+  mapping.size = newSize
+  if (newSize >= oldSize) return 0
+  const firstHole = Math.ceil(newSize / PAGE_SIZE)
+  yield* unmapMappingRange(k, mapping, firstHole, Number.MAX_SAFE_INTEGER, true)
+  if (newSize % PAGE_SIZE !== 0) zeroBytes(k, mapping, newSize, firstHole * PAGE_SIZE)
+  removePages(k, mapping, firstHole, Number.MAX_SAFE_INTEGER)
+  // a private copy may have been made from a page between the first pass and its removal
+  yield* unmapMappingRange(k, mapping, firstHole, Number.MAX_SAFE_INTEGER, true)
+  return 0
+}
+
+/**
+ * `fallocate(FALLOC_FL_PUNCH_HOLE)`: drops the whole pages of [start, start + length) and zeroes the
+ * rest; private copies stay mapped. Bytes.
+ * @returns 0 or -errno
+ * @rule R-FLT-75
+ */
+export function* punchHole(k: Kernel, mapping: AddressSpace, start: number, length: number): Kthread<number> {
+  if (start < 0 || length <= 0) return refuse(k.current, EINVAL, 'R-FLT-75', { why: 'the hole is empty' })
+  if ((mapping.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) !== 0) {
+    return refuse(k.current, EPERM, 'R-FLT-75', { why: 'the memfd is sealed against writing' })
+  }
+  const end = start + length
+  if (mapping.kind.hugetlb) return punchHugetlb(k, mapping, start, length)
+  const first = Math.ceil(start / PAGE_SIZE)
+  const last = Math.floor(end / PAGE_SIZE)
+  if (first > last) {
+    zeroBytes(k, mapping, start, end)
+    return 0
+  }
+  zeroBytes(k, mapping, start, first * PAGE_SIZE)
+  zeroBytes(k, mapping, last * PAGE_SIZE, end)
+  if (first === last) return 0
+  yield* unmapMappingRange(k, mapping, first, last, false)
+  removePages(k, mapping, first, last)
+  return 0
+}

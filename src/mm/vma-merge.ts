@@ -1,0 +1,294 @@
+import { EINVAL, ENOMEM } from '../base/errno.ts'
+import { refuse } from '../base/refusal.ts'
+import type { OpenFile } from './file.ts'
+import type { Kernel } from './kernel.ts'
+import type { Mm } from './mm.ts'
+import { Vma, vmaFacts } from './vma.ts'
+import type { VmaTree } from './vma-tree.ts'
+import { cloneAnonVmas, insertVma, removeVma } from './vma-link.ts'
+import { VM_MAYBE_GUARD, VM_SOFTDIRTY, VM_SPECIAL } from './vm-flags.ts'
+import type { Userfaultfd } from './userfaultfd.ts'
+
+/** What a range would be if it were a VMA: what merging compares. */
+export interface VmaShape {
+  readonly flags: number
+  readonly highFlags: number
+  readonly file: OpenFile | null
+  readonly uffd: Userfaultfd | null
+  readonly policy: object | null
+}
+
+/**
+ * Could a neighbour and a range of this shape be one VMA, pgoff and anon_vma apart?
+ * @rule R-AS-130
+ * @rule R-AS-134
+ */
+function sameKind(k: Kernel, vma: Vma, shape: VmaShape): boolean {
+  return (
+    ((vma.flags ^ shape.flags) & ~STICKY) === 0 &&
+    vma.highFlags === shape.highFlags &&
+    vma.file === shape.file &&
+    vma.uffd === shape.uffd &&
+    vma.policy === shape.policy &&
+    (shape.flags & VM_SPECIAL) === 0 &&
+    vma.specialName === null &&
+    (vma.file === null || !vma.file.mapping.kind.closeHook || k.release.mm.closeHookExpandable)
+  )
+}
+
+/** Flags that do not keep VMAs apart: the merged one has them when any part had. */
+const STICKY = VM_SOFTDIRTY | VM_MAYBE_GUARD
+
+/** A merge must not remove a VMA whose vm_ops have a close hook (R-AS-134). */
+function mayRemove(vma: Vma): boolean {
+  return vma.file === null || !vma.file.mapping.kind.closeHook
+}
+
+/**
+ * May a range with this anon_vma be absorbed by a neighbour?
+ * @param source the VMA whose range it is; null for a new one
+ * @rule R-AS-132
+ */
+function anonCompatible(k: Kernel, source: Vma | null, target: Vma): boolean {
+  const own = source === null ? null : source.anonVma
+  if (own === target.anonVma) return true
+  if (own === null) return target.anonVmaChain.length === 1
+  if (target.anonVma !== null) return false
+  return k.release.mm.touchedMergesIntoUntouched && source!.anonVmaChain.length === 1
+}
+
+/** Merging over both sides: prev and next have the same anon_vma, or one has none. */
+function sidesCompatible(previous: Vma, next: Vma): boolean {
+  return previous.anonVma === next.anonVma || previous.anonVma === null || next.anonVma === null
+}
+
+/** `target` is about to cover pages of `source`. */
+function adopt(target: Vma, source: Vma | null): void {
+  if (source === null) return
+  target.flags |= source.flags & STICKY
+  if (source.anonVma !== null && target.anonVma === null) cloneAnonVmas(target, source)
+}
+
+/**
+ * Merges a new range [start, end) into its neighbours.
+ * @param pgoff of the first page
+ * @param source the VMA whose pages will come here (mremap); null for fresh memory
+ * @returns the VMA that now covers the range, or null when it needs one of its own
+ * @rule R-AS-131
+ * @rule R-AS-135
+ */
+export function mergeNewRange(
+  k: Kernel,
+  mm: Mm,
+  vmas: VmaTree,
+  previous: Vma | null,
+  next: Vma | null,
+  start: number,
+  end: number,
+  pgoff: number,
+  shape: VmaShape,
+  source: Vma | null,
+): Vma | null {
+  let left =
+    previous !== null &&
+    previous.end === start &&
+    sameKind(k, previous, shape) &&
+    previous.pgoff + (previous.end - previous.start) / 4096 === pgoff &&
+    anonCompatible(k, source, previous)
+  const right =
+    next !== null &&
+    next.start === end &&
+    sameKind(k, next, shape) &&
+    pgoff + (end - start) / 4096 === next.pgoff &&
+    anonCompatible(k, source, next)
+  if (right && previous !== null && source === null && !k.release.mm.mergePrefersPrevious) {
+    // mmap took next first: prev must fit next's anon_vma, not the new range's
+    left = left && anonCompatible(k, next, previous)
+  }
+  if (left && right && sidesCompatible(previous!, next!) && mayRemove(next!)) {
+    adopt(previous!, next)
+    adopt(previous!, source)
+    const { end: newEnd } = next!
+    removeVma(mm, vmas, next!)
+    vmas.resize(previous!, previous!.start, newEnd)
+    return previous
+  }
+  if (left) {
+    adopt(previous!, source)
+    vmas.resize(previous!, previous!.start, end)
+    return previous
+  }
+  if (right) {
+    adopt(next!, source)
+    next!.pgoff = pgoff
+    vmas.resize(next!, start, next!.end)
+    return next
+  }
+  return null
+}
+
+/**
+ * `vma_modify`: makes [start, end), which lies inside `vma`, a VMA of the given shape, by
+ * merging it into neighbours that have the shape already or by splitting.
+ * @returns the VMA that covers [start, end) now (maybe more, after a merge), or -ENOMEM, -EINVAL
+ * @rule R-AS-136
+ */
+export function vmaModify(
+  k: Kernel,
+  mm: Mm,
+  vmas: VmaTree,
+  vma: Vma,
+  start: number,
+  end: number,
+  shape: VmaShape,
+): Vma | number {
+  const merged = mergeChangedRange(k, mm, vmas, vma, start, end, shape)
+  if (merged !== null) return merged
+  if (vma.start < start) {
+    const error = splitVma(k, mm, vmas, vma, start, true)
+    if (error < 0) return error
+  }
+  if (vma.end > end) {
+    const error = splitVma(k, mm, vmas, vma, end, false)
+    if (error < 0) return error
+  }
+  vma.flags = shape.flags
+  vma.highFlags = shape.highFlags
+  vma.uffd = shape.uffd
+  vma.policy = shape.policy
+  return vma
+}
+
+function mergeChangedRange(
+  k: Kernel,
+  mm: Mm,
+  vmas: VmaTree,
+  vma: Vma,
+  start: number,
+  end: number,
+  shape: VmaShape,
+): Vma | null {
+  const { previous, next } = vma
+  const pgoff = vma.pgoff + (start - vma.start) / 4096
+  const whole = start === vma.start && end === vma.end
+  if (vma.specialName !== null || (whole && !mayRemove(vma))) return null
+  const left =
+    start === vma.start &&
+    previous !== null &&
+    previous.end === start &&
+    sameKind(k, previous, shape) &&
+    previous.pgoff + (previous.end - previous.start) / 4096 === pgoff &&
+    anonCompatible(k, vma, previous)
+  const right =
+    end === vma.end &&
+    next !== null &&
+    next.start === end &&
+    sameKind(k, next, shape) &&
+    pgoff + (end - start) / 4096 === next.pgoff &&
+    anonCompatible(k, vma, next)
+  if (left && right && sidesCompatible(previous!, next!) && mayRemove(next!)) {
+    adopt(previous!, vma)
+    adopt(previous!, next)
+    const { end: newEnd } = next!
+    removeVma(mm, vmas, next!)
+    removeVma(mm, vmas, vma)
+    vmas.resize(previous!, previous!.start, newEnd)
+    return previous
+  }
+  if (left) {
+    adopt(previous!, vma)
+    if (whole) removeVma(mm, vmas, vma)
+    else {
+      vma.pgoff += (end - start) / 4096
+      vmas.resize(vma, end, vma.end)
+    }
+    vmas.resize(previous!, previous!.start, end)
+    return previous
+  }
+  if (right) {
+    adopt(next!, vma)
+    if (whole) removeVma(mm, vmas, vma)
+    else vmas.resize(vma, vma.start, start)
+    next!.pgoff = pgoff
+    vmas.resize(next!, start, next!.end)
+    return next
+  }
+  return null
+}
+
+/**
+ * `split_vma`: cuts a VMA in two at `address`; `vma` itself stays the upper part with `newBelow`, the
+ * lower one without.
+ * @returns 0, -ENOMEM at the map_count limit, -EINVAL where the mapping cannot be cut
+ * @rule R-AS-52
+ */
+export function splitVma(
+  k: Kernel,
+  mm: Mm,
+  vmas: VmaTree,
+  vma: Vma,
+  address: number,
+  newBelow: boolean,
+): number {
+  if (mm.mapCount >= k.settings.maxMapCount) {
+    return refuse(k.current, ENOMEM, 'R-AS-52', {
+      vma: vmaFacts(vma),
+      used: mm.mapCount,
+      limit: k.settings.maxMapCount,
+      why: 'splitting the mapping would exceed vm.max_map_count',
+    })
+  }
+  return splitVmaUnlimited(k, mm, vmas, vma, address, newBelow)
+}
+
+/** `__split_vma`: as `splitVma`, without the limit, for munmap (R-AS-52). */
+export function splitVmaUnlimited(
+  k: Kernel,
+  mm: Mm,
+  vmas: VmaTree,
+  vma: Vma,
+  address: number,
+  newBelow: boolean,
+): number {
+  const error = checkSplit(k, vma, address)
+  if (error < 0) return error
+  const cut = vma.pgoff + (address - vma.start) / 4096
+  const other = newBelow
+    ? new Vma(vma.start, address, vma.flags, vma.pgoff, vma.file, vma.highFlags)
+    : new Vma(address, vma.end, vma.flags, cut, vma.file, vma.highFlags)
+  other.uffd = vma.uffd
+  other.policy = vma.policy
+  other.specialName = vma.specialName
+  other.hugetlb = vma.hugetlb
+  if (vma.file !== null) vma.file.get()
+  if (vma.anonVmaChain.length > 0) cloneAnonVmas(other, vma)
+  if (newBelow) {
+    vma.pgoff = cut
+    vmas.resize(vma, address, vma.end)
+    insertVma(mm, vmas, other, vma.previous, vma)
+  } else {
+    vmas.resize(vma, vma.start, address)
+    insertVma(mm, vmas, other, vma, vma.next)
+  }
+  return 0
+}
+
+/** vm_ops->may_split: whole huge pages only; vdso and the like not at all. */
+export function checkSplit(k: Kernel, vma: Vma, address: number): number {
+  // @rule R-AS-60
+  if (vma.isHugetlb) {
+    const { pageSize } = vma.file!.mapping
+    if (Math.floor(address / pageSize) * pageSize === address) return 0
+    return refuse(k.current, EINVAL, 'R-AS-60', {
+      address,
+      vma: vmaFacts(vma),
+      why: 'a huge page cannot be split between two mappings',
+    })
+  }
+  if (vma.specialName === null) return 0
+  return refuse(k.current, EINVAL, 'R-AS-60', {
+    address,
+    vma: vmaFacts(vma),
+    why: 'this kernel-provided mapping can only be changed as a whole',
+  })
+}

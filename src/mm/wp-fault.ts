@@ -1,0 +1,103 @@
+import { Unmodelled } from '../base/unmodelled.ts'
+import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_KSM, PG_SWAPCACHE } from '../memory/page-flags.ts'
+import { FAULT_FLAG_UNSHARE } from './fault-flags.ts'
+import { outOfMemory } from './fault-refusal.ts'
+import { largeAnonReuse } from './huge-memory.ts'
+import type { Kernel } from './kernel.ts'
+import type { Mm } from './mm.ts'
+import { maybeWrite, vmPageProt } from './page-prot.ts'
+import {
+  PTE_ACCESSED,
+  PTE_DIRTY,
+  PTE_SPECIAL,
+  PTE_UFFD_WP,
+  PTE_WRITE,
+  pteSlot,
+  type Leaf,
+} from './page-table.ts'
+import { addNewAnonPage, anonVmaPrepare, removePage } from './rmap.ts'
+import { VM_MAYSHARE, VM_SHARED, VM_UFFD_WP } from './vm-flags.ts'
+import type { Vma } from './vma.ts'
+
+/**
+ * `do_wp_page`: a present pte that is not writable is written (or, with FAULT_FLAG_UNSHARE, is about to
+ * be pinned for reading). Decides between writing in place, reuse and copy.
+ * @returns VM_FAULT_*
+ * @rule R-FLT-45
+ */
+export function doWpPage(
+  k: Kernel,
+  mm: Mm,
+  vma: Vma,
+  address: number,
+  leaf: Leaf,
+  faultFlags: number,
+): number {
+  const slot = pteSlot(address)
+  const bits = leaf.bits[slot]!
+  const unshare = (faultFlags & FAULT_FLAG_UNSHARE) !== 0
+  if (!unshare && (bits & PTE_UFFD_WP) !== 0 && (vma.flags & VM_UFFD_WP) !== 0) {
+    throw new Unmodelled('a write to a page protected by userfaultfd', 'R-FLT-45')
+  }
+  const pfn = leaf.pfn[slot]!
+  const special = (bits & PTE_SPECIAL) !== 0
+  if ((vma.flags & (VM_SHARED | VM_MAYSHARE)) !== 0) {
+    if (special) throw new Unmodelled('a write to a raw PFN of a shared mapping', 'R-FLT-44')
+    makeSharedWritable(k, vma, leaf, slot)
+    return 0
+  }
+  const { frames } = k.memory
+  const head = special ? pfn : frames.head(pfn)
+  const anonymous = !special && frames.has(head, PG_ANON)
+  if (anonymous && mayReuse(k, mm, pfn, head)) {
+    frames.set(pfn, PG_ANON_EXCLUSIVE)
+    // @rule R-FLT-46
+    if (!unshare) leaf.bits[slot] = bits | maybeWrite(vma) | PTE_DIRTY | PTE_ACCESSED
+    return 0
+  }
+  if (unshare && !anonymous && !k.release.fault.unshareCopiesFilePages) return 0
+  return copyPage(k, mm, vma, address, leaf, unshare)
+}
+
+/** Writes to a shared mapping go to the page itself; the file is told (page_mkwrite, dirty). */
+export function makeSharedWritable(k: Kernel, vma: Vma, leaf: Leaf, slot: number): void {
+  leaf.bits[slot]! |= PTE_DIRTY | PTE_ACCESSED | maybeWrite(vma)
+  // @rule R-FLT-41
+  const { frames } = k.memory
+  frames.set(frames.head(leaf.pfn[slot]!), PG_DIRTY)
+}
+
+/** Whether an anonymous page of a private mapping may be written in place. */
+function mayReuse(k: Kernel, mm: Mm, pfn: number, head: number): boolean {
+  const { frames } = k.memory
+  // no count is looked at: pins and plain references do not matter
+  if (frames.has(pfn, PG_ANON_EXCLUSIVE)) return true
+  if (frames.has(head, PG_KSM)) return false
+  // @rule R-HUGE-20
+  if (frames.isLarge(head)) return largeAnonReuse(k, mm, pfn)
+  const inSwapCache = frames.has(pfn, PG_SWAPCACHE) ? 1 : 0
+  if (frames.refcount[pfn]! > 1 + inSwapCache) return false
+  if (inSwapCache === 1) k.swap.freeCache(pfn)
+  return frames.refcount[pfn] === 1
+}
+
+/**
+ * `wp_page_copy`: replaces the page at an address by an exclusive copy.
+ * @rule R-FLT-47
+ */
+function copyPage(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, unshare: boolean): number {
+  anonVmaPrepare(k, vma, mm)
+  const copy = k.memory.allocFolio(0, { movable: !k.current.memallocPin })
+  if (copy === 0) return outOfMemory(k, 'R-FLT-47', vma, address)
+  const slot = pteSlot(address)
+  const old = leaf.pfn[slot]!
+  const bits = leaf.bits[slot]!
+  if (old !== k.zeroPfn) k.memory.contents.copy(old, copy)
+  addNewAnonPage(k, mm, vma, address, copy)
+  const write = unshare ? 0 : maybeWrite(vma) | PTE_DIRTY
+  const kept = unshare ? bits & PTE_UFFD_WP : 0
+  leaf.set(slot, copy, (vmPageProt(vma) & ~PTE_WRITE) | PTE_ACCESSED | write | kept)
+  if ((bits & PTE_SPECIAL) === 0) removePage(k, mm, old)
+  k.observer?.({ type: 'cow', mm: mm.id, address, from: old, to: copy })
+  return 0
+}

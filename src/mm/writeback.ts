@@ -1,0 +1,52 @@
+import { PAGE_SIZE } from '../base/units.ts'
+import { PG_DIRTY } from '../memory/page-flags.ts'
+import type { AddressSpace } from './file.ts'
+import type { Kernel } from './kernel.ts'
+import { Leaf, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, pmdIndex, pteSlot } from './page-table.ts'
+import { VM_SHARED } from './vm-flags.ts'
+
+/**
+ * Writes the dirty pages [start, end) of a file that can be written back (msync, fsync, the flusher):
+ * they become clean, and so do the ptes that map them, which lose write permission so that the next
+ * write is noticed again. Pins do not hold it up (R-GUP-81).
+ * @returns pages written
+ * @rule R-FLT-42
+ */
+export function writebackFile(
+  k: Kernel,
+  mapping: AddressSpace,
+  start = 0,
+  end = Number.MAX_SAFE_INTEGER,
+): number {
+  if (!mapping.kind.canWriteback) return 0
+  const { frames } = k.memory
+  const dirty = new Set<number>()
+  mapping.pages.forEach(
+    (index, pfn) => {
+      const marked = frames.has(frames.head(pfn), PG_DIRTY)
+      if (cleanPtes(mapping, index) || marked) dirty.add(frames.head(pfn))
+    },
+    start,
+    end,
+  )
+  for (const head of dirty) frames.clear(head, PG_DIRTY)
+  return dirty.size
+}
+
+/** `folio_mkclean`: whether any shared pte of the page was dirty. */
+function cleanPtes(mapping: AddressSpace, index: number): boolean {
+  let dirty = false
+  for (const vma of mapping.mappers) {
+    if ((vma.flags & VM_SHARED) === 0 || vma.mm === null) continue
+    if (index < vma.pgoff || index >= vma.pgoff + vma.pages) continue
+    const address = vma.start + (index - vma.pgoff) * PAGE_SIZE
+    const leaf = vma.mm.pageTable.pmd(pmdIndex(address))
+    if (!(leaf instanceof Leaf)) continue
+    const slot = pteSlot(address)
+    const bits = leaf.bits[slot]!
+    if ((bits & PTE_PRESENT) === 0 || (bits & (PTE_DIRTY | PTE_WRITE)) === 0) continue
+    dirty ||= (bits & PTE_DIRTY) !== 0
+    leaf.bits[slot] = bits & ~(PTE_DIRTY | PTE_WRITE)
+  }
+  return dirty
+}

@@ -1,0 +1,174 @@
+import { PREEMPT, type Kthread } from '../base/kthread.ts'
+import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
+import { ReferenceError } from '../memory/memory.ts'
+import {
+  ORDER_SHIFT,
+  PG_ANON,
+  PG_DIRTY,
+  PG_MLOCKED,
+  PG_SWAPBACKED,
+  PG_SWAPCACHE,
+} from '../memory/page-flags.ts'
+import { splitHugePmd, zapHugePmd } from './huge-memory.ts'
+import type { Kernel } from './kernel.ts'
+import type { Mm } from './mm.ts'
+import { unwatched } from './mmap-lock.ts'
+import {
+  HugePmd,
+  Leaf,
+  PTE_DIRTY,
+  PTE_MARKER_GUARD,
+  PTE_MARKER_UFFD_WP,
+  PTE_MIGRATION,
+  PTE_PRESENT,
+  PTE_SPECIAL,
+  PTE_SWAP,
+  pmdIndex,
+} from './page-table.ts'
+import type { Vma } from './vma.ts'
+
+/**
+ * Why page-table entries are removed. `munmap`: the VMA goes too, markers with it. `dontneed`: the range
+ * refaults. `truncate`: the file page is gone, private copies included. `punch`: private copies stay.
+ */
+export type ZapHow = 'munmap' | 'dontneed' | 'truncate' | 'punch'
+
+/**
+ * `zap_page_range`: removes what is mapped in [start, end) of one VMA. Pins do not matter: a pinned page
+ * stays allocated without a mapping (R-FLT-71). Needs `mmap_lock`, for read at least.
+ * @rule R-FLT-70
+ */
+export function* zapRange(
+  k: Kernel,
+  mm: Mm,
+  maybeWatched: Vma,
+  start: number,
+  end: number,
+  how: ZapHow,
+): Kthread<void> {
+  const vma = unwatched(maybeWatched)
+  const { pageTable } = mm
+  const last = Math.ceil(end / PMD_SIZE)
+  for (let i = pageTable.nextPmd(pmdIndex(start), last); i >= 0; i = pageTable.nextPmd(i + 1, last)) {
+    zapPmd(k, mm, vma, i, start, end, how)
+    if (k.exploring) yield PREEMPT
+  }
+  k.observer?.({ type: 'zap', mm: mm.id, start, end })
+}
+
+/** `zapRange` in one step, for those who hold no lock that keeps the VMA, or must not be interrupted. */
+export function zapRangeAtOnce(
+  k: Kernel,
+  mm: Mm,
+  maybeWatched: Vma,
+  start: number,
+  end: number,
+  how: ZapHow,
+): void {
+  const vma = unwatched(maybeWatched)
+  const { pageTable } = mm
+  const last = Math.ceil(end / PMD_SIZE)
+  for (let i = pageTable.nextPmd(pmdIndex(start), last); i >= 0; i = pageTable.nextPmd(i + 1, last)) {
+    zapPmd(k, mm, vma, i, start, end, how)
+  }
+  k.observer?.({ type: 'zap', mm: mm.id, start, end })
+}
+
+/** The part of [start, end) that lies in one 2 MiB span. */
+function zapPmd(k: Kernel, mm: Mm, vma: Vma, i: number, start: number, end: number, how: ZapHow): void {
+  const { pageTable } = mm
+  const base = i * PMD_SIZE
+  const from = Math.max(start, base)
+  const to = Math.min(end, base + PMD_SIZE)
+  let entry = pageTable.pmd(i)
+  if (entry instanceof HugePmd) {
+    if (to - from === PMD_SIZE) {
+      zapHugePmd(k, mm, vma, i, how)
+      return
+    }
+    splitHugePmd(k, mm, vma, i)
+    entry = pageTable.pmd(i)
+  }
+  if (!(entry instanceof Leaf)) return
+  zapLeaf(k, mm, vma, entry, (from - base) / PAGE_SIZE, (to - base) / PAGE_SIZE, how)
+  // @rule R-AS-148
+  const reclaims = how === 'dontneed' && end - start >= PMD_SIZE && k.release.fault.dontneedFreesTables
+  if (reclaims && entry.used === 0) pageTable.setPmd(i, null)
+}
+
+function zapLeaf(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, first: number, end: number, how: ZapHow): void {
+  const { memory } = k
+  const { flags, refcount, mapcount } = memory.frames
+  const { bits, pfn: pfns } = leaf
+  const evenCows = how !== 'punch'
+  let anon = 0
+  let file = 0
+  let shmem = 0
+  let cleared = 0
+  for (let slot = first; slot < end; slot++) {
+    const word = bits[slot]!
+    if (word === 0) continue
+    if ((word & (PTE_PRESENT | PTE_SPECIAL)) !== PTE_PRESENT) {
+      if ((word & PTE_PRESENT) === 0 && !zapsNonpresent(k, mm, vma, leaf, slot, how)) continue
+      bits[slot] = 0
+      pfns[slot] = 0
+      cleared++
+      continue
+    }
+    const pfn = pfns[slot]!
+    const order = (flags[pfn]! >>> ORDER_SHIFT) & 0x1f
+    const head = order === 0 ? pfn : pfn & -(1 << order)
+    const page = flags[head]!
+    if ((page & PG_ANON) !== 0) {
+      if (!evenCows) continue
+      anon++
+    } else {
+      if ((word & PTE_DIRTY) !== 0) flags[head] = page | PG_DIRTY
+      if ((page & PG_SWAPBACKED) !== 0) shmem++
+      else file++
+    }
+    bits[slot] = 0
+    pfns[slot] = 0
+    cleared++
+    if (--mapcount[pfn]! === 0) {
+      flags[pfn]! &= ~PG_MLOCKED
+      if ((page & PG_SWAPCACHE) !== 0) k.swap.dropUnmapped(pfn)
+    }
+    const left = --refcount[head]!
+    if (left > 0) continue
+    if (left < 0) throw new ReferenceError(`pfn ${head}: unmapped, but nobody held it`)
+    memory.free(head)
+  }
+  leaf.used -= cleared
+  mm.rssAnon -= anon
+  mm.rssFile -= file
+  mm.rssShmem -= shmem
+}
+
+/** What happens to an entry that is not present: whether it is to be cleared. Frees the swap slot. */
+function zapsNonpresent(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number, how: ZapHow): boolean {
+  const word = leaf.bits[slot]!
+  if ((word & PTE_MARKER_GUARD) !== 0) return how === 'munmap'
+  if ((word & PTE_MARKER_UFFD_WP) !== 0) return vma.isAnonymous || how === 'munmap'
+  if (how === 'punch' && (word & PTE_MIGRATION) === 0) return false
+  if ((word & PTE_SWAP) !== 0) {
+    mm.swapents--
+    k.swap.free(leaf.pfn[slot]!)
+  }
+  return true
+}
+
+/**
+ * `free_pgtables`: gives back the leaf tables of [start, end), which no VMA covers any more. A table at an
+ * edge is shared with what lies beyond; it goes too when nothing is in it and comes back with the next
+ * fault, so VmPTE may read 4 KiB less than the kernel's while a neighbour has no page present.
+ * @rule R-AS-148
+ */
+export function freePageTables(_k: Kernel, mm: Mm, start: number, end: number): void {
+  const { pageTable } = mm
+  const last = Math.ceil(end / PMD_SIZE)
+  for (let i = pageTable.nextPmd(pmdIndex(start), last); i >= 0; i = pageTable.nextPmd(i + 1, last)) {
+    const entry = pageTable.pmd(i)
+    if (entry instanceof Leaf && entry.used === 0) pageTable.setPmd(i, null)
+  }
+}

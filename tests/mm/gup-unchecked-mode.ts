@@ -1,0 +1,3 @@
+import { useCheckedKernels } from './gup-fixture.ts'
+
+useCheckedKernels(false)
