@@ -1,0 +1,318 @@
+import { EBADF, EINVAL } from '../base/errno.ts'
+import type { Kthread } from '../base/kthread.ts'
+import type { Refusal } from '../base/refusal.ts'
+import { PAGE_SIZE, parseSize } from '../base/units.ts'
+import { brk } from '../mm/brk.ts'
+import { exitMmap } from '../mm/exit-mmap.ts'
+import { OpenFile, SHMEM, regularFileKind, type FileKind } from '../mm/file.ts'
+import { createFile } from '../mm/filemap.ts'
+import { forkMm } from '../mm/fork.ts'
+import { hugetlbFileSetup } from '../mm/hugetlb.ts'
+import type { Capability, CurrentTask, Kernel, RlimitName } from '../mm/kernel.ts'
+import { madvise } from '../mm/madvise.ts'
+import {
+  MAP_ANONYMOUS,
+  MAP_FIXED,
+  MAP_HUGETLB,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  PROT_EXEC,
+  PROT_READ,
+  PROT_WRITE,
+} from '../mm/mman.ts'
+import { mlock, munlock } from '../mm/mlock.ts'
+import type { Mm } from '../mm/mm.ts'
+import { mmap } from '../mm/mmap.ts'
+import { mprotect } from '../mm/mprotect.ts'
+import { mremap } from '../mm/mremap.ts'
+import { munmap } from '../mm/munmap.ts'
+import { truncateFile } from '../mm/truncate.ts'
+import { loadUser, storeUser, type AccessResult } from '../mm/user-access.ts'
+import { FdTable, type FileDescription } from './fd-table.ts'
+import { SignalError } from './signal-error.ts'
+import { SyscallError } from './syscall-error.ts'
+
+/** Bytes as a number or as people write them: `65536`, `'64k'`, `'1G'`. */
+export type Size = number | string
+
+/** @throws RangeError when the text is no size */
+export function sizeInBytes(size: Size): number {
+  const bytes = typeof size === 'number' ? size : parseSize(size)
+  if (bytes === null) throw new RangeError(`'${size}' is not a size; write 4096, 64k, 2M or 1G`)
+  return bytes
+}
+
+/** `'rw'`, `'r'`, `'rwx'`, `''` (PROT_NONE). */
+export type Protection = '' | 'r' | 'w' | 'x' | 'rw' | 'rx' | 'wx' | 'rwx'
+
+function protectionBits(prot: Protection): number {
+  return (
+    (prot.includes('r') ? PROT_READ : 0) |
+    (prot.includes('w') ? PROT_WRITE : 0) |
+    (prot.includes('x') ? PROT_EXEC : 0)
+  )
+}
+
+export interface MapOptions {
+  length: Size
+  prot?: Protection
+  /** hint, or the place itself with `fixed` */
+  address?: number
+  fixed?: boolean
+  shared?: boolean
+  /** descriptor of what to map; anonymous memory without one */
+  fd?: number
+  /** bytes into the file */
+  offset?: number
+  /** MAP_HUGETLB */
+  hugetlb?: boolean
+  /** further MAP_* bits */
+  flags?: number
+}
+
+export interface ProcessOptions {
+  /** real uid; default 1000 */
+  uid?: number
+  /** soft limits; what is not named is unlimited, except `stack` 8M and `nofile` 1024 */
+  limits?: Partial<Record<RlimitName, Size>>
+  capabilities?: readonly Capability[]
+}
+
+/** What a child takes over besides its memory. */
+interface Inheritance {
+  readonly mm: Mm
+  readonly files: FdTable
+}
+
+/**
+ * One process with one thread: address space, credentials, limits, descriptors and its system calls.
+ * A call that fails throws `SyscallError`; an access that faults throws `SignalError`.
+ */
+export class Process implements CurrentTask {
+  readonly kernel: Kernel
+  readonly comm: string
+  readonly pid: number
+  readonly uid: number
+  readonly files: FdTable
+  mm: Mm | null
+  refusal: Refusal | null = null
+  signalPending = false
+  fatalSignalPending = false
+  memallocPin = false
+  readonly #limits: Partial<Record<RlimitName, number>> = { stack: 8 * 1024 * 1024, nofile: 1024 }
+  readonly #capabilities: Set<Capability>
+  readonly #options: ProcessOptions
+
+  constructor(kernel: Kernel, comm: string, options: ProcessOptions, inherited: Inheritance) {
+    this.kernel = kernel
+    this.comm = comm
+    this.pid = kernel.nextId()
+    this.uid = options.uid ?? 1000
+    this.mm = inherited.mm
+    this.files = inherited.files
+    this.#options = options
+    this.#capabilities = new Set(options.capabilities)
+    for (const [name, value] of Object.entries(options.limits ?? {})) this.setLimit(name as RlimitName, value)
+  }
+
+  rlimit(name: RlimitName): number {
+    return this.#limits[name] ?? Infinity
+  }
+
+  /** `setrlimit`, soft limit, bytes. */
+  setLimit(name: RlimitName, value: Size): void {
+    this.#limits[name] = sizeInBytes(value)
+  }
+
+  capable(capability: Capability): boolean {
+    return this.#capabilities.has(capability)
+  }
+
+  /** Runs kernel code as this process. Errors stay negative numbers. */
+  run<T>(body: Kthread<T>): T {
+    return this.kernel.run(this, body)
+  }
+
+  /** Runs a system call. @throws SyscallError with the reason when it returns an errno */
+  call(name: string, body: Kthread<number>): number {
+    this.refusal = null
+    const result = this.kernel.run(this, body)
+    if (result < 0) throw new SyscallError(name, result, this.#reasonFor(result))
+    return result
+  }
+
+  /** Only a refusal with that very errno explains the result. */
+  #reasonFor(result: number): Refusal | null {
+    const refusal: Refusal | null = this.refusal
+    return refusal !== null && refusal.errno === -result ? refusal : null
+  }
+
+  #space(): Mm {
+    if (this.mm === null) throw new Error(`${this.comm} has exited`)
+    return this.mm
+  }
+
+  /** mmap(2). @returns the address */
+  mmap(options: MapOptions): number {
+    const mm = this.#space()
+    const length = sizeInBytes(options.length)
+    const prot = protectionBits(options.prot ?? 'rw')
+    const shared = options.shared === true ? MAP_SHARED : MAP_PRIVATE
+    const kind = options.fd === undefined ? MAP_ANONYMOUS : 0
+    const flags =
+      shared |
+      kind |
+      (options.fixed === true ? MAP_FIXED : 0) |
+      (options.hugetlb === true ? MAP_HUGETLB : 0) |
+      (options.flags ?? 0)
+    let file: OpenFile | null = null
+    if (options.fd !== undefined) {
+      file = this.#fileOf(options.fd)
+      if (file === null) throw new SyscallError('mmap', EBADF, null)
+    }
+    return this.call(
+      'mmap',
+      mmap(this.kernel, mm, {
+        addr: options.address ?? 0,
+        length,
+        prot,
+        flags,
+        file,
+        offset: options.offset ?? 0,
+      }),
+    )
+  }
+
+  munmap(address: number, length: Size): void {
+    this.call('munmap', munmap(this.kernel, this.#space(), address, sizeInBytes(length)))
+  }
+
+  mprotect(address: number, length: Size, prot: Protection): void {
+    this.call(
+      'mprotect',
+      mprotect(this.kernel, this.#space(), address, sizeInBytes(length), protectionBits(prot)),
+    )
+  }
+
+  /** mremap(2). @returns the new address */
+  mremap(address: number, oldLength: Size, newLength: Size, flags = 0, newAddress = 0): number {
+    const body = mremap(
+      this.kernel,
+      this.#space(),
+      address,
+      sizeInBytes(oldLength),
+      sizeInBytes(newLength),
+      flags,
+      newAddress,
+    )
+    return this.call('mremap', body)
+  }
+
+  /** brk(2). @returns the resulting break, the old one when refused */
+  brk(address: number): number {
+    return this.call('brk', brk(this.kernel, this.#space(), address))
+  }
+
+  madvise(address: number, length: Size, advice: number): void {
+    this.call('madvise', madvise(this.kernel, this.#space(), address, sizeInBytes(length), advice))
+  }
+
+  mlock(address: number, length: Size): void {
+    this.call('mlock', mlock(this.kernel, this.#space(), address, sizeInBytes(length)))
+  }
+
+  munlock(address: number, length: Size): void {
+    this.call('munlock', munlock(this.kernel, this.#space(), address, sizeInBytes(length)))
+  }
+
+  /** memfd_create(2) and ftruncate(2) in one. @returns the descriptor */
+  memfdCreate(name: string, size: Size): number {
+    return this.#open(SHMEM, `/memfd:${name} (deleted)`, size)
+  }
+
+  /** memfd_create(MFD_HUGETLB). @returns the descriptor */
+  memfdCreateHugetlb(name: string, size: Size, pageSize: Size = '2M'): number {
+    const options = {
+      size: sizeInBytes(size),
+      pageSize: sizeInBytes(pageSize),
+      name: `/memfd:${name} (deleted)`,
+      noreserve: false,
+    }
+    const file = hugetlbFileSetup(this.kernel, options)
+    if (typeof file === 'number') throw new SyscallError('memfd_create', file, this.#reasonFor(file))
+    return this.install(file)
+  }
+
+  /** Opens a new regular file of a filesystem (`ext4`, `xfs`, …) that tracks dirty pages. @returns the descriptor */
+  openFile(path: string, size: Size, filesystem: string | FileKind = 'ext4'): number {
+    return this.#open(typeof filesystem === 'string' ? regularFileKind(filesystem) : filesystem, path, size)
+  }
+
+  #open(kind: FileKind, path: string, size: Size): number {
+    return this.install(createFile(this.kernel, kind, { path, size: sizeInBytes(size) }))
+  }
+
+  /** Puts an open file description into the descriptor table. @throws SyscallError EMFILE */
+  install(file: FileDescription): number {
+    const fd = this.files.install(file, this.rlimit('nofile'))
+    if (fd < 0) {
+      file.put()
+      throw new SyscallError('open', fd, null)
+    }
+    return fd
+  }
+
+  #fileOf(fd: number): OpenFile | null {
+    const file = this.files.get(fd)
+    return file instanceof OpenFile ? file : null
+  }
+
+  ftruncate(fd: number, size: Size): void {
+    const file = this.#fileOf(fd)
+    if (file === null) throw new SyscallError('ftruncate', this.files.get(fd) === null ? EBADF : EINVAL, null)
+    this.call('ftruncate', truncateFile(this.kernel, file.mapping, sizeInBytes(size)))
+  }
+
+  close(fd: number): void {
+    const result = this.files.close(fd)
+    if (result < 0) throw new SyscallError('close', result, null)
+  }
+
+  /** Stores bytes as the program would. @throws SignalError */
+  store(address: number, bytes: Uint8Array): void {
+    this.#checkAccess(this.run(storeUser(this.kernel, this.#space(), address, bytes)), address)
+  }
+
+  /** Loads bytes as the program would. @throws SignalError */
+  load(address: number, length: number): Uint8Array {
+    const into = new Uint8Array(length)
+    this.#checkAccess(this.run(loadUser(this.kernel, this.#space(), address, into)), address)
+    return into
+  }
+
+  /** Writes one byte into every page of a range, so that it becomes resident. */
+  touch(address: number, length: Size): void {
+    const byte = new Uint8Array([1])
+    for (let at = address; at < address + sizeInBytes(length); at += PAGE_SIZE) this.store(at, byte)
+  }
+
+  #checkAccess(result: AccessResult, address: number): void {
+    if (!result.ok) throw new SignalError(result.signal, result.code, address)
+  }
+
+  /** fork(2). @returns the child */
+  fork(comm = `${this.comm}-child`): Process {
+    const mm = this.run(forkMm(this.kernel, this.#space(), comm))
+    if (typeof mm === 'number') throw new SyscallError('fork', mm, this.#reasonFor(mm))
+    return new Process(this.kernel, comm, this.#options, { mm, files: this.files.clone() })
+  }
+
+  /** _exit(2): descriptors are closed, the address space goes when nobody else uses it. */
+  exit(): void {
+    const mm = this.#space()
+    this.files.closeAll()
+    this.mm = null
+    mm.users--
+    if (mm.users === 0) this.run(exitMmap(this.kernel, mm))
+  }
+}
