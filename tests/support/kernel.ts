@@ -85,3 +85,9 @@ export function testTask(kernel: Kernel, options: TestTaskOptions = {}): TestTas
 export function result(value: number): number | string {
   return value < 0 ? `-${errnoName(value)}` : value
 }
+
+/** A machine made by the test itself; its kernel is audited like the others. */
+export function watchMachine<T extends { readonly kernel: Kernel }>(machine: T): T {
+  kernels.push(machine.kernel)
+  return machine
+}

@@ -1,0 +1,57 @@
+import { readFileSync, readdirSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import { root } from '../ground/root.ts'
+import { run } from './run.ts'
+
+/** What each program of examples/ prints, line by line. */
+const outputs: Record<string, string[]> = {
+  'pin-for-dma': [
+    'pinned 4 pages of anonymous memory',
+    'pinForDma: 0',
+    'the process reads "first"',
+    'after fork the child reads "first", the device\'s page says "FIRST"',
+    'after MADV_DONTNEED the process reads 0 0 0 0 0, the device\'s page says "later": a stale pin',
+    'audit: 0 findings',
+  ],
+  'register-buffers': [
+    '64 KiB: ok',
+    'pinned: 16 pages',
+    'pinned after munmap: 16 pages nobody can see',
+    '128 KiB: ENOMEM',
+    '  R-URING-42: RLIMIT_MEMLOCK leaves no room for the pages of this request (needs 32, used 0, limit 16)',
+    '5 pages: EFAULT',
+    '  R-URING-24: not every page of the buffer can be pinned, page 3',
+    '  R-GUP-16: 8a: the mapping is not writable, page 3, in a mapping of 4 KiB (anonymous)',
+    'audit: 0 findings',
+    'a private mapping of an ext4 file:',
+    '- on gup-v3: EOPNOTSUPP',
+    '  R-URING-26: the mapping has a file that is neither shmem nor hugetlb, in a mapping of 8 KiB (ext4)',
+    '- on 6.1: EOPNOTSUPP',
+    '  R-URING-25: the mapping has a file that is neither shmem nor hugetlb, in a mapping of 8 KiB (ext4)',
+    '- on 6.6: ok',
+    '- on 6.12: ok',
+    '- on 6.18: ok',
+  ],
+  'stale-vma': [
+    'StaleVmaError: vma.backing touched after its mmap_lock guard was released',
+    '  touched in:  backingOfBorrowed',
+    '  released in: borrowVma',
+    'copied under the lock: anonymous',
+    'audit: 0 findings',
+  ],
+}
+
+describe('examples/', () => {
+  it('has an expected output for every program and no other', () => {
+    const programs = readdirSync(`${root}/examples`).map((name) => name.replace(/\.ts$/, ''))
+    expect(Object.keys(outputs).sort()).toEqual(programs.sort())
+  })
+
+  it.each(Object.entries(outputs))('examples/%s.ts prints what it promises', (name, lines) => {
+    expect(run(`examples/${name}.ts`).trimEnd().split('\n')).toEqual(lines)
+  })
+
+  it.each(Object.keys(outputs))('examples/%s.ts says how to run it', (name) => {
+    expect(readFileSync(`${root}/examples/${name}.ts`, 'utf8')).toContain(`npx tsx examples/${name}.ts`)
+  })
+})
