@@ -1,7 +1,7 @@
 /** Takes a snapshot of a live process (R-CONS-3). */
 import { release, version } from 'node:os'
 import { readlinkSync } from 'node:fs'
-import { TASK_SIZE, pageAlign, pageAlignDown } from '../base/units.ts'
+import { PMD_SIZE, TASK_SIZE } from '../base/units.ts'
 import { openTarget, readProcess, translateError, vanished } from './access.ts'
 import type { Target } from './access.ts'
 import { describeMappings, mountsOf } from './describe-mappings.ts'
@@ -186,8 +186,8 @@ function spansOf(records: readonly MapsRecord[]): Span[] {
 }
 
 /**
- * What pagemap is read for: the ranges in whole pages where something is mapped; for a whole process every
- * mapping that can hold pages.
+ * What pagemap is read for: the ranges where something is mapped, in whole 2 MiB because a huge page counts as
+ * a whole; for a whole process every mapping that can hold pages.
  * @rule R-COST-2
  */
 function pageSpans(
@@ -199,8 +199,8 @@ function pageSpans(
   if (ranges !== null) {
     const parts = ranges.flatMap((range) =>
       records.map((record) => ({
-        start: Math.max(record.start, pageAlignDown(range.start)),
-        end: Math.min(record.end, pageAlign(range.end), TASK_SIZE),
+        start: Math.max(record.start, Math.floor(range.start / PMD_SIZE) * PMD_SIZE),
+        end: Math.min(record.end, Math.ceil(range.end / PMD_SIZE) * PMD_SIZE, TASK_SIZE),
       })),
     )
     return mergeSpans(parts.filter((part) => part.start < part.end))

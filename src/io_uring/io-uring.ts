@@ -112,6 +112,7 @@ export class IoUring implements PageHolder {
 /** A ring's mappings show kernel pages that its own mmap method puts in place; they are not modelled. */
 const RING_FILE: FileKind = {
   ...driverKind('io_uring'),
+  kernelChoosesAddress: true,
   mmapMethod(): number {
     throw new Unmodelled('mmap of an io_uring descriptor', 'R-URING-65')
   },

@@ -32,6 +32,7 @@ import { dupVma, linkVma } from './vma-link.ts'
 import type { Vma } from './vma.ts'
 import {
   VM_DONTCOPY,
+  VM_MAYBE_GUARD,
   VM_MIXEDMAP,
   VM_NOHUGEPAGE,
   VM_PFNMAP,
@@ -101,7 +102,7 @@ function copyVma(k: Kernel, guard: MmapWriteGuard, vma: Vma): Vma | null {
 /** `vma_needs_copy`: otherwise the child faults everything in by itself. */
 function needsCopy(vma: Vma): boolean {
   if ((vma.flags & VM_WIPEONFORK) !== 0) return false
-  return (vma.flags & (VM_PFNMAP | VM_MIXEDMAP)) !== 0 || vma.anonVma !== null
+  return (vma.flags & (VM_PFNMAP | VM_MIXEDMAP | VM_MAYBE_GUARD)) !== 0 || vma.anonVma !== null
 }
 
 /** `copy_page_range`: 0 or -ENOMEM. */

@@ -4,18 +4,20 @@ import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { Leaf, PTE_MARKER_GUARD, pmdIndex, pteSlot } from './page-table.ts'
 import { anonVmaPrepare } from './rmap.ts'
+import { VM_MAYBE_GUARD } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
 import { zapRangeAtOnce } from './zap.ts'
 
 /**
  * MADV_GUARD_INSTALL on one VMA: empties [start, end) and marks every page of it so that access gives
- * SIGSEGV. The VMA gets an anon_vma, shared file mappings too, which makes fork copy its tables.
+ * SIGSEGV. An anonymous VMA gets an anon_vma; VM_MAYBE_GUARD makes fork copy its tables.
  * Needs `mmap_lock` for read. The caller has checked `release.fault.guardMarkers`.
  * @returns 0
  * @rule R-FLT-78
  */
 export function* installGuard(k: Kernel, mm: Mm, vma: Vma, start: number, end: number): Kthread<number> {
-  anonVmaPrepare(k, vma, mm)
+  vma.flags |= VM_MAYBE_GUARD
+  if (vma.isAnonymous) anonVmaPrepare(k, vma, mm)
   if (k.exploring) yield PREEMPT
   // emptied and marked in one step: nobody can fault a page in between
   zapRangeAtOnce(k, mm, vma, start, end, 'dontneed')

@@ -37,33 +37,34 @@ export function checkVmaFlags(
   const { gup } = k.release
   const write = (flags & FOLL_WRITE) !== 0
   const force = (flags & FOLL_FORCE) !== 0
-  const no = (errno: number, why: string): number =>
-    refuse(k.current, errno, 'R-GUP-16', { address, page, vma: vmaFacts(vma), why })
+  const no = (rule: string, errno: number, why: string): number =>
+    refuse(k.current, errno, rule, { address, page, vma: vmaFacts(vma), why })
 
   // @rule R-GUP-16.1
   if ((vma.flags & (VM_IO | VM_PFNMAP)) !== 0)
-    return no(EFAULT, 'device or raw-PFN mapping (VM_IO or VM_PFNMAP)')
+    return no('R-GUP-16.1', EFAULT, 'device or raw-PFN mapping (VM_IO or VM_PFNMAP)')
   // @rule R-GUP-16.2
-  if ((flags & FOLL_ANON) !== 0 && !vma.isAnonymous) return no(EFAULT, 'FOLL_ANON wants anonymous memory')
+  if ((flags & FOLL_ANON) !== 0 && !vma.isAnonymous)
+    return no('R-GUP-16.2', EFAULT, 'FOLL_ANON wants anonymous memory')
   const unclassified = vma.file === null ? undefined : vma.file.mapping.kind.unclassified
   if (unclassified !== undefined && unclassified.from === 'checks') {
     throw new Unmodelled(unclassified.what, unclassified.rule)
   }
   // @rule R-GUP-16.3
   if ((flags & FOLL_LONGTERM) !== 0 && vma.file !== null && vma.file.mapping.dax) {
-    return no(EOPNOTSUPP, 'long-term pin of a filesystem-DAX mapping')
+    return no('R-GUP-16.3', EOPNOTSUPP, 'long-term pin of a filesystem-DAX mapping')
   }
   // @rule R-GUP-16.4
   if (gup.refusesSplitPmdOnHugetlb && (flags & FOLL_SPLIT_PMD) !== 0 && vma.isHugetlb) {
-    return no(EOPNOTSUPP, 'hugetlb pages cannot be split')
+    return no('R-GUP-16.4', EOPNOTSUPP, 'hugetlb pages cannot be split')
   }
   // @rule R-GUP-16.5
   if (vma.file !== null && vma.file.mapping.kind.secretmem)
-    return no(EFAULT, 'secretmem pages are in nobody’s direct map')
+    return no('R-GUP-16.5', EFAULT, 'secretmem pages are in nobody’s direct map')
   // @rule R-GUP-16.6
   // @rule R-GUP-17
   if ((flags & FOLL_SAME_FILE) !== 0 && reference !== undefined && vma.file !== reference) {
-    return no(EFAULT, 'mapping of another file than the pages before it (FOLL_SAME_FILE)')
+    return no('R-GUP-16.6', EFAULT, 'mapping of another file than the pages before it (FOLL_SAME_FILE)')
   }
   if (write) {
     // @rule R-GUP-16.7
@@ -72,7 +73,11 @@ export function checkVmaFlags(
       !vma.isAnonymous &&
       (flags & (FOLL_PIN | FOLL_LONGTERM)) === (FOLL_PIN | FOLL_LONGTERM)
     if (asksForTracking && vma.needsDirtyTracking) {
-      return no(EFAULT, 'long-term write pin of a shared file mapping whose dirty pages are tracked')
+      return no(
+        'R-GUP-16.7',
+        EFAULT,
+        'long-term write pin of a shared file mapping whose dirty pages are tracked',
+      )
     }
     if (asksForTracking && unclassified !== undefined && isSharedWritable(vma)) {
       throw new Unmodelled(unclassified.what, unclassified.rule)
@@ -80,16 +85,16 @@ export function checkVmaFlags(
     // @rule R-GUP-16.8
     const shadowStack = gup.refusesShadowStackWrites && (vma.highFlags & VMH_SHADOW_STACK) !== 0
     if ((vma.flags & VM_WRITE) === 0 || shadowStack) {
-      if (!force) return no(EFAULT, 'the mapping is not writable')
+      if (!force) return no('R-GUP-16.8', EFAULT, 'the mapping is not writable')
       if (vma.isHugetlb && !gup.forceWritesHugetlb)
-        return no(EFAULT, 'FOLL_FORCE does not write to hugetlb mappings')
-      if (!vma.isCow) return no(EFAULT, 'FOLL_FORCE does not write to shared mappings')
+        return no('R-GUP-16.8', EFAULT, 'FOLL_FORCE does not write to hugetlb mappings')
+      if (!vma.isCow) return no('R-GUP-16.8', EFAULT, 'FOLL_FORCE does not write to shared mappings')
       if (shadowStack) throw new Unmodelled('forced write to a shadow stack', 'R-GUP-16')
     }
   } else if ((vma.flags & VM_READ) === 0) {
     // @rule R-GUP-16.9
-    if (!force) return no(EFAULT, 'the mapping is not readable')
-    if ((vma.flags & VM_MAYREAD) === 0) return no(EFAULT, 'the mapping may not become readable')
+    if (!force) return no('R-GUP-16.9', EFAULT, 'the mapping is not readable')
+    if ((vma.flags & VM_MAYREAD) === 0) return no('R-GUP-16.9', EFAULT, 'the mapping may not become readable')
   }
   // check 10, protection keys: every VMA of the model carries key 0, which permits everything
   return 0

@@ -32,16 +32,7 @@ import { madvisePopulate } from './populate.ts'
 import { punchHole } from './truncate.ts'
 import { alignUp, asWord, isPageAligned } from './user-range.ts'
 import { vmaFacts, type Vma } from './vma.ts'
-import {
-  VM_LOCKED,
-  VM_MAYBE_GUARD,
-  VM_MAYWRITE,
-  VM_PFNMAP,
-  VM_SHARED,
-  VM_SPECIAL,
-  VM_WRITE,
-  VMH_SEALED,
-} from './vm-flags.ts'
+import { VM_LOCKED, VM_MAYWRITE, VM_PFNMAP, VM_SHARED, VM_SPECIAL, VM_WRITE, VMH_SEALED } from './vm-flags.ts'
 import { lockForRead, lockForWrite, tryWriteNow } from './write-lock.ts'
 import { freePageTables, zapRange } from './zap.ts'
 
@@ -152,7 +143,6 @@ class AdviceWalk {
         return yield* this.#remove(k, vma, start, end)
       case MADV_GUARD_INSTALL:
         // @rule R-AS-106
-        vma.flags |= VM_MAYBE_GUARD
         return yield* installGuard(k, mm, vma, start, end)
       case MADV_GUARD_REMOVE:
         yield* removeGuard(k, mm, vma, start, end)

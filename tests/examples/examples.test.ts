@@ -21,7 +21,7 @@ const outputs: Record<string, string[]> = {
     '  R-URING-42: RLIMIT_MEMLOCK leaves no room for the pages of this request (needs 32, used 0, limit 16)',
     '5 pages: EFAULT',
     '  R-URING-24: not every page of the buffer can be pinned, page 3',
-    '  R-GUP-16: 8a: the mapping is not writable, page 3, in a mapping of 4 KiB (anonymous)',
+    '  R-GUP-16.8: the mapping is not writable, page 3, in a mapping of 4 KiB (anonymous)',
     'audit: 0 findings',
     'a private mapping of an ext4 file:',
     '- on gup-v3: EOPNOTSUPP',

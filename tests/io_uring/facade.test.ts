@@ -56,7 +56,7 @@ describe('openIoUring', () => {
     const error = failure(() => ring.registerBuffers([{ base, length: 16384 }]))
     expect(error.code).toBe('EFAULT')
     expect(error.syscall).toBe('io_uring_register')
-    expect(error.reason?.cause).toMatchObject({ rule: 'R-GUP-16', page: 2, vma: { start: base + 8192 } })
+    expect(error.reason?.cause).toMatchObject({ rule: 'R-GUP-16.8', page: 2, vma: { start: base + 8192 } })
     expect(pins(k)).toBe(0)
   })
 

@@ -11,7 +11,7 @@ describe('buddy allocator', () => {
     fc.assert(
       fc.property(
         fc.array(fc.record({ order: fc.integer({ min: 0, max: 9 }), keep: fc.boolean() }), { maxLength: 80 }),
-        requests => {
+        (requests) => {
           const frames = new Frames(1 + 4096)
           const buddy = new Buddy(frames, { normal: 4096 })
           const owner = new Map<number, number>()
@@ -48,15 +48,21 @@ describe('buddy allocator', () => {
 
   it('movable requests come from MOVABLE, then CMA, then NORMAL; others from NORMAL only', () => {
     const memory = new Memory({ normal: 64, movable: 8, cma: 8 })
-    const zones = Array.from({ length: 20 }, () => memory.frames.zone(memory.allocFolio(0, { movable: true })))
-    expect(zones).toEqual([...Array(8).fill(ZONE_MOVABLE), ...Array(8).fill(ZONE_CMA), ...Array(4).fill(ZONE_NORMAL)])
+    const zones = Array.from({ length: 20 }, () =>
+      memory.frames.zone(memory.allocFolio(0, { movable: true })),
+    )
+    expect(zones).toEqual([
+      ...Array(8).fill(ZONE_MOVABLE),
+      ...Array(8).fill(ZONE_CMA),
+      ...Array(4).fill(ZONE_NORMAL),
+    ])
     expect(memory.frames.zone(memory.allocFolio(0, { movable: false }))).toBe(ZONE_NORMAL)
   })
 
   it('returns 0 when nothing fits, and never pfn 0', () => {
     const memory = new Memory({ normal: 3 })
     const pfns = [1, 2, 3, 4].map(() => memory.allocFolio(0, { movable: false }))
-    expect(pfns.filter(pfn => pfn > 0)).toHaveLength(3)
+    expect(pfns.filter((pfn) => pfn > 0)).toHaveLength(3)
     expect(pfns[3]).toBe(0)
   })
 })

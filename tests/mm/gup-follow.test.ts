@@ -108,7 +108,7 @@ describe.each(all)('flags on %s', (release) => {
     guard.vmas.find(a)!.flags |= flag
     guard.release()
     expect(result(w.get(a, 1, FOLL_FORCE).result)).toBe('-EFAULT')
-    expect(w.task.refusal).toMatchObject({ rule: 'R-GUP-16', vma: { backing: 'gpu' } })
+    expect(w.task.refusal).toMatchObject({ rule: 'R-GUP-16.1', vma: { backing: 'gpu' } })
   })
 
   test('R-GUP-16.3 long-term pin of DAX', () => {

@@ -45,7 +45,7 @@ describe('FOLL_SAME_FILE', () => {
     const pin = w.pin(a, 8, W | LT | SF)
     expect([pin.result, pin.acquired]).toEqual([4, 4])
     expect(w.task.refusal).toMatchObject({
-      rule: 'R-GUP-16',
+      rule: 'R-GUP-16.6',
       page: 4,
       address: a + 4 * PAGE_SIZE,
       why: expect.stringMatching(/another file/),

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { PAGE_SIZE } from '../../src/base/units.ts'
 import type { ReleaseName } from '../../src/base/release.ts'
-import { FOLL_FORCE, FOLL_GET, FOLL_LONGTERM, FOLL_SAME_FILE, FOLL_WRITE } from '../../src/mm/gup-flags.ts'
+import { FOLL_FORCE, FOLL_LONGTERM, FOLL_WRITE } from '../../src/mm/gup-flags.ts'
 import {
   LockedGuard,
   PageArray,
@@ -15,7 +15,7 @@ import { putPage, unpinUserPages } from '../../src/mm/unpin.ts'
 import { MADV_DONTNEED, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_PRIVATE, MAP_SHARED } from '../../src/mm/mman.ts'
 import { madvise } from '../../src/mm/madvise.ts'
 import { result } from '../support/kernel.ts'
-import { NONE, RO, RW, WO, World } from './gup-fixture.ts'
+import { NONE, RO, WO, World } from './gup-fixture.ts'
 
 const all: ReleaseName[] = ['gup-v3', '6.1', '6.6', '6.12', '6.18']
 const W = FOLL_WRITE
@@ -78,7 +78,7 @@ describe.each(all)('%s', (release) => {
     const pin = w.pin(a, 4, W | LT)
     expect([pin.result, pin.acquired]).toEqual([2, 2])
     expect(w.task.refusal).toMatchObject({
-      rule: 'R-GUP-16',
+      rule: 'R-GUP-16.8',
       page: 2,
       why: expect.stringMatching(/not writable/),
     })
@@ -90,7 +90,7 @@ describe.each(all)('%s', (release) => {
     const a = w.map(1, { prot: RO })
     const pin = w.pin(a, 1, W)
     expect([result(pin.result), pin.acquired]).toEqual(['-EFAULT', 0])
-    expect(w.task.refusal).toMatchObject({ rule: 'R-GUP-16', page: 0, address: a })
+    expect(w.task.refusal).toMatchObject({ rule: 'R-GUP-16.8', page: 0, address: a })
   })
 
   test('GUP vector 8: PROT_NONE; the attempt marks the mm all the same', () => {
@@ -496,7 +496,3 @@ describe('dirty-tracked files', () => {
     },
   )
 })
-
-void FOLL_GET
-void FOLL_SAME_FILE
-void RW

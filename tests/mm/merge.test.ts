@@ -7,6 +7,7 @@ import type { Mm } from '../../src/mm/mm.ts'
 import { madvise } from '../../src/mm/madvise.ts'
 import {
   MADV_DONTFORK,
+  MADV_GUARD_INSTALL,
   MADV_WIPEONFORK,
   MAP_GROWSDOWN,
   MAP_LOCKED,
@@ -190,5 +191,39 @@ describe.each(ALL)('merging on %s', (release) => {
     expect(s.call(mprotect(s.k, s.mm, Q + P, P, R))).toBe('-ENOMEM')
     expect(s.list()).toEqual(['0+1 rw-', '1+3 rw-'])
     expect(s.call(munmap(s.k, s.mm, Q, 4 * P))).toBe(0)
+  })
+})
+
+describe('merging on 6.18 as a live kernel does it', () => {
+  it('R-AS-130 the merged mapping may have guards when any part may', () => {
+    const s = new Space('6.18')
+    s.at(4, 2)
+    expect(s.call(madvise(s.k, s.mm, Q + 4 * P, P, MADV_GUARD_INSTALL))).toBe(0)
+    s.at(2, 2)
+    expect(s.list()).toEqual(['2+4 rw-'])
+    expect(s.flags(2)).toBe('rd wr mr mw me gu ac')
+  })
+
+  it.each([
+    ['file', ['0+4 rw-']],
+    ['anonymous', ['0+2 rw-', '2+2 rw-']],
+  ])('R-AS-106 guards make %s memory touched or not', (backing, expected) => {
+    const s = new Space('6.18')
+    const file = backing === 'file' ? s.memfd(4) : null
+    const flags = file === null ? ANON : MAP_PRIVATE
+    s.at(0, 2, RW, flags, file)
+    s.at(2, 2, R, flags, file, 2)
+    s.call(madvise(s.k, s.mm, Q, P, MADV_GUARD_INSTALL))
+    s.call(madvise(s.k, s.mm, Q + 2 * P, P, MADV_GUARD_INSTALL))
+    s.call(mprotect(s.k, s.mm, Q + 2 * P, 2 * P, RW))
+    expect(s.list()).toEqual(expected)
+  })
+
+  it('R-AS-86 a stack that a read made grow counts as touched', () => {
+    const s = new Space('6.18')
+    s.at(20, 2, RW, ANON | MAP_GROWSDOWN)
+    expect(s.touch(10, false)).toBe(true)
+    s.call(mprotect(s.k, s.mm, Q + 15 * P, P, 0))
+    expect(s.flags(15)).toBe('mr mw me gd ac')
   })
 })

@@ -53,7 +53,7 @@ describe.each(all)('populate_vma_page_range on %s', (release) => {
     const w = new World(release)
     const a = w.map(1, { prot: NONE })
     expect(result(populateVma(w, a, 1))).toBe('-EFAULT')
-    expect(w.task.refusal!.rule).toBe(['6.12', '6.18'].includes(release) ? 'R-GUP-91' : 'R-GUP-16')
+    expect(w.task.refusal!.rule).toBe(['6.12', '6.18'].includes(release) ? 'R-GUP-91' : 'R-GUP-16.9')
   })
 
   test.each([
@@ -163,7 +163,7 @@ describe.each(all)('MADV_POPULATE on %s', (release) => {
   test('R-GUP-94 a missing permission and secretmem are -EINVAL', () => {
     const w = new World(release)
     expect(result(madvise(w, w.map(1, { prot: RO }), 1, true))).toBe('-EINVAL')
-    expect(w.task.refusal).toMatchObject({ cause: { rule: 'R-GUP-16' } })
+    expect(w.task.refusal).toMatchObject({ cause: { rule: 'R-GUP-16.8' } })
     expect(result(madvise(w, w.map(1, { prot: WO }), 1, false))).toBe('-EINVAL')
     expect(result(madvise(w, w.map(1, { file: w.secretmem(1) }), 1, false))).toBe('-EINVAL')
   })
