@@ -1,14 +1,20 @@
-/** Writes the JSON schemas that the package ships: `npx tsx scripts/schema.ts`. */
-import { mkdirSync, writeFileSync } from 'node:fs'
+/** Writes the JSON schemas that the package ships; with --check only says whether they are current. */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { snapshotJsonSchema } from '../src/host/snapshot.ts'
+import { schemaFiles } from './schema/files.ts'
 
-const schemas: Readonly<Record<string, () => object>> = {
-  snapshot: snapshotJsonSchema,
-}
+const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '')
+const check = process.argv.includes('--check')
 
-const directory = fileURLToPath(new URL('../schema/', import.meta.url))
-mkdirSync(directory, { recursive: true })
-for (const [name, make] of Object.entries(schemas)) {
-  writeFileSync(`${directory}${name}.schema.json`, `${JSON.stringify(make(), null, 2)}\n`)
+for (const [file, text] of schemaFiles()) {
+  const path = `${root}/${file}`
+  if (existsSync(path) && readFileSync(path, 'utf8') === text) continue
+  if (check) {
+    console.error(`${file} is stale: run \`npm run schema\``)
+    process.exitCode = 1
+  } else {
+    mkdirSync(`${root}/schema`, { recursive: true })
+    writeFileSync(path, text)
+    console.log(`wrote ${file}`)
+  }
 }
