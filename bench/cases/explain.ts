@@ -16,7 +16,16 @@ export const cases: BenchCase[] = [
       if ('skip' in target) return target
       const main = path.join(import.meta.dirname, '..', '..', 'dist', 'cli', 'main.js')
       const range = `0x${target.address.toString(16)}+${target.length}`
-      const args = [main, 'explain', '--pid', String(target.pid), '--range', range, '--request', 'io_uring:register-buffers']
+      const args = [
+        main,
+        'explain',
+        '--pid',
+        String(target.pid),
+        '--range',
+        range,
+        '--request',
+        'io_uring:register-buffers',
+      ]
       const start = performance.now()
       try {
         await run(process.execPath, args)

@@ -32,7 +32,14 @@ function pairCase(mappings: number): BenchCase {
     async engine() {
       const process = withMappings(mappings)
       const { kernel, mm } = process
-      const args = { addr: 0, length: PAGE, prot: PROT_WRITE, flags: MAP_PRIVATE | MAP_ANONYMOUS, file: null, offset: 0 }
+      const args = {
+        addr: 0,
+        length: PAGE,
+        prot: PROT_WRITE,
+        flags: MAP_PRIVATE | MAP_ANONYMOUS,
+        file: null,
+        offset: 0,
+      }
       const time = nanoseconds(() => {
         for (let i = 0; i < PAIRS; i++) {
           const address = process.run(mmap(kernel, mm!, args))

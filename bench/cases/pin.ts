@@ -23,7 +23,9 @@ export const cases: BenchCase[] = [
       const array = new PageArray(pages)
       const time = nanoseconds(() => {
         for (let i = 0; i < REPEATS; i++) {
-          const pinned = process.run(pinUserPagesFast(kernel, address, pages, FOLL_WRITE | FOLL_LONGTERM, array))
+          const pinned = process.run(
+            pinUserPagesFast(kernel, address, pages, FOLL_WRITE | FOLL_LONGTERM, array),
+          )
           if (pinned !== pages) throw new Error(`pinned ${pinned} of ${pages}`)
           unpinUserPages(kernel, array, pages)
         }

@@ -13,7 +13,8 @@ import type { AddressSpace } from './file.ts'
 import { auditHugetlb } from './hugetlb-audit.ts'
 import type { Kernel, UserStruct } from './kernel.ts'
 import type { Mm } from './mm.ts'
-import { HugePmd, Leaf, PTE_PRESENT, PTE_SPECIAL, PTE_SWAP, PTE_WRITE } from './page-table.ts'
+
+import { HugePmd, PTE_PRESENT, PTE_SPECIAL, PTE_SWAP, PTE_WRITE } from './page-table.ts'
 import type { Vma } from './vma.ts'
 import { VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_SHARED, VM_WRITE } from './vm-flags.ts'
 

@@ -46,8 +46,6 @@ import {
 } from './vm-flags.ts'
 import { lockForWrite, tryWriteNow } from './write-lock.ts'
 
-export { dupVma, linkVma } from './vma-link.ts'
-
 /** The arguments of mmap(2). */
 export interface MmapRequest {
   /** hint, or the address itself with MAP_FIXED; 0 for none */

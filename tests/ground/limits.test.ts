@@ -10,10 +10,12 @@ const places = readdirSync(path.join(root, 'src'), { recursive: true, encoding: 
   .filter((name) => name.endsWith('.ts'))
   .flatMap((name) => {
     const text = readFileSync(path.join(root, 'src', name), 'utf8')
-    return [...text.matchAll(/new Unmodelled\((?:[^'"`]|'[^']*'|`[^`]*`)*?'(R-[A-Z]+-\d+)'/g)].map((match) => ({
-      file: name,
-      rule: match[1]!,
-    }))
+    return [...text.matchAll(/new Unmodelled\((?:[^'"`]|'[^']*'|`[^`]*`)*?'(R-[A-Z]+-\d+)'/g)].map(
+      (match) => ({
+        file: name,
+        rule: match[1]!,
+      }),
+    )
   })
 
 describe('docs/limits.md', () => {

@@ -32,7 +32,6 @@ import {
   MAP_NORESERVE,
   MAP_PRIVATE,
   MAP_SHARED,
-  PROT_NONE,
   PROT_READ,
   PROT_WRITE,
 } from '../../src/mm/mman.ts'
@@ -244,4 +243,4 @@ export class Rig {
   }
 }
 
-export { PROT_NONE, PROT_READ, PROT_WRITE }
+export { PROT_READ, PROT_WRITE }

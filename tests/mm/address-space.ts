@@ -31,7 +31,6 @@ export const Q = 0x20_0000_0000
 export const H = 2 ** 21
 export const ALL: ReleaseName[] = ['gup-v3', '6.1', '6.6', '6.12', '6.18']
 export const OLDER: ReleaseName[] = ['gup-v3', '6.1', '6.6']
-export const UP_TO_612: ReleaseName[] = ['gup-v3', '6.1', '6.6', '6.12']
 export const NEWER: ReleaseName[] = ['6.12', '6.18']
 
 /** One program and its mappings, listed in pages relative to q. */

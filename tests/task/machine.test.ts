@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { Machine } from '../../src/task/machine.ts'
-import { SignalError } from '../../src/task/signal-error.ts'
-import { SyscallError } from '../../src/task/syscall-error.ts'
+import type { SignalError } from '../../src/task/signal-error.ts'
+import type { SyscallError } from '../../src/task/syscall-error.ts'
 import { MADV_DONTNEED } from '../../src/mm/mman.ts'
 import { watchMachine } from '../support/kernel.ts'
 
