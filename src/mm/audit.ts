@@ -163,7 +163,7 @@ function auditPageTable(kernel: Kernel, mm: Mm, name: string, ledger: Ledger, ex
         )
       }
     }
-    expect(`${where}: used entries`, used, (entry as Leaf).used)
+    expect(`${where}: used entries`, used, entry.used)
   }
   expect(`${name}: leaf tables`, leaves, mm.pageTable.leaves)
   expect(`${name}: RssAnon`, rss.anon, mm.rssAnon)
