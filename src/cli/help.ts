@@ -1,0 +1,90 @@
+/** What `--help` prints, word for word. */
+
+export const mainHelp = `pinscope: would this memory pin work, and if not, why?
+
+Usage: pinscope COMMAND [OPTIONS]
+
+  explain     would a pin request succeed on this range of this process?
+  snapshot    save what explain needs to know of a process as one JSON file
+  demo        see both answers on a process started for it; needs no privileges
+
+  -h, --help     this text; pinscope COMMAND --help for one command
+  -V, --version  the version
+
+Examples:
+  pinscope demo
+  pinscope explain --pid 1234 --range 0x7f3a5c000000+64k --request io_uring:register-buffers
+  pinscope snapshot --pid 1234 --range '[heap]' -o app.json
+  pinscope explain --snapshot app.json --request gup:pin --flags FOLL_LONGTERM --kernel all
+
+Exit status: 0 the request would succeed; 1 it would fail, or cannot be said; 2 wrong usage or
+unreadable input (one line on stderr says what to do); 70 a bug in pinscope; 130 interrupted.
+`
+
+export const explainHelp = `pinscope explain: would this pin request succeed, and if not, which page, mapping and rule?
+
+Usage: pinscope explain --pid PID --range RANGE --request REQUEST [OPTIONS]
+       pinscope explain --snapshot FILE --request REQUEST [OPTIONS]
+
+The process is only read, never stopped or changed. Your own need no privileges; root sees more.
+
+  --pid PID          look at this process
+  --snapshot FILE    or at what pinscope snapshot saved (- reads standard input)
+  --range RANGE      which memory: START+SIZE or START-END (hex with 0x, or decimal; sizes like
+                     4k 2M 1G), [heap], [stack], or the path of a mapped file (its first mapping).
+                     A snapshot that was taken for one range needs none.
+  --request REQUEST  what is asked for:
+                       io_uring:register-buffers   io_uring_register(2) with one fixed buffer
+                       gup:get                     get_user_pages()
+                       gup:pin                     pin_user_pages()
+  --access ACCESS    write (default) or read; for gup:get and gup:pin
+  --flags FLAGS      more FOLL_ flags for gup:get and gup:pin, separated by commas
+  --kernel KERNEL    gup-v3, 6.1, 6.6, 6.12, 6.18, host (default: the release nearest to the kernel
+                     that was looked at), or all (as host, and the answers of all of them first)
+  --json             the answer as JSON (schema/answer.schema.json in the package)
+  -h, --help         this text
+
+Examples:
+  pinscope explain --pid 1234 --range 0x7f3a5c000000+64k --request io_uring:register-buffers
+  pinscope explain --pid 1234 --range '[heap]' --request gup:pin --flags FOLL_LONGTERM
+  pinscope explain --pid 1234 --range /dev/shm/ring --request io_uring:register-buffers --kernel all
+  pinscope explain --snapshot app.json --request io_uring:register-buffers --kernel 6.1 --json
+
+Exit status: 0 it would succeed; 1 it would fail, or cannot be said; 2 wrong usage or unreadable
+input.
+`
+
+export const snapshotHelp = `pinscope snapshot: save what explain needs to know of a process as one JSON file
+
+Usage: pinscope snapshot --pid PID [--range RANGE] [-o FILE]
+
+The file holds addresses, names of mapped files, flags and page states; never what is in the memory.
+
+  --pid PID           the process
+  --range RANGE       look closely at this memory only (as in explain; may be given several times).
+                      Default: the whole process, which takes longer
+  -o, --output FILE   write here, all or nothing; default: standard output
+  -h, --help          this text
+
+Examples:
+  pinscope snapshot --pid 1234 --range 0x7f3a5c000000+64k -o app.json
+  pinscope snapshot --pid 1234 --range '[heap]' |
+    ssh devbox pinscope explain --snapshot - --request gup:pin
+
+Exit status: 0 written; 2 wrong usage, or the process or the file is out of reach.
+`
+
+export const demoHelp = `pinscope demo: one request that succeeds and one that fails, explained on real memory
+
+Usage: pinscope demo
+
+Starts a small process of its own, asks about two ranges of it and ends it. Nothing is installed or
+changed and no privileges are needed.
+
+  -h, --help   this text
+
+Example:
+  pinscope demo
+
+Exit status: 0 the first request would succeed and the second would fail, as they should; 1 not so.
+`

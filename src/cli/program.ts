@@ -1,0 +1,63 @@
+import { readFileSync } from 'node:fs'
+import { Command } from 'commander'
+import { runDemo } from './demo-command.ts'
+import { runExplain } from './explain-command.ts'
+import { demoHelp, explainHelp, mainHelp, snapshotHelp } from './help.ts'
+import { runSnapshot } from './snapshot-command.ts'
+import { printable } from './terminal.ts'
+
+/** The command line. Options are checked by the commands, so that every message is of one kind. */
+export function buildProgram(): Command {
+  const program = command('pinscope', mainHelp).version(version(), '-V, --version')
+  program.addCommand(
+    command('explain', explainHelp)
+      .option('--pid <PID>')
+      .option('--snapshot <FILE>')
+      .option('--range <RANGE>')
+      .option('--request <REQUEST>')
+      .option('--access <ACCESS>')
+      .option('--flags <FLAGS>')
+      .option('--kernel <KERNEL>')
+      .option('--json')
+      .action(runExplain),
+  )
+  program.addCommand(
+    command('snapshot', snapshotHelp)
+      .option('--pid <PID>')
+      .option('--range <RANGE>', '', (range: string, ranges: string[]) => [...ranges, range], [])
+      .option('-o, --output <FILE>')
+      .action(runSnapshot),
+  )
+  program.addCommand(command('demo', demoHelp).action(runDemo))
+  return program
+}
+
+function command(name: string, help: string): Command {
+  const made = new Command(name)
+    .exitOverride()
+
+    .allowExcessArguments(false)
+    .configureOutput({
+      outputError: (text, write) => write(`pinscope: ${oneLine(text)}; see ${usage(name)} --help\n`),
+    })
+  made.helpInformation = () => help
+  return made
+}
+
+function usage(name: string): string {
+  return name === 'pinscope' ? name : `pinscope ${name}`
+}
+
+function oneLine(text: string): string {
+  return printable(
+    text
+      .replace(/^error: /, '')
+      .trim()
+      .replaceAll(/\s*\n\s*/g, ' '),
+  )
+}
+
+function version(): string {
+  const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(manifest) as { version: string }).version
+}
