@@ -31,7 +31,11 @@ function prose(text: string): string {
 function itemText(text: string, item: string): string | undefined {
   for (const line of text.split('\n')) {
     const cells = tableCells(line)
-    if (cells && cells[0] === item) return cells.slice(1, 3).join(' → ')
+    if (cells && cells[0] === item)
+      return cells
+        .slice(1, 3)
+        .filter((cell) => cell !== '')
+        .join(' → ')
     const listed = /^\s*(?:- )?(?:(\w+)\.|\((\w+)\)) (.*)$/.exec(line)
     if (listed && (listed[1] ?? listed[2]) === item) return listed[3]!
   }

@@ -41,16 +41,17 @@ export function reportSummary(summary: RunSummary, head: ConformHead): string {
     lines.push(`not repeatable: ${fact}: ${count(n, 'program')} differed once and not in two more runs`)
   const calls = [...coverage]
     .sort(([a], [b]) => a.localeCompare(b))
-    .map(([op, outcomes]) => `${op} ${[...outcomes].map(([outcome, n]) => `${outcomeName(outcome)}×${n}`).join(' ')}`)
+    .map(
+      ([op, outcomes]) =>
+        `${op} ${[...outcomes].map(([outcome, n]) => `${outcomeName(outcome)}×${n}`).join(' ')}`,
+    )
   if (calls.length > 0) lines.push(`answers of the kernel: ${calls.join('; ')}`)
   const rate = (ms: number): string => (ms === 0 ? '–' : Math.round((steps / ms) * 1000).toLocaleString('en'))
   lines.push(`steps a second: engine ${rate(time.engine)}, kernel and wire ${rate(time.kernel)}`)
   const compared = FACTS.filter((fact) => facts.has(fact))
   lines.push(`compared: ${compared.length === 0 ? 'nothing' : compared.join(', ')}`)
   if (found.length > 1) lines.push(`kinds of difference: ${found.length}`)
-  lines.push(
-    `${count(programs, 'program')}, ${count(steps, 'step')}, ${count(differing, 'difference')}`,
-  )
+  lines.push(`${count(programs, 'program')}, ${count(steps, 'step')}, ${count(differing, 'difference')}`)
   return `${lines.join('\n')}\n`
 }
 

@@ -1,6 +1,7 @@
 /** An answer for people: the verdict first, a screenful in all. */
 import { formatSize } from '../base/units.ts'
 import type { Answer } from '../explain/answer.ts'
+import { MEMLOCK_CHARGE } from '../host/snapshot.ts'
 import { LabelledText } from './labelled-text.ts'
 import { reportReleases } from './report-releases.ts'
 import { printableStrings, type Terminal } from './terminal.ts'
@@ -137,10 +138,12 @@ function permissions(flags: readonly string[]): string {
 }
 
 /** @rule R-ST-3 */
-function memlock(out: LabelledText, { memlock: facts, process: { uid } }: Answer): void {
+function memlock(out: LabelledText, { memlock: facts, process: { uid }, range, pinned }: Answer): void {
   if (facts === null) return
   const { needed, used, limit, exempt } = facts
-  const needs = `needs ${pagesAndSize(needed)}`
+  const onlySmall = pinned === null || pinned.hugePages === 0
+  const own = onlySmall && needed > range.pages ? ', the ring itself included' : ''
+  const needs = `needs ${pagesAndSize(needed)}${own}`
   if (exempt) out.field('memlock', `${needs}; no limit applies: the process has CAP_IPC_LOCK`)
   else if (limit === null) out.field('memlock', `${needs}; RLIMIT_MEMLOCK is unlimited`)
   else {
@@ -165,9 +168,11 @@ function effects(out: LabelledText, { pinned, faultedIn, copied, request, verdic
   )
 }
 
-function notes(out: LabelledText, { assumptions, unseen }: Answer): void {
+function notes(out: LabelledText, { assumptions, unseen, memlock: facts }: Answer): void {
   limited(out, 'assumed', assumptions)
-  limited(out, 'not seen', unseen.map(unseenText))
+  const limitApplies = facts !== null && !facts.exempt && facts.limit !== null
+  const relevant = unseen.filter(({ what }) => limitApplies || !what.startsWith(MEMLOCK_CHARGE))
+  limited(out, 'not seen', relevant.map(unseenText))
 }
 
 function limited(out: LabelledText, label: string, texts: readonly string[]): void {

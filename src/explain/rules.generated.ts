@@ -10,6 +10,14 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'A thread group whose leader has exited (State Z) while other threads live shows empty maps/fd under /proc/P; the real content is under /proc/P/task/T/ of a live thread (main calls pthread_exit…',
   'R-ACC-7':
     'Capability tiers to report to the user: T0 = U (status, limits, global files only), T1 = S (all per-process facts except PFN-derived ones), T2 = T1 on foreign processes (CAP_SYS_PTRACE), T3 = + PFN…',
+  'R-AG-1':
+    "One small C program (static, non-PIE, built by the project's own test tooling; source belongs to the product, nothing shipped prebuilt), single-threaded, no heap use after start, all buffers in .bss…",
+  'R-AG-3': 'Roles: the agent executes and observes itself (single-threaded → atomic, no stop needed).',
+  'R-AG-6':
+    'Set and restore, if privileged: transparent_hugepage/enabled (per test: never, madvise, always; also per-size inherit), khugepaged/defrag 0 or scan_sleep_millisecs maximal, ksm/run 0, numa_balancing…',
+  'R-AG-9':
+    'LRU noise: a new page shows KPF_LRU only when its per-CPU batch (15 folios 6.1, 31 6.12+) drains: not set after 200 ms idle, nor by munlock of another page or stat_refresh; set after 38 more page…',
+  'R-AG-13': 'A command may kill the agent (it unmaps its own code, SIGKILL by the OOM killer).',
   'R-ARV-1': 'Locks: mmap_lock of the target for read, killable; if the wait is killed → 0.',
   'R-ARV-2': 'Order per call: take the lock (R-ARV-1).',
   'R-ARV-3': 'Fallback on GUP failure (not exercised on hardware; no mapping with ->access on the host).',
@@ -333,7 +341,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-GUP-16.6': 'FOLL_SAME_FILE and vm_file ≠ reference file → -EFAULT.',
   'R-GUP-16.7':
     'WRITE, VMA not anonymous, PIN and LONGTERM both set, VMA needs dirty tracking (R-GUP-20) → -EFAULT.',
-  'R-GUP-16.8': 'WRITE and VMA lacks VM_WRITE (≥6.6: or is a shadow stack): →.',
+  'R-GUP-16.8': 'WRITE and VMA lacks VM_WRITE (≥6.6: or is a shadow stack).',
   'R-GUP-16.9':
     'not WRITE and VMA lacks VM_READ: without FORCE, or with FORCE but lacking VM_MAYREAD → -EFAULT.',
   'R-GUP-17':

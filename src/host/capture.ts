@@ -18,7 +18,7 @@ import { readRings, readUserRegistered } from './read-rings.ts'
 import { readSmaps } from './read-smaps.ts'
 import type { SmapsReading } from './read-smaps.ts'
 import { readSystem } from './read-system.ts'
-import { SNAPSHOT_SCHEMA_VERSION } from './snapshot.ts'
+import { MEMLOCK_CHARGE, SNAPSHOT_SCHEMA_VERSION } from './snapshot.ts'
 import type { PageTable, Snapshot, Unseen } from './snapshot.ts'
 import type { SmapsRecord } from './smaps.ts'
 import { parseStatus } from './status.ts'
@@ -345,11 +345,11 @@ function noteUnseen(
     })
   }
   unseen.push({
-    what: `memory charged to RLIMIT_MEMLOCK of uid ${status.uid.real}`,
+    what: `${MEMLOCK_CHARGE} of uid ${status.uid.real}`,
     why:
       unreadable > 0
         ? `the kernel shows this sum nowhere and ${unreadable} processes of the user could not be read`
         : 'the kernel shows this sum nowhere; registered io_uring buffers give a lower bound',
-    needs: 'nothing gives it',
+    needs: 'no privilege shows it',
   })
 }

@@ -206,6 +206,9 @@ const SystemFacts = z.object({
   sysctl: z.record(z.string(), z.string()).describe('absent key = absent feature (R-GLOB-5)'),
 })
 
+/** How `Unseen.what` begins where the charge of a user is meant; it matters only where a limit applies. */
+export const MEMLOCK_CHARGE = 'memory charged to RLIMIT_MEMLOCK'
+
 /** Something that could not be seen, and what it would take. */
 export const Unseen = z.object({ what: z.string(), why: z.string(), needs: z.string() })
 
