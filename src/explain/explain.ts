@@ -44,6 +44,12 @@ export function explain(options: ExplainOptions): Answer {
   const snapshot = snapshotFor(options)
   const { range, note } = rangeFor(options, snapshot)
   const { release, releaseNote } = releaseFor(options.release ?? 'host', snapshot)
+  const missing = missingFlags(flags, release)
+  if (missing.length > 0)
+    throw new HostError(
+      'usage',
+      `${missing.join(', ')} ${missing.length === 1 ? 'does' : 'do'} not exist on ${release}; ${whereFlagsExist(flags)}`,
+    )
   const question = { snapshot, release, request, range, flags }
   const asked = settled(question)
   return {
@@ -76,7 +82,22 @@ function settled(question: Question): Asked {
   return asked
 }
 
+/** FOLL_* flags asked for that a release does not have. @rule R-GUP-5 */
+function missingFlags(flags: number, release: ReleaseName): string[] {
+  return flagNames(flags).filter((name) => releases[release].gup.flagValues[name] === null)
+}
+
+function whereFlagsExist(flags: number): string {
+  const having = RELEASE_NAMES.filter((name) => missingFlags(flags, name).length === 0)
+  return having.length === 0 ? 'no release has them together' : `name ${having.join(' or ')} with --kernel`
+}
+
 function otherRelease(question: Question, release: ReleaseName): Answer['otherReleases'][number] {
+  const missing = missingFlags(question.flags, release)
+  if (missing.length > 0) {
+    const reason = `${missing.join(', ')}: no such flag on this release`
+    return { release, verified: releases[release].verified, ok: null, errno: null, rule: 'R-GUP-5', reason }
+  }
   const { ok, errno, rule, reason, undecided } = settled({ ...question, release }).verdict
   return { release, verified: releases[release].verified, ok, errno, rule, reason: reason ?? undecided }
 }

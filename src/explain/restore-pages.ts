@@ -121,8 +121,9 @@ class PageRestorer {
     if (isZeroPage(run, this.#mapping))
       return (at) => this.#set(at, this.#to.kernel.zeroPfn, PTE_SPECIAL | bits)
     anonVmaPrepare(this.#to.kernel, vma, this.#to.mm)
-    const exclusive = anonExclusive(run) !== 'no'
     const shared = (run.bits & PM_MMAP_EXCLUSIVE) === 0
+    // the flag of a tail page says nothing, its map count does (R-PM-4)
+    const exclusive = !shared && anonExclusive(run) !== 'no'
     const write =
       exclusive && (vma.flags & VM_WRITE) !== 0 && (run.bits & PM_UFFD_WP) === 0 ? PTE_WRITE | PTE_DIRTY : 0
     if (isLarge(run)) {

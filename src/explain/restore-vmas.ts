@@ -89,11 +89,11 @@ class FileTable {
     const beside = known !== undefined && before !== null && fileKey(before) === key
     if (beside && shouldHaveMerged(before, mapping)) {
       this.#say(
-        mapping,
+        [before, mapping],
         'two mappings of one inode lie side by side unmerged, so they are taken for two open files',
       )
     } else if (known !== undefined) {
-      if (beside) this.#say(mapping, 'mappings of one inode are taken for one open file')
+      if (beside) this.#say([before, mapping], 'mappings of one inode are taken for one open file')
       this.#grow(known, mapping)
       return known.get()
     }
@@ -102,11 +102,11 @@ class FileTable {
     return file.get()
   }
 
-  #say(mapping: Mapping, what: string): void {
-    if (!this.#restoration.inRange(mapping)) return
-    this.#restoration.assume(
-      `${mapping.name || mapping.backing.kind}: ${what} (the kernel does not show which)`,
-    )
+  /** It matters to a request that reaches both mappings. */
+  #say(pair: readonly [Mapping, Mapping], what: string): void {
+    if (!pair.every((mapping) => this.#restoration.inRange(mapping))) return
+    const [{ name, backing }] = pair
+    this.#restoration.assume(`${name || backing.kind}: ${what} (the kernel does not show which)`)
   }
 
   #openFile(kind: FileKind, mapping: Mapping): OpenFile {

@@ -93,6 +93,10 @@ export function* punchHole(k: Kernel, mapping: AddressSpace, start: number, leng
   if (mapping.kind.hugetlb) return punchHugetlb(k, mapping, start, length)
   const first = Math.ceil(start / PAGE_SIZE)
   const last = Math.floor(end / PAGE_SIZE)
+  // a hole that ends inside the first page of the file unmaps everything from there on
+  if (last === 0 && k.release.fault.holeInFirstPageUnmapsAll) {
+    yield* unmapMappingRange(k, mapping, first, Number.MAX_SAFE_INTEGER, false)
+  }
   if (first > last) {
     zeroBytes(k, mapping, start, end)
     return 0

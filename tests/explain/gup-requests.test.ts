@@ -1,6 +1,7 @@
 /** gup:get and gup:pin with flags: verdict, errno, rule and page. Columns as in acceptance.test.ts. */
 import { describe, expect, it } from 'vitest'
 import { PAGE_SIZE } from '../../src/base/units.ts'
+import { explain } from '../../src/explain/explain.ts'
 import { answerTo, row, verdictOn } from './asking.ts'
 import {
   A,
@@ -198,5 +199,32 @@ describe('what it would do to the process', () => {
     })
     expect(verdict.chain.map((step) => step.rule)).toEqual(['R-URING-24', verdict.rule])
     expect(verdict.rule).toMatch(/^R-GUP-16/)
+  })
+})
+
+describe('R-GUP-5 flags that a release does not have', () => {
+  const anonymous = snapshot({ mappings: [{ look: [['anon', 1]] }] })
+  const asked = { range: { start: A, length: P }, request: 'gup:pin', flags: ['FOLL_SAME_FILE'] }
+
+  it('one line says where the flag exists', () => {
+    expect(() => explain({ ...asked, snapshot: anonymous, release: '6.18' })).toThrow(
+      'FOLL_SAME_FILE does not exist on 6.18; name gup-v3 with --kernel',
+    )
+    expect(() =>
+      explain({
+        ...asked,
+        snapshot: anonymous,
+        release: '6.18',
+        flags: ['FOLL_SAME_FILE', 'FOLL_HONOR_NUMA_FAULT'],
+      }),
+    ).toThrow('no release has them together')
+  })
+
+  it('the other releases are answered with "no such flag", not with a verdict', () => {
+    const answer = explain({ ...asked, snapshot: anonymous, release: 'gup-v3' })
+    expect(answer.verdict.ok).toBe(true)
+    expect(answer.otherReleases.map(({ release, ok, rule }) => [release, ok, rule])).toEqual(
+      ['6.1', '6.6', '6.12', '6.18'].map((release) => [release, null, 'R-GUP-5']),
+    )
   })
 })

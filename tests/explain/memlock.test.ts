@@ -125,6 +125,12 @@ describe('R-URING-44 huge pages are charged whole', () => {
     }
   })
 
+  it('R-PM-4 a page of a split huge page shared by fork is copied, and the copy is a small one', () => {
+    const seen = snapshot({ mappings: [{ pages: 512, look: [['thp-pages-shared']] }], memlock: 256 * P })
+    const answer = answerTo(seen, { start: A + 7 * P, pages: 1 })
+    expect(answer).toMatchObject({ verdict: { ok: true }, copied: 1, memlock: { needed: 1 + RING } })
+  })
+
   it('R-URING-44 a folio that spans two mappings is charged once', () => {
     const seen = snapshot({ mappings: [{ pages: 512, look: [['thp-pages']] }], memlock: null })
     const [whole] = seen.mappings

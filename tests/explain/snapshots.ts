@@ -37,6 +37,8 @@ export type PageLook =
   | 'thp'
   /** pages of a 2 MiB folio, mapped one by one */
   | 'thp-pages'
+  /** the same after fork: both processes map them */
+  | 'thp-pages-shared'
   /** 2 MiB of shared memory mapped by one entry */
   | 'shmem-huge'
   | 'huge-zero'
@@ -179,6 +181,8 @@ function rowOf(look: PageLook, isHead: boolean): Row {
     case 'thp':
     case 'thp-pages':
       return seen(PM_MMAP_EXCLUSIVE, ANON + EXCLUSIVE + bit(KPF_THP) + part)
+    case 'thp-pages-shared':
+      return seen(0, ANON + bit(KPF_THP) + part)
     case 'shmem-huge':
       return seen(PM_FILE | PM_MMAP_EXCLUSIVE, bit(KPF_MMAP, KPF_SWAPBACKED, KPF_THP) + part)
     case 'huge-zero':
@@ -191,6 +195,7 @@ function rowOf(look: PageLook, isHead: boolean): Row {
 }
 
 const wholeHuge = new Set<PageLook>([
+  'thp-pages-shared',
   'shmem-huge',
   'thp',
   'thp-pages',

@@ -100,6 +100,21 @@ describe('truncate', () => {
     expect([9, 10, 19, 20].map((offset) => w.load(at + offset))).toEqual([1, 0, 0, 1])
   })
 
+  it('R-FLT-75 a hole that ends inside the first page unmaps the file from there on, pages and copies stay', () => {
+    for (const release of ['6.18', '6.12'] as const) {
+      const w = new World({ release })
+      const file = shmemFileSetup(w.k, '/memfd:a', 3 * P)
+      const shared = w.map(3, { file, shared: true })
+      const copies = w.map(3, { file })
+      for (let i = 0; i < 3; i++) w.store(shared + i * P, 5)
+      w.store(copies + P, 6)
+      w.task.run(punchHole(w.k, file.mapping, 100, 100))
+      const mapped = [0, 1, 2].map((i) => w.shows(shared + i * P) !== 'none')
+      expect(mapped).toEqual(release === '6.18' ? [true, false, false] : [true, true, true])
+      expect([w.load(copies + P), file.mapping.pages.count]).toEqual([6, 3])
+    }
+  })
+
   it('R-FLT-75 a write-sealed memfd cannot be punched, an empty hole is refused', () => {
     const w = new World()
     const file = shmemFileSetup(w.k, '/memfd:a', P)

@@ -20,6 +20,8 @@ export interface FaultSwitches {
   readonly dontneedFreesTables: boolean
   /** unmapping a page of a private hugetlb mapping gives its owner the reservation back: 6.12 on (R-HUGE-51, R-HUGE-52) */
   readonly hugetlbZapRestoresReservation: boolean
+  /** a hole that ends inside the first page of a file unmaps the file from there on; seen on 6.18 (R-FLT-75) */
+  readonly holeInFirstPageUnmapsAll: boolean
 }
 
 const r61: FaultSwitches = {
@@ -32,6 +34,7 @@ const r61: FaultSwitches = {
   countsEveryAttempt: true,
   dontneedFreesTables: false,
   hugetlbZapRestoresReservation: false,
+  holeInFirstPageUnmapsAll: false,
 }
 const v3: FaultSwitches = { ...r61, unshareCopiesFilePages: true, countsEveryAttempt: false }
 const r612: FaultSwitches = {
@@ -53,5 +56,6 @@ export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
     hugeZeroWriteAllocatesThp: true,
     guardMarkers: true,
     dontneedFreesTables: true,
+    holeInFirstPageUnmapsAll: true,
   },
 }
