@@ -1,5 +1,6 @@
 import { EINVAL, ENOMEM } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
+import { PAGE_SIZE } from '../base/units.ts'
 import type { OpenFile } from './file.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
@@ -57,6 +58,42 @@ function anonCompatible(k: Kernel, source: Vma | null, target: Vma): boolean {
   return k.release.mm.touchedMergesIntoUntouched && source!.anonVmaChain.length === 1
 }
 
+/** May a range that begins at `start` with page `pgoff` become the end of `previous`? */
+function joinsPrevious(
+  k: Kernel,
+  source: Vma | null,
+  previous: Vma | null,
+  start: number,
+  pgoff: number,
+  shape: VmaShape,
+): boolean {
+  return (
+    previous !== null &&
+    previous.end === start &&
+    previous.pgoff + previous.pages === pgoff &&
+    sameKind(k, previous, shape) &&
+    anonCompatible(k, source, previous)
+  )
+}
+
+/** May a range that ends at `end`, before page `pgoff`, become the beginning of `next`? */
+function joinsNext(
+  k: Kernel,
+  source: Vma | null,
+  next: Vma | null,
+  end: number,
+  pgoff: number,
+  shape: VmaShape,
+): boolean {
+  return (
+    next !== null &&
+    next.start === end &&
+    next.pgoff === pgoff &&
+    sameKind(k, next, shape) &&
+    anonCompatible(k, source, next)
+  )
+}
+
 /** Merging over both sides: prev and next have the same anon_vma, or one has none. */
 function sidesCompatible(previous: Vma, next: Vma): boolean {
   return previous.anonVma === next.anonVma || previous.anonVma === null || next.anonVma === null
@@ -89,18 +126,8 @@ export function mergeNewRange(
   shape: VmaShape,
   source: Vma | null,
 ): Vma | null {
-  let left =
-    previous !== null &&
-    previous.end === start &&
-    sameKind(k, previous, shape) &&
-    previous.pgoff + (previous.end - previous.start) / 4096 === pgoff &&
-    anonCompatible(k, source, previous)
-  const right =
-    next !== null &&
-    next.start === end &&
-    sameKind(k, next, shape) &&
-    pgoff + (end - start) / 4096 === next.pgoff &&
-    anonCompatible(k, source, next)
+  let left = joinsPrevious(k, source, previous, start, pgoff, shape)
+  const right = joinsNext(k, source, next, end, pgoff + (end - start) / PAGE_SIZE, shape)
   if (right && previous !== null && source === null && !k.release.mm.mergePrefersPrevious) {
     // mmap took next first: prev must fit next's anon_vma, not the new range's
     left = left && anonCompatible(k, next, previous)
@@ -169,23 +196,11 @@ function mergeChangedRange(
   shape: VmaShape,
 ): Vma | null {
   const { previous, next } = vma
-  const pgoff = vma.pgoff + (start - vma.start) / 4096
+  const pgoff = vma.pgoff + (start - vma.start) / PAGE_SIZE
   const whole = start === vma.start && end === vma.end
   if (vma.specialName !== null || (whole && !mayRemove(vma))) return null
-  const left =
-    start === vma.start &&
-    previous !== null &&
-    previous.end === start &&
-    sameKind(k, previous, shape) &&
-    previous.pgoff + (previous.end - previous.start) / 4096 === pgoff &&
-    anonCompatible(k, vma, previous)
-  const right =
-    end === vma.end &&
-    next !== null &&
-    next.start === end &&
-    sameKind(k, next, shape) &&
-    pgoff + (end - start) / 4096 === next.pgoff &&
-    anonCompatible(k, vma, next)
+  const left = start === vma.start && joinsPrevious(k, vma, previous, start, pgoff, shape)
+  const right = end === vma.end && joinsNext(k, vma, next, end, pgoff + (end - start) / PAGE_SIZE, shape)
   if (left && right && sidesCompatible(previous!, next!) && mayRemove(next!)) {
     adopt(previous!, vma)
     adopt(previous!, next)
@@ -199,7 +214,7 @@ function mergeChangedRange(
     adopt(previous!, vma)
     if (whole) removeVma(mm, vmas, vma)
     else {
-      vma.pgoff += (end - start) / 4096
+      vma.pgoff += (end - start) / PAGE_SIZE
       vmas.resize(vma, end, vma.end)
     }
     vmas.resize(previous!, previous!.start, end)
@@ -252,7 +267,7 @@ export function splitVmaUnlimited(
 ): number {
   const error = checkSplit(k, vma, address)
   if (error < 0) return error
-  const cut = vma.pgoff + (address - vma.start) / 4096
+  const cut = vma.pgoff + (address - vma.start) / PAGE_SIZE
   const other = newBelow
     ? new Vma(vma.start, address, vma.flags, vma.pgoff, vma.file, vma.highFlags)
     : new Vma(address, vma.end, vma.flags, cut, vma.file, vma.highFlags)
