@@ -1,0 +1,259 @@
+/* What the parts of the oracle agent share. docs/oracle-protocol.md is its manual. */
+#ifndef ORACLE_AGENT_H
+#define ORACLE_AGENT_H
+
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "raw.h"
+
+#define PAGE 4096UL
+#define ARENA 0x100000000000UL
+#define SCRATCH_BYTES 32768
+#define SHARED_AT 0x600000000000UL
+
+#define MAX_PROCESSES 64
+#define MAX_NAMES 128
+#define NAME_BYTES 24
+#define MAX_CHILDREN 32
+#define MAX_RINGS 16
+#define MAX_SHARED_RINGS 64
+#define MAX_FILES 256
+#define MAX_CREATED 64
+#define ID_SLOTS 16384
+#define INPUT_BYTES 65536
+#define LINE_BYTES 16384
+#define MAX_WORDS 512
+
+/* Descriptors of the agent itself; a program's own start at 3 and stay below. */
+enum {
+	FD_SHARED = 510,
+	FD_DISK,
+	FD_TMP,
+	FD_MAPS = 520,
+	FD_STATUS,
+	FD_PAGEMAP,
+	FD_KPAGEFLAGS,
+	FD_KPAGECOUNT,
+	FD_VMSTAT,
+	FD_REFRESH,
+	FD_SMAPS,
+	FD_OTHERS = 540, /* + process slot: its pagemap */
+	FD_CHILDREN = 620, /* + 2 * child: to it, + 1: from it */
+	FD_END = 720,
+};
+
+struct config {
+	uint64_t pages;
+	uint64_t memlock; /* bytes; ~0 = unlimited */
+	uint64_t stack;
+	int thp, pid1, cpu;
+	char disk[256], tmp[256];
+};
+
+/* kB figures of /proc/self/status. */
+struct status {
+	long size, lck, pin, swap, rss[3];
+};
+
+struct name {
+	char text[NAME_BYTES];
+	int64_t value;
+};
+
+struct child {
+	char text[NAME_BYTES];
+	int slot, busy;
+};
+
+struct ring {
+	char text[NAME_BYTES];
+	int fd, shared;
+	unsigned flags, sq_entries, cq_entries, queued;
+	unsigned *sq_head, *sq_tail, *sq_mask, *sq_array;
+	unsigned *cq_head, *cq_tail, *cq_mask;
+	unsigned char *sqes, *cqes;
+	void *queues;
+	size_t queues_bytes, sqes_bytes;
+};
+
+/* One agent process. Lies in shared memory, so that it outlives an exec. */
+struct process {
+	int pid, alive, level, parent;
+	uint64_t order, execs;
+	int64_t last;
+	struct name names[MAX_NAMES];
+	struct child children[MAX_CHILDREN];
+	struct status base;
+};
+
+/* What all agent processes know about one ring, whoever holds it. */
+struct shared_ring {
+	int used, creator;
+	uint64_t holders; /* bit = process slot */
+	long pinned; /* kB charged to the creator's VmPin */
+};
+
+struct page_id {
+	uint64_t pfn;
+	uint32_t id, round;
+};
+
+struct shared {
+	char magic[16];
+	struct config config;
+	int executing; /* slot + 1 of the process that is between its two images */
+	int exec_kind;
+	uint32_t pending;
+	char input[INPUT_BYTES];
+	uint64_t next_order;
+	int lock;
+	struct process processes[MAX_PROCESSES];
+	struct shared_ring rings[MAX_SHARED_RINGS];
+	struct { uint64_t device, inode; } files[MAX_FILES];
+	int nfiles;
+	struct { char path[64]; int tmp; } created[MAX_CREATED];
+	int ncreated;
+	uint64_t effective, limits[16][2]; /* as they were at the start */
+	long acquired, released; /* counters at the last reply that showed them */
+	uint32_t round, next_id, nids;
+	struct page_id ids[ID_SLOTS];
+};
+
+extern struct shared *const shared;
+extern struct process *me;
+extern int my_slot;
+extern struct ring rings[MAX_RINGS];
+extern unsigned char scratch[SCRATCH_BYTES];
+extern unsigned char work[65536];
+extern struct {
+	int pfn, kpageflags, refresh, uring, uffd, uffd_kernel, xdp, rss, ksm_always;
+	uint64_t zero_pfn, shmem_device, tmp_device;
+} probes;
+
+/* text.c: words in, JSON out */
+extern char *words[MAX_WORDS];
+extern int nwords;
+void out_flush(void);
+void out_char(char c);
+void out_text(const char *text);
+void out_bytes(const char *text, size_t n);
+void out_number(int64_t value);
+void out_hex(uint64_t value);
+void out_json(const char *text, size_t n);
+void reply(int64_t result);
+void reply_text(const char *error);
+void field(const char *name);
+void field_number(const char *name, int64_t value);
+_Noreturn void usage(const char *why);
+extern sigjmp_buf usage_jump;
+int64_t number_word(int index);
+int64_t number_word_or(int index, int64_t otherwise);
+const char *word(int index);
+int same(const char *a, const char *b);
+int64_t evaluate(const char *text);
+int split(char *line);
+int text_to_number(const char *text, size_t n, uint64_t *value);
+
+/* names.c */
+void name_store(const char *text, int64_t value);
+struct name *name_find(const char *text);
+void name_forget(const char *text);
+void name_check(const char *text);
+
+/* proc.c: reading /proc */
+long read_all(int fd, char *into, size_t room);
+long read_file(const char *path, char *into, size_t room);
+int write_file(const char *path, const char *text);
+void open_proc(void);
+int open_at(int target, const char *path, int flags);
+void read_status(struct status *into);
+long status_of(int pid, const char *key);
+int pin_counters(long *acquired, long *released);
+void for_each_mapping(void (*visit)(char *line, size_t n, void *), void *argument);
+struct mapping {
+	uint64_t start, end, offset, device, inode;
+	char perms[5];
+	const char *name;
+	size_t name_bytes;
+};
+int parse_mapping(const char *line, size_t n, struct mapping *into);
+void out_mapping_name(const struct mapping *mapping);
+extern char text[262144];
+
+/* observe.c, pages.c, smaps.c */
+void observe_begin(void);
+void observe_no_faults(void);
+void observe(void);
+int arena_overlaps(const struct mapping *mapping);
+uint64_t arena_end(void);
+void observe_pages(int level);
+int shown_as_ksm(uint64_t word);
+void forget_range(uint64_t start, uint64_t end);
+void forget_all(void);
+void observe_smaps(void);
+void arena_rss(long rss[3]);
+void observe_rings(void);
+void lock_shared(void);
+void unlock_shared(void);
+
+/* baseline.c: what belongs to the agent */
+void prefault(void);
+void remember_mappings(void);
+int unmap_foreign(void);
+void rebase(void);
+void rebase_child(void);
+void absorb_begin(struct status *before);
+void absorb_end(const struct status *before);
+void probe(void);
+void save_limits(void);
+void restore_limits(void);
+
+/* memory.c */
+void install_handlers(void);
+void fill_bytes(unsigned char *into, size_t n, uint64_t seed, uint64_t from);
+uint32_t sum_bytes(const unsigned char *bytes, size_t n, uint32_t h);
+
+/* rings.c */
+struct ring *ring_find(const char *text);
+int ring_close(struct ring *ring);
+void rings_inherit(int child);
+long rings_drop(int slot);
+long xdp_pages(int fd);
+void xdp_forget(int fd);
+void xdp_close(int fd);
+void settle(void);
+void settle_ring(int index);
+void sleep_ms(long ms);
+long now_ms(void);
+
+/* children.c */
+struct child *child_find(const char *text);
+int child_pid(const char *text);
+void kill_everyone(void);
+void exec_again(int kind);
+
+/* uffd.c */
+void handler_stop(void);
+void handler_forget(void);
+void observe_handler(void);
+
+/* main.c, init.c */
+void run_line(char *line, size_t n);
+void init_as_first(void);
+void keep_input(void);
+void leave_first(void);
+extern int fresh_child;
+
+typedef void command(void);
+command cmd_hello, cmd_obs, cmd_reset, cmd_maps, cmd_nop, cmd_settle, cmd_quit, cmd_sys, cmd_let, cmd_put,
+	cmd_get, cmd_limit, cmd_cap, cmd_peek, cmd_poke, cmd_touch, cmd_fill, cmd_sum, cmd_memfd, cmd_open,
+	cmd_fdfill, cmd_fdsum, cmd_pipe, cmd_vmsplice, cmd_drain, cmd_feed, cmd_close, cmd_ring, cmd_reg,
+	cmd_bufs, cmd_bufs2, cmd_upd, cmd_unreg, cmd_sqe, cmd_submit, cmd_cqes, cmd_fork, cmd_child, cmd_start,
+	cmd_wait, cmd_reap, cmd_kill, cmd_exec, cmd_pvm, cmd_mem, cmd_ptrace, cmd_uffd, cmd_uffd_reg,
+	cmd_uffd_unreg, cmd_uffd_do, cmd_uffd_handler, cmd_uffd_read, cmd_xdp, cmd_xdp_socket, cmd_xdp_reg,
+	cmd_ksm;
+
+#endif

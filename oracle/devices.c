@@ -1,0 +1,140 @@
+/* AF_XDP memory and the KSM daemon. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/if_xdp.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+
+#include "agent.h"
+
+#ifndef SOL_XDP
+#define SOL_XDP 283
+#endif
+
+#define MAX_SOCKETS 16
+
+static struct {
+	int fd;
+	long pages;
+} registered[MAX_SOCKETS];
+
+long xdp_pages(int fd)
+{
+	for (int i = 0; i < MAX_SOCKETS; i++)
+		if (registered[i].pages && registered[i].fd == fd)
+			return registered[i].pages;
+	return 0;
+}
+
+void xdp_forget(int fd)
+{
+	for (int i = 0; i < MAX_SOCKETS; i++)
+		if (fd < 0 || registered[i].fd == fd)
+			registered[i].pages = 0;
+}
+
+/* The pages are let go from a work item after the last holder has closed the socket (R-XDP-12). */
+void xdp_close(int fd)
+{
+	xdp_forget(fd);
+	RAW(SYS_close, fd);
+	settle();
+}
+
+/* Five words from `from` on. */
+static long register_memory(long fd, int from)
+{
+	struct {
+		uint64_t address, length;
+		uint32_t chunk, headroom, flags, metadata;
+	} arg = { number_word(from), number_word(from + 1), number_word(from + 2), number_word_or(from + 3, 0),
+		  number_word_or(from + 4, 0), 0 };
+	long result = RAW(SYS_setsockopt, fd, SOL_XDP, XDP_UMEM_REG, &arg, sizeof(arg));
+
+	for (int i = 0; i < MAX_SOCKETS && !failed(result); i++)
+		if (!registered[i].pages) {
+			registered[i].fd = fd;
+			registered[i].pages = (arg.length + PAGE - 1) / PAGE;
+			break;
+		}
+	return result;
+}
+
+void cmd_xdp_socket(void)
+{
+	const char *name = word(1);
+	long fd;
+
+	name_check(name);
+	fd = RAW(SYS_socket, AF_XDP, SOCK_RAW, 0);
+	if (!failed(fd))
+		name_store(name, fd);
+	reply(fd);
+}
+
+void cmd_xdp_reg(void)
+{
+	struct name *name = name_find(word(1));
+
+	if (!name)
+		usage("no such name");
+	reply(register_memory(name->value, 2));
+}
+
+void cmd_xdp(void)
+{
+	const char *name = word(1);
+	long fd, result;
+
+	name_check(name);
+	for (int i = 2; i < 5; i++)
+		(void)number_word(i);
+	fd = RAW(SYS_socket, AF_XDP, SOCK_RAW, 0);
+	if (!failed(fd)) {
+		result = register_memory(fd, 2);
+		if (failed(result)) {
+			RAW(SYS_close, fd);
+			fd = result;
+		} else {
+			name_store(name, fd);
+		}
+	}
+	reply(fd);
+}
+
+#define KSM "/sys/kernel/mm/ksm/"
+
+static long full_scans(void)
+{
+	char digits[32];
+	uint64_t n = 0;
+
+	read_file(KSM "full_scans", digits, sizeof(digits));
+	text_to_number(digits, strcspn(digits, "\n"), &n);
+	return n;
+}
+
+void cmd_ksm(void)
+{
+	uint64_t wanted = number_word(1);
+	char before[16];
+	long lock = RAW(SYS_openat, AT_FDCWD, KSM "run", O_RDWR | O_CLOEXEC), start, stop, result;
+
+	/* The daemon is one for the machine: one agent at a time starts and stops it. */
+	if (!failed(lock))
+		RAW(SYS_flock, lock, LOCK_EX);
+	start = full_scans();
+	stop = now_ms() + 5000;
+	read_file(KSM "run", before, sizeof(before));
+	result = failed(lock) ? lock : write_file(KSM "run", "1");
+	if (!failed(result)) {
+		while (full_scans() - start < (long)wanted && now_ms() < stop)
+			sleep_ms(1);
+		write_file(KSM "run", before);
+	}
+	if (!failed(lock))
+		RAW(SYS_close, lock);
+	reply(result);
+	if (!failed(result))
+		field_number("scans", full_scans() - start >= (long)wanted ? (long)wanted : full_scans() - start);
+}

@@ -1,0 +1,176 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { HostError } from './host-error.ts'
+
+/** State of the machine that programs may depend on (R-AG-6). */
+export interface OracleSettingsOptions {
+  /** transparent_hugepage/enabled; as it is when absent (the agent then turns THP off for itself). */
+  thp?: 'never' | 'madvise' | 'always'
+  /** At least this many 2 MiB pages in the hugetlb pool. */
+  hugepages?: number
+  /** Bytes of swap on a zram device of its own. */
+  swap?: number
+}
+
+/** One setting: where, what it was, what it is now. */
+export interface OracleSetting {
+  path: string
+  before: string
+  now: string
+}
+
+const THP = '/sys/kernel/mm/transparent_hugepage/'
+const KSM = '/sys/kernel/mm/ksm/'
+const POOL = '/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages'
+
+/** Nothing may move, merge or split pages behind the program's back. */
+const quiet: [path: string, value: string][] = [
+  [`${THP}khugepaged/defrag`, '0'],
+  [`${KSM}run`, '0'],
+  [`${KSM}sleep_millisecs`, '1'],
+  ['/proc/sys/kernel/numa_balancing', '0'],
+  ['/proc/sys/vm/compaction_proactiveness', '0'],
+  ['/proc/sys/vm/compact_unevictable_allowed', '0'],
+]
+
+// Reads until its input ends, which happens when this process stops or dies, however it dies; then runs its lines.
+const KEEPER = 'lines=$(cat); eval "$lines"; [ -z "$1" ] || rm -f "$1"'
+
+/** Two runs that restored each other's values would leave the wrong ones: only one sets at a time. */
+const LOCK = '/run/pinscope-settings.pid'
+
+/**
+ * Sets the state of the machine for a run and puts it back exactly as it was: also after Ctrl-C, a crash or
+ * `kill -9`, because a small process of its own does the restoring as soon as this one is gone.
+ */
+export class OracleSettings {
+  /** What was changed. */
+  readonly changed: OracleSetting[] = []
+  /** What could not be set, one clause each. */
+  readonly notSet: string[] = []
+  /** The swap device, when there is one. */
+  swapDevice: string | null = null
+
+  readonly #keeper: ChildProcess
+
+  private constructor(keeper: ChildProcess) {
+    this.#keeper = keeper
+  }
+
+  /**
+   * Applies the settings; what the user may not set is listed in `notSet`.
+   *
+   * @rule R-AG-6
+   */
+  static apply(options: OracleSettingsOptions = {}): OracleSettings {
+    const holder = process.geteuid?.() === 0 ? takeLock() : null
+    const keeper = spawn('/bin/sh', ['-c', KEEPER, 'sh', holder === 'taken' ? LOCK : ''], {
+      detached: true,
+      stdio: ['pipe', 'ignore', 'ignore'],
+    })
+    keeper.stdin?.on('error', () => {})
+    if (holder === 'taken' && keeper.pid !== undefined) writeFileSync(LOCK, String(keeper.pid))
+    const settings = new OracleSettings(keeper)
+    if (typeof holder === 'number') {
+      settings.notSet.push(`another run (process ${holder}) has set the machine's state: nothing was changed`)
+      return settings
+    }
+    const wanted = [...quiet]
+    if (options.thp) wanted.push([`${THP}enabled`, options.thp])
+    for (const [path, value] of wanted) settings.#set(path, value)
+    if (options.hugepages) settings.#growPool(options.hugepages)
+    if (options.swap) settings.#addSwap(options.swap)
+    return settings
+  }
+
+  /** Runs a shell line when everything is over, however it ends; `words` are quoted. */
+  atEnd(...words: string[]): void {
+    this.#keeper.stdin?.write(`${words.map(quote).join(' ')} 2>/dev/null\n`)
+  }
+
+  /** Puts everything back and waits until it is. */
+  async restore(): Promise<void> {
+    if (this.#keeper.exitCode !== null) return
+    const gone = once(this.#keeper, 'exit')
+    this.#keeper.stdin?.end()
+    await gone
+  }
+
+  #set(path: string, value: string): void {
+    const before = read(path)
+    if (before === null || before === value) return
+    // Told before the change: there is no moment in which it would be forgotten.
+    this.#keeper.stdin?.write(`printf %s ${quote(before)} > ${quote(path)}\n`)
+    try {
+      writeFileSync(path, value)
+      this.changed.push({ path, before, now: read(path) ?? value })
+    } catch {
+      this.notSet.push(`${path} stays ${before}`)
+    }
+  }
+
+  #growPool(pages: number): void {
+    if (Number(read(POOL) ?? pages) < pages) this.#set(POOL, String(pages))
+    const now = Number(read(POOL) ?? 0)
+    if (now < pages) this.notSet.push(`the hugetlb pool has ${now} pages instead of ${pages}`)
+  }
+
+  #addSwap(bytes: number): void {
+    const number = read('/sys/class/zram-control/hot_add')
+    if (number === null) {
+      this.notSet.push('no zram device for swap could be added')
+      return
+    }
+    const device = `/dev/zram${number}`
+    this.#keeper.stdin?.write(
+      `swapoff ${device} 2>/dev/null; echo 1 > /sys/block/zram${number}/reset; ` +
+        `echo ${number} > /sys/class/zram-control/hot_remove\n`,
+    )
+    try {
+      writeFileSync(`/sys/block/zram${number}/disksize`, String(bytes))
+      for (const command of ['mkswap', 'swapon']) {
+        const run = spawnSync(command, [device], { encoding: 'utf8' })
+        if (run.status !== 0) throw new HostError('unsupported', run.stderr || String(run.error))
+      }
+      this.swapDevice = device
+    } catch (error) {
+      this.notSet.push(`no swap on ${device}: ${(error as Error).message.trim()}`)
+    }
+  }
+}
+
+/** `'taken'`, or the process that has it: the one that restores, so that it is gone only when that is done. */
+function takeLock(): 'taken' | number | null {
+  for (let tries = 0; tries < 3; tries++) {
+    try {
+      writeFileSync(LOCK, String(process.pid), { flag: 'wx' })
+      return 'taken'
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') return null
+    }
+    const holder = Number(read(LOCK) ?? 0)
+    try {
+      if (holder > 0) process.kill(holder, 0)
+      if (holder > 0) return holder
+    } catch {
+      // Left by a machine that was switched off, or the like.
+    }
+    rmSync(LOCK, { force: true })
+  }
+  return null
+}
+
+function quote(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`
+}
+
+/** The value in force; of a choice such as `always [madvise] never`, the one in brackets. */
+function read(path: string): string | null {
+  try {
+    const text = readFileSync(path, 'latin1').trim()
+    return /\[(\S+)\]/.exec(text)?.[1] ?? text
+  } catch {
+    return null
+  }
+}
