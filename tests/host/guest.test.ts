@@ -3,6 +3,10 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { GUEST_SERIES, guestKernel, type GuestSeries } from '../../src/host/guest/kernel.ts'
 import { GuestAgent, type GuestAgentOptions } from '../../src/host/guest/guest-agent.ts'
 import { guestTools } from '../../src/host/guest/tools.ts'
+import { guestInitramfs } from '../../src/host/guest/initramfs.ts'
+import { RunningMachine } from '../../src/host/guest/machine.ts'
+import { qemuArguments } from '../../src/host/guest/command-line.ts'
+import { OracleChannel } from '../../src/host/oracle-channel.ts'
 import { buildOracleAgent } from '../../src/host/oracle-build.ts'
 
 /** Why a series cannot be booted here; null when it can. */
@@ -86,10 +90,20 @@ const acceptance: [name: string, lines: string[], errno: Record<GuestSeries, num
   ],
 ]
 
-/** Lines that write a word into /proc/sysrq-trigger, with which a kernel ends itself. */
+/** Bytes of a string with its end, as words for `put`. */
+function words(text: string): string {
+  const bytes = Buffer.alloc((text.length + 8) & ~7)
+  bytes.write(text, 'latin1')
+  return Array.from(
+    { length: bytes.length / 8 },
+    (_, i) => `0x${bytes.readBigUInt64LE(8 * i).toString(16)}`,
+  ).join(' ')
+}
+
+/** A kernel ends itself when a c is written there. */
 const CRASH = [
-  'put 0 0x79732f636f72702f 0x67676972742d7172 0x7265',
-  'put 64 0x63',
+  `put 0 ${words('/proc/sysrq-trigger')}`,
+  `put 64 ${words('c')}`,
   'sys 257 -100 &0 1 0',
   'let t',
   'sys write $t &64 1',
@@ -196,6 +210,25 @@ run(
       line: 'sys 62 #self 9',
       message: `the guest ${agent.hello.release} ended in "sys 62 #self 9": wait status 9 of the agent`,
     })
+  },
+)
+
+run(
+  'guest: a machine whose port nobody holds any more powers off (needs QEMU)',
+  { timeout: 180_000 },
+  async () => {
+    const { kernel } = await guest('6.12')
+    const agent = buildOracleAgent()
+    const tools = await guestTools()
+    if ('skip' in agent || 'skip' in tools) throw new Error('both were there before')
+    const initramfs = guestInitramfs(kernel, agent.path)
+    const words = qemuArguments({ vmlinuz: kernel.vmlinuz, initramfs, disk: null, memory: 512, options: {} })
+    const machine = new RunningMachine(tools.qemu, words)
+    const channel = new OracleChannel(machine.agent, machine.agent, 0)
+    expect(await machine.booted(channel.ready, 120_000)).not.toBeNull()
+    machine.agent.destroy()
+    await machine.gone
+    expect(machine.stopped).toBe(false)
   },
 )
 

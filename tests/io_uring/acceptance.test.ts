@@ -71,7 +71,7 @@ const ALL: Cells = ['0', '0', '0', '0', '0']
 const FAULT: Cells = ['fa', 'fa', 'fa', 'fa', 'fa']
 const PRIVATE_FILE: Cells = ['op', 'op', '0', '0', '0']
 const SHARED_FILE: Cells = ['op', 'op', 'fa', 'fa', 'fa']
-const SEEN_ONLY: Cells = ['?', '?', '?', '?', '0']
+const SEEN: Cells = ['0', '?', '?', '0', '0']
 
 const EXT4 = regularFileKind('ext4')
 
@@ -205,7 +205,7 @@ const rows: readonly Row[] = [
   },
   {
     memory: 'hugetlb MAP_NORESERVE, pool empty at the first page',
-    cells: ['?', '?', '?', '?', 'fa'],
+    cells: ['fa', '?', '?', 'fa', 'fa'],
     build: (rig) => {
       rig.hugePool(0)
       return whole(rig.hugetlb(1, undefined, MAP_PRIVATE | MAP_NORESERVE), 512)
@@ -213,7 +213,7 @@ const rows: readonly Row[] = [
   },
   {
     memory: 'hugetlb MAP_NORESERVE, pool empty at the second page',
-    cells: ['?', '?', '?', '?', 'fa'],
+    cells: ['fa', '?', '?', 'fa', 'fa'],
     build: (rig) => {
       rig.hugePool(1)
       return whole(rig.hugetlb(2, undefined, MAP_PRIVATE | MAP_NORESERVE), 1024)
@@ -357,12 +357,12 @@ const rows: readonly Row[] = [
       return whole(address)
     },
   },
-  { memory: 'MADV_FREE', cells: SEEN_ONLY, build: advised(MADV_FREE, touchAll) },
-  { memory: 'MAP_NORESERVE', cells: SEEN_ONLY, build: anon(RW, MAP_PRIVATE | MAP_NORESERVE) },
-  { memory: 'MAP_DROPPABLE', cells: SEEN_ONLY, build: anon(RW, MAP_DROPPABLE) },
+  { memory: 'MADV_FREE', cells: SEEN, build: advised(MADV_FREE, touchAll) },
+  { memory: 'MAP_NORESERVE', cells: SEEN, build: anon(RW, MAP_PRIVATE | MAP_NORESERVE) },
+  { memory: 'MAP_DROPPABLE', cells: ['?', '?', '?', '0', '0'], build: anon(RW, MAP_DROPPABLE) },
   {
     memory: 'the zero page',
-    cells: SEEN_ONLY,
+    cells: SEEN,
     build: (rig) => {
       const address = rig.anon(N)
       touchAll(rig, address, N, false)
@@ -371,7 +371,7 @@ const rows: readonly Row[] = [
   },
   {
     memory: 'COW-shared after fork',
-    cells: SEEN_ONLY,
+    cells: SEEN,
     build: (rig) => {
       const address = rig.anon(N)
       touchAll(rig, address)
@@ -382,17 +382,17 @@ const rows: readonly Row[] = [
   },
   {
     memory: 'overlay file MAP_SHARED rw',
-    cells: ['?', '?', '?', '?', 'fa'],
+    cells: ['op', '?', '?', 'fa', 'fa'],
     build: file(regularFileKind('overlay'), MAP_SHARED),
   },
   {
     memory: 'overlay file MAP_PRIVATE rw',
-    cells: SEEN_ONLY,
+    cells: ['op', '?', '?', '0', '0'],
     build: file(regularFileKind('overlay'), MAP_PRIVATE),
   },
   {
     memory: 'below a MAP_GROWSDOWN area that is not the stack',
-    cells: ['?', '?', '?', '?', 'fa'],
+    cells: ['fa', '?', '?', 'fa', 'fa'],
     build: (rig) => whole(rig.anon(N, RW, undefined, MAP_PRIVATE | MAP_GROWSDOWN) - 2 * P),
   },
 ]
