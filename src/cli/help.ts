@@ -6,6 +6,7 @@ Usage: pinscope COMMAND [OPTIONS]
 
   explain     would a pin request succeed on this range of this process?
   snapshot    save what explain needs to know of a process as one JSON file
+  conform     does the engine behind these answers agree with this machine's kernel?
   demo        see both answers on a process started for it; needs no privileges
 
   -h, --help     this text; pinscope COMMAND --help for one command
@@ -72,6 +73,33 @@ Examples:
     ssh devbox pinscope explain --snapshot - --request gup:pin
 
 Exit status: 0 written; 2 wrong usage, or the process or the file is out of reach.
+`
+
+export const conformHelp = `pinscope conform: does the engine agree with a real kernel, step by step?
+
+Usage: pinscope conform [OPTIONS]
+
+Runs the same random programs (mappings, faults, fork, pins) on this machine's kernel and on the
+engine and compares everything that can be seen after every step. Needs a C compiler; root sees
+more. A difference is shortened and saved under conform-failures/.
+
+  --kernel KERNEL  host: the kernel that runs here (default, and the only one)
+  --programs N     how many programs (default 1000; with --minutes: as many as fit)
+  --steps K        steps of each program (default 40)
+  --seed S         where to begin; the same seed makes the same programs (default: the clock)
+  --minutes M      stop after so many minutes
+  --only THEME     only these kinds of programs, separated by commas: basic, space, files, disk,
+                   fork, pins, fork-pins, limits, locks, seal, mem, thp, hugetlb
+  --replay FILE    run the programs of this file instead: a saved difference or a list of programs
+  --json           the result as JSON
+  -h, --help       this text
+
+Examples:
+  pinscope conform
+  pinscope conform --only fork-pins --minutes 5
+  pinscope conform --replay conform-failures/fork-17.json
+
+Exit status: 0 no difference; 1 a difference; 2 wrong usage, or the kernel cannot be asked here.
 `
 
 export const demoHelp = `pinscope demo: one request that succeeds and one that fails, explained on real memory

@@ -3,6 +3,7 @@ import type { Worker } from 'node:worker_threads'
 import { wipeProgress } from './progress.ts'
 
 const workers = new Set<Worker>()
+const cleanups: (() => Promise<void>)[] = []
 
 /** How long a thread may take to stop, ms; it cannot while the kernel keeps it waiting in a read. */
 const GRACE = 300
@@ -15,6 +16,11 @@ export function stopOnInterrupt(worker: Worker): () => void {
   }
 }
 
+/** Ctrl-C waits for this before the program ends: it puts something outside of the program back. */
+export function beforeInterrupt(cleanup: () => Promise<void>): void {
+  cleanups.push(cleanup)
+}
+
 /** From now on Ctrl-C ends the program quietly with 130. */
 export function exitOnInterrupt(): void {
   process.once('SIGINT', () => void exit())
@@ -22,6 +28,7 @@ export function exitOnInterrupt(): void {
 
 async function exit(): Promise<void> {
   wipeProgress()
+  await Promise.allSettled(cleanups.map((cleanup) => cleanup()))
   const stopped = Promise.all([...workers].map(stop)).then(() => true)
   // process.exit() waits for the threads; the signal's own effect does not
   if (await Promise.race([stopped, sleep(GRACE, false)])) process.exit(130)

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
+import { runConform } from './conform-command.ts'
 import { runDemo } from './demo-command.ts'
 import { runExplain } from './explain-command.ts'
-import { demoHelp, explainHelp, mainHelp, snapshotHelp } from './help.ts'
+import { conformHelp, demoHelp, explainHelp, mainHelp, snapshotHelp } from './help.ts'
 import { runSnapshot } from './snapshot-command.ts'
 import { printable } from './terminal.ts'
 
@@ -27,6 +28,18 @@ export function buildProgram(): Command {
       .option('--range <RANGE>', '', (range: string, ranges: string[]) => [...ranges, range], [])
       .option('-o, --output <FILE>')
       .action(runSnapshot),
+  )
+  program.addCommand(
+    command('conform', conformHelp)
+      .option('--kernel <KERNEL>')
+      .option('--programs <N>')
+      .option('--steps <K>')
+      .option('--seed <S>')
+      .option('--minutes <M>')
+      .option('--only <THEME>')
+      .option('--replay <FILE>')
+      .option('--json')
+      .action(runConform),
   )
   program.addCommand(command('demo', demoHelp).action(runDemo))
   return program

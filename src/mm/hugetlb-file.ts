@@ -8,7 +8,6 @@ import { HugetlbFile, hugetlbFile, hugetlbReserveFile } from './hugetlb-reserve.
 import { unmapHugetlb } from './hugetlb-map.ts'
 import type { Kernel } from './kernel.ts'
 import { HugePmd, pmdIndex } from './page-table.ts'
-import { VM_MAYSHARE } from './vm-flags.ts'
 
 export interface HugetlbFileOptions {
   /** bytes, a multiple of the page size */
@@ -75,14 +74,14 @@ export function truncateHugetlb(k: Kernel, mapping: AddressSpace, newSize: numbe
   mapping.size = newSize
   if (!shrinks) return 0
   const first = newSize / mapping.pageSize
-  unmapHugetlbRange(k, mapping, first, Infinity, true)
+  unmapHugetlbRange(k, mapping, first, Infinity)
   removeHugetlbPages(k, mapping, first, Infinity, true)
   return 0
 }
 
 /**
  * fallocate(PUNCH_HOLE): whole huge pages inside the range leave the cache and the mappings that show
- * them; private copies stay. Parts of huge pages at the edges are cleared in place.
+ * them, private copies included. Parts of huge pages at the edges are cleared in place.
  * @param start bytes
  * @param length bytes
  * @rule R-HUGE-51
@@ -95,7 +94,7 @@ export function punchHugetlb(k: Kernel, mapping: AddressSpace, start: number, le
   zeroBytes(k, mapping, start, Math.min(end, first * pageSize))
   if (last >= first) zeroBytes(k, mapping, last * pageSize, end)
   if (first < last) {
-    unmapHugetlbRange(k, mapping, first, last, false)
+    unmapHugetlbRange(k, mapping, first, last)
     removeHugetlbPages(k, mapping, first, last, false)
   }
   return 0
@@ -142,14 +141,8 @@ function removeHugetlbPages(
   subpool?.give(unspent)
 }
 
-/** Removes the entries of every mapping of a file range; with `evenCows` private copies as well. */
-function unmapHugetlbRange(
-  k: Kernel,
-  mapping: AddressSpace,
-  first: number,
-  end: number,
-  evenCows: boolean,
-): void {
+/** Removes the entries of every mapping of a file range, private copies as well. */
+function unmapHugetlbRange(k: Kernel, mapping: AddressSpace, first: number, end: number): void {
   for (const vma of mapping.mappers) {
     const { mm } = vma
     if (mm === null) continue
@@ -162,9 +155,6 @@ function unmapHugetlbRange(
     for (let i = mm.pageTable.nextPmd(lowest + from, limit); i >= 0; i = mm.pageTable.nextPmd(i + 1, limit)) {
       const entry = mm.pageTable.pmd(i)
       if (!(entry instanceof HugePmd)) continue
-      const isPrivateCopy =
-        (vma.flags & VM_MAYSHARE) === 0 && k.memory.frames.mapping[entry.pfn] !== mapping.id
-      if (isPrivateCopy && !evenCows) continue
       unmapHugetlb(k, mm, vma, i)
       k.observer?.({ type: 'zap', mm: mm.id, start: i * PMD_SIZE, end: (i + 1) * PMD_SIZE })
     }

@@ -10,7 +10,7 @@ import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
 import { countMapped, firstOverlapping, removeDetached, splitEdges } from './munmap.ts'
 import { shmemFileSetup } from './shmem.ts'
-import { insertVma } from './vma-link.ts'
+import { freeVma, insertVma } from './vma-link.ts'
 import { mergeNewRange } from './vma-merge.ts'
 import { Vma } from './vma.ts'
 import {
@@ -88,9 +88,16 @@ export function* mapOverRange(
     const error = checkMdwe(k, guard.mm, flags)
     if (error < 0) return error
   }
-  const error = yield* replace(k, guard, first, start, start + len, flags, charged)
-  if (error < 0) return error
-  return addMapping(k, guard, start, len, charged ? flags | VM_ACCOUNT : flags, highFlags, pgoff, file)
+  // replaced mappings keep their files, and with them what those were promised, until the new one has its own
+  const later: Vma[] | null = k.release.mm.fixedEndsOldHugetlbLast ? [] : null
+  const error = yield* replace(k, guard, first, start, start + len, flags, charged, later)
+  const mapped =
+    error < 0
+      ? error
+      : addMapping(k, guard, start, len, charged ? flags | VM_ACCOUNT : flags, highFlags, pgoff, file)
+  // @rule R-AS-48
+  for (const vma of later ?? []) freeVma(vma)
+  return mapped
 }
 
 /** hugetlb has an accounting of its own; its VMA gets VM_HUGETLB later. */
@@ -148,6 +155,7 @@ function* replace(
   end: number,
   flags: number,
   charges: boolean,
+  later: Vma[] | null,
 ): Kthread<number> {
   const { mm, vmas } = guard
   const pages = (end - start) / PAGE_SIZE
@@ -168,7 +176,7 @@ function* replace(
       mm.committed += charged
       k.committed += charged
     }
-    yield* removeDetached(k, mm, vmas, inside, start, end)
+    yield* removeDetached(k, mm, vmas, inside, start, end, later)
     return 0
   }
   const error = mayExpandVm(k, mm, flags, pages - credit)
@@ -184,7 +192,7 @@ function* replace(
       { why: 'the old mapping cannot be removed' },
       k.current.refusal,
     )
-  yield* removeDetached(k, mm, vmas, firstOverlapping(vmas, start, end)!, start, end)
+  yield* removeDetached(k, mm, vmas, firstOverlapping(vmas, start, end)!, start, end, later)
   // @rule R-AS-47
   return charges ? chargeCommit(k, mm, pages) : 0
 }

@@ -65,6 +65,9 @@ export function* movePageTables(
 }
 
 function movePtes(mm: Mm, leaf: Leaf, start: number, end: number, shift: number): void {
+  // the new place gets its page tables even where there is nothing to put in (R-FLT-76); they keep THPs away
+  mm.pageTable.leafFor(start + shift)
+  mm.pageTable.leafFor(end - PAGE_SIZE + shift)
   for (let address = start; address < end; address += PAGE_SIZE) {
     const slot = pteSlot(address)
     const bits = leaf.bits[slot]!

@@ -148,7 +148,9 @@ function checkDestination(k: Kernel, request: Request, rule: string): number {
 
 function checkOverlapAndCount(k: Kernel, mm: Mm, request: Request, rule: string): number {
   const { addr, oldLen, newAddr, newLen } = request
-  if (addr + oldLen > newAddr && newAddr + newLen > addr)
+  // an old length near 2^64 wraps around: the range then ends below where it begins
+  const oldEnd = addr + oldLen >= 2 ** 64 ? asWord(oldLen) + addr : addr + oldLen
+  if (oldEnd > newAddr && newAddr + newLen > addr)
     return invalid(k, rule, 'the old and the new range overlap')
   const limit = k.settings.maxMapCount - 3
   if (mm.mapCount + 2 < limit) return 0

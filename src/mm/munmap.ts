@@ -87,7 +87,10 @@ export function* doMunmap(k: Kernel, guard: MmapWriteGuard, addr: number, len: n
   return 0
 }
 
-/** Removes VMAs whose edges `splitEdges` has cut: the point of destruction of MAP_FIXED. */
+/**
+ * Removes VMAs whose edges `splitEdges` has cut: the point of destruction of MAP_FIXED.
+ * @param later takes hugetlb VMAs, which still hold their files, instead of ending them now
+ */
 export function* removeDetached(
   k: Kernel,
   mm: Mm,
@@ -95,10 +98,11 @@ export function* removeDetached(
   first: Vma,
   start: number,
   end: number,
+  later: Vma[] | null = null,
 ): Kthread<void> {
   detach(mm, vmas, first, end)
   if (!isUnpopulated(mm.pageTable, start, end)) yield* zapDetached(k, mm, first)
-  finish(k, mm, first, start, end)
+  finish(k, mm, first, start, end, later)
 }
 
 /** `find_vma_intersection`. */
@@ -216,7 +220,7 @@ function* zapDetached(k: Kernel, mm: Mm, first: Vma): Kthread<void> {
  * @rule R-AS-61
  * @rule R-AS-145
  */
-function finish(k: Kernel, mm: Mm, first: Vma, start: number, end: number): void {
+function finish(k: Kernel, mm: Mm, first: Vma, start: number, end: number, later: Vma[] | null = null): void {
   for (let vma: Vma | null = first; vma !== null; vma = vma.next) unlinkAnonVmas(vma)
   if (mm.pageTable.leaves > 0) freePageTables(k, mm, start, end)
   let vma: Vma | null = first
@@ -225,12 +229,13 @@ function finish(k: Kernel, mm: Mm, first: Vma, start: number, end: number): void
     const { pages } = vma
     vmStatAccount(mm, vma.flags, -pages)
     if ((vma.flags & VM_ACCOUNT) !== 0) unchargeCommit(k, mm, pages)
+    vma.next = null
     if (vma.isHugetlb) {
       const index = vma.pgoff / PTRS_PER_PTE
       hugetlbUnreserve(k, vma, index, index + pages / PTRS_PER_PTE)
     }
-    vma.next = null
-    freeVma(vma)
+    if (later !== null && vma.isHugetlb) later.push(vma)
+    else freeVma(vma)
     vma = following
   }
   k.observer?.({ type: 'unmap', mm: mm.id, start, end })

@@ -1,7 +1,7 @@
 import { EINVAL, EPERM } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
-import { PAGE_SIZE } from '../base/units.ts'
+import { PAGE_SIZE, pageAlign } from '../base/units.ts'
 import { F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, type AddressSpace } from './file.ts'
 import { pageCacheRemove } from './filemap.ts'
 import { punchHugetlb, truncateHugetlb } from './hugetlb.ts'
@@ -89,8 +89,10 @@ export function* punchHole(k: Kernel, mapping: AddressSpace, start: number, leng
   if ((mapping.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) !== 0) {
     return refuse(k.current, EPERM, 'R-FLT-75', { why: 'the memfd is sealed against writing' })
   }
-  const end = start + length
   if (mapping.kind.hugetlb) return punchHugetlb(k, mapping, start, length)
+  // what a disk file has of its last page beyond its end goes with the page
+  const toEnd = mapping.kind.canWriteback && start + length > mapping.size
+  const end = toEnd ? Math.max(start + length, pageAlign(mapping.size)) : start + length
   const first = Math.ceil(start / PAGE_SIZE)
   const last = Math.floor(end / PAGE_SIZE)
   // a hole that ends inside the first page of the file unmaps everything from there on

@@ -1,9 +1,11 @@
 import { EINVAL, ENOMEM } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
-import { PAGE_SIZE } from '../base/units.ts'
+import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import type { OpenFile } from './file.ts'
+import { splitHugePmd } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
+import { HugePmd, pmdIndex } from './page-table.ts'
 import { Vma, vmaFacts } from './vma.ts'
 import type { VmaTree } from './vma-tree.ts'
 import { cloneAnonVmas, insertVma, removeVma } from './vma-link.ts'
@@ -127,7 +129,9 @@ export function mergeNewRange(
   source: Vma | null,
 ): Vma | null {
   let left = joinsPrevious(k, source, previous, start, pgoff, shape)
-  const right = joinsNext(k, source, next, end, pgoff + (end - start) / PAGE_SIZE, shape)
+  // a mapping that grows up to an untouched neighbour takes it in, whatever its own anon_vmas
+  const grows = k.release.mm.touchedMergesIntoUntouched && source === previous && next?.anonVma === null
+  const right = joinsNext(k, grows ? null : source, next, end, pgoff + (end - start) / PAGE_SIZE, shape)
   if (right && previous !== null && source === null && !k.release.mm.mergePrefersPrevious) {
     // mmap took next first: prev must fit next's anon_vma, not the new range's
     left = left && anonCompatible(k, next, previous)
@@ -214,6 +218,7 @@ function mergeChangedRange(
     adopt(previous!, vma)
     if (whole) removeVma(mm, vmas, vma)
     else {
+      splitPmdAt(k, mm, vma, end)
       vma.pgoff += (end - start) / PAGE_SIZE
       vmas.resize(vma, end, vma.end)
     }
@@ -223,7 +228,10 @@ function mergeChangedRange(
   if (right) {
     adopt(next!, vma)
     if (whole) removeVma(mm, vmas, vma)
-    else vmas.resize(vma, vma.start, start)
+    else {
+      splitPmdAt(k, mm, vma, start)
+      vmas.resize(vma, vma.start, start)
+    }
     next!.pgoff = pgoff
     vmas.resize(next!, start, next!.end)
     return next
@@ -267,6 +275,7 @@ export function splitVmaUnlimited(
 ): number {
   const error = checkSplit(k, vma, address)
   if (error < 0) return error
+  splitPmdAt(k, mm, vma, address)
   const cut = vma.pgoff + (address - vma.start) / PAGE_SIZE
   const other = newBelow
     ? new Vma(vma.start, address, vma.flags, vma.pgoff, vma.file, vma.highFlags)
@@ -286,6 +295,17 @@ export function splitVmaUnlimited(
     insertVma(mm, vmas, other, vma, vma.next)
   }
   return 0
+}
+
+/**
+ * A border between two VMAs comes to lie at an address: a huge page mapped across it by one entry is mapped
+ * page by page from then on.
+ * @rule R-HUGE-25
+ */
+function splitPmdAt(k: Kernel, mm: Mm, vma: Vma, address: number): void {
+  if (address % PMD_SIZE === 0 || vma.isHugetlb) return
+  const index = pmdIndex(address)
+  if (mm.pageTable.pmd(index) instanceof HugePmd) splitHugePmd(k, mm, vma, index)
 }
 
 /** vm_ops->may_split: whole huge pages only; vdso and the like not at all. */

@@ -6,6 +6,7 @@ import { createFile, pageCacheInsert } from '../../src/mm/filemap.ts'
 import { adviceSplitsFolio } from '../../src/mm/folio-split.ts'
 import { madvise } from '../../src/mm/madvise.ts'
 import {
+  MADV_DONTDUMP,
   MADV_DONTNEED,
   MADV_FREE,
   MADV_NOHUGEPAGE,
@@ -342,6 +343,34 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect(entryAt(app, page(4))).toEqual({ pfn: pfn + 4, write: false, huge: false })
     expect(entryAt(app, page(5))).toEqual({ pfn: pfn + 5, write: true, huge: false })
     expect(counts(app.kernel, pfn)).toEqual({ ref: 512, entire: 0, total: 512, pin: 0 })
+  })
+
+  it('R-HUGE-25 a border between two VMAs inside a huge page splits the PMD, also when only flags differ', () => {
+    const app = withThp(release)
+    const pfn = pfnAt(app, BASE)
+    app.run(madvise(app.kernel, app.space, page(4), PAGE_SIZE, MADV_DONTDUMP))
+    expect(entryAt(app, page(4))).toEqual({ pfn: pfn + 4, write: true, huge: false })
+    expect(counts(app.kernel, pfn)).toEqual({ ref: 512, entire: 0, total: 512, pin: 0 })
+  })
+
+  it('R-HUGE-25 a border that moves into a huge page splits it', () => {
+    const app = testTask(smallKernel(release))
+    mapThp(app, BASE, 2 * PMD_SIZE)
+    app.run(madvise(app.kernel, app.space, BASE, PMD_SIZE, MADV_DONTDUMP))
+    touch(app, page(512), true)
+    expect(entryAt(app, page(512))?.huge).toBe(true)
+    app.run(madvise(app.kernel, app.space, page(512), 3 * PAGE_SIZE, MADV_DONTDUMP))
+    expect(entryAt(app, page(512))?.huge).toBe(false)
+  })
+
+  it('R-FLT-76 a moved range has page tables at its new place, so that nothing there becomes a THP', () => {
+    const app = testTask(smallKernel(release))
+    mapThp(app, BASE, 4 * PAGE_SIZE)
+    touch(app, page(0), true)
+    const flags = MREMAP_MAYMOVE | MREMAP_FIXED
+    app.run(mremap(app.kernel, app.space, page(1), PAGE_SIZE, PMD_SIZE, flags, page(1024)))
+    touch(app, page(1030), true)
+    expect(entryAt(app, page(1030))?.huge).toBe(false)
   })
 
   it('R-HUGE-4 PMD split in both after fork: 1024 mappings, 1024 references', () => {

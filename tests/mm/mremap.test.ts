@@ -22,6 +22,12 @@ describe.each(ALL)('mremap on %s', (release) => {
     return typeof result === 'number' ? (result - Q) / P : result
   }
 
+  it('R-AS-68 an old length that wraps around overlaps nothing: EFAULT where nothing is mapped', () => {
+    const s = new Space('6.18')
+    expect(s.call(mremap(s.k, s.mm, Q, -P, P, MREMAP_FIXED | MREMAP_MAYMOVE, Q))).toBe('-EFAULT')
+    expect(s.call(mremap(s.k, s.mm, Q, 2 * P, P, MREMAP_FIXED | MREMAP_MAYMOVE, Q))).toBe('-EINVAL')
+  })
+
   it('AS vector 25: arguments', () => {
     const s = new Space(release)
     s.at(0, 4)

@@ -115,6 +115,24 @@ describe('truncate', () => {
     }
   })
 
+  it('R-FLT-75 a hole that ends beyond the end of a disk file takes its partial last page', () => {
+    const w = new World({ release: '6.18' })
+    for (const [kind, length, left] of [
+      ['ext4', 2001, 1],
+      ['ext4', 2000, 2],
+      ['shmem', 2001, 2],
+    ] as const) {
+      const size = P + 2000
+      const file =
+        kind === 'shmem'
+          ? shmemFileSetup(w.k, '/memfd:a', size)
+          : createFile(w.k, regularFileKind(kind), { path: '/d', size })
+      readIntoCache(w.k, file.mapping, 0, 2)
+      w.task.run(punchHole(w.k, file.mapping, P, length))
+      expect([kind, length, file.mapping.pages.count]).toEqual([kind, length, left])
+    }
+  })
+
   it('R-FLT-75 a write-sealed memfd cannot be punched, an empty hole is refused', () => {
     const w = new World()
     const file = shmemFileSetup(w.k, '/memfd:a', P)

@@ -42,6 +42,8 @@ export interface MmSwitches {
   readonly hasAbove4G: boolean
   /** MADV_DONTNEED of 2 MiB or more gives emptied page tables back: 6.14 on (R-AS-148) */
   readonly dontNeedFreesPageTables: boolean
+  /** MAP_FIXED lets go of the files of replaced hugetlb mappings after the new one got its reservation; seen on 6.18 (R-AS-48) */
+  readonly fixedEndsOldHugetlbLast: boolean
 }
 
 const r61: MmSwitches = {
@@ -65,6 +67,7 @@ const r61: MmSwitches = {
   thpFileAlignTakesLower: true,
   hasAbove4G: false,
   dontNeedFreesPageTables: false,
+  fixedEndsOldHugetlbLast: false,
 }
 const v3: MmSwitches = {
   ...r61,
@@ -103,5 +106,6 @@ export const mmSwitches: Readonly<Record<ReleaseName, MmSwitches>> = {
     hugetlbHintRoundsUp: true,
     dontUnmapLeaksLocked: true,
     dontNeedFreesPageTables: true,
+    fixedEndsOldHugetlbLast: true,
   },
 }

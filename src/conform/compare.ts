@@ -1,0 +1,287 @@
+import { errnoText } from './errno-text.ts'
+import { arenaAddress } from './program.ts'
+import type { MappingView, Observation, Outcome, PageView, ProcessView } from './observation.ts'
+
+/** What was compared; the closing line of a run lists them. */
+export const FACTS = [
+  'results, errnos and signals',
+  'bytes read',
+  'mappings with permissions, offsets and files',
+  'VmFlags',
+  'resident and huge pages of each mapping',
+  'page-table entries',
+  'which pages are the same',
+  'map counts',
+  'page flags with AnonExclusive',
+  'VmSize, VmLck, VmPin, VmSwap',
+  'registered buffers',
+  'pin counters',
+  "the engine's own books",
+] as const
+export type Fact = (typeof FACTS)[number]
+
+/** The first thing that is not the same. */
+export interface Difference {
+  readonly fact: Fact
+  /** which of its kind, for `allowed.ts` and for telling whether two runs show the same difference */
+  readonly what: string
+  /** one sentence */
+  readonly sentence: string
+  /** what each side showed for the fact; a page with everything else about it */
+  readonly process: number | null
+  readonly page: PageDifference | null
+}
+
+export interface PageDifference {
+  readonly page: number
+  readonly kernel: PageView | null
+  readonly engine: PageView | null
+}
+
+/** Which ids of one side are which of the other, over a whole program. */
+export class Correspondence {
+  readonly #frames = new Pairs()
+  readonly #files = new Pairs()
+  readonly seen = new Set<Fact>()
+
+  /** The first difference between the two sides after one step, `null` when there is none. */
+  compare(kernel: Observation, engine: Observation): Difference | null {
+    return this.differences(kernel, engine).next().value ?? null
+  }
+
+  /** All differences in the order in which they matter; stops being exact after the first. */
+  *differences(kernel: Observation, engine: Observation): Generator<Difference, undefined, void> {
+    this.seen.add('results, errnos and signals')
+    const ours = outcomeText(engine.outcome)
+    const theirs = outcomeText(kernel.outcome)
+    if (ours !== theirs)
+      yield made('results, errnos and signals', 'outcome', `the kernel answers ${theirs}, the engine ${ours}`)
+    if (kernel.sum !== null || engine.sum !== null) {
+      this.seen.add('bytes read')
+      if (kernel.sum !== engine.sum)
+        yield made('bytes read', 'sum', 'the bytes that were read are not the same')
+    }
+    for (const [i, view] of kernel.processes.entries()) yield* this.#views(view, engine.processes[i]!)
+    yield* this.#counter('acquired', kernel, engine)
+    yield* this.#counter('released', kernel, engine)
+  }
+
+  *#counter(which: 'acquired' | 'released', kernel: Observation, engine: Observation): Generator<Difference> {
+    if (kernel[which] === null) return
+    this.seen.add('pin counters')
+    if (kernel[which] === engine[which]) return
+    const sentence = `the kernel counts ${kernel[which]} pins ${which} during the step, the engine ${engine[which]}`
+    yield made('pin counters', which, sentence)
+  }
+
+  *#views(kernel: ProcessView, engine: ProcessView): Generator<Difference> {
+    const { process } = kernel
+    const tell = (
+      fact: Fact,
+      what: string,
+      sentence: string,
+      page: PageDifference | null = null,
+    ): Difference => ({
+      fact,
+      what,
+      sentence: `p${process}: ${sentence}`,
+      process,
+      page,
+    })
+    yield* this.#mappings(kernel, engine, tell)
+    yield* this.#pages(kernel, engine, tell)
+    this.seen.add('VmSize, VmLck, VmPin, VmSwap')
+    for (const key of ['size', 'locked', 'pinned', 'swap'] as const) {
+      if (kernel[key] === engine[key]) continue
+      const name = { size: 'VmSize', locked: 'VmLck', pinned: 'VmPin', swap: 'VmSwap' }[key]
+      const sentence = `${name} changed by ${kernel[key]} kB on the kernel since the start, by ${engine[key]} kB on the engine`
+      yield tell('VmSize, VmLck, VmPin, VmSwap', key, sentence)
+    }
+    for (const [ring, table] of Object.entries(kernel.rings)) {
+      this.seen.add('registered buffers')
+      const ours = JSON.stringify(engine.rings[Number(ring)])
+      const theirs = JSON.stringify(table)
+      if (ours !== theirs)
+        yield tell(
+          'registered buffers',
+          'table',
+          `ring ${ring} shows ${theirs} on the kernel, ${ours} on the engine`,
+        )
+    }
+  }
+
+  *#mappings(kernel: ProcessView, engine: ProcessView, tell: Tell): Generator<Difference> {
+    const fact = 'mappings with permissions, offsets and files'
+    this.seen.add(fact)
+    const count = Math.max(kernel.maps.length, engine.maps.length)
+    for (let i = 0; i < count; i++) {
+      const theirs = kernel.maps[i]
+      const ours = engine.maps[i]
+      if (theirs === undefined) {
+        yield tell(fact, 'maps', `the engine has the mapping ${mappingText(ours!)}, the kernel does not`)
+        return
+      }
+      if (ours === undefined || theirs.first !== ours.first || theirs.end !== ours.end) {
+        const found = ours === undefined ? 'nothing more' : mappingText(ours)
+        yield tell(
+          fact,
+          'maps',
+          `mapping ${i} is ${mappingText(theirs)} on the kernel, ${found} on the engine`,
+        )
+        return
+      }
+      for (const key of ['perms', 'offset', 'name'] as const) {
+        if (theirs[key] !== ours[key])
+          yield tell(
+            fact,
+            key,
+            `${key} of ${mappingText(theirs)} is "${theirs[key]}" on the kernel, "${ours[key]}" on the engine`,
+          )
+      }
+      if (!this.#files.match(theirs.file, ours.file))
+        yield tell(fact, 'file', `${mappingText(theirs)} maps another file on the engine than on the kernel`)
+      this.seen.add('VmFlags')
+      if (theirs.flags !== ours.flags)
+        yield tell(
+          'VmFlags',
+          'VmFlags',
+          `VmFlags of ${mappingText(theirs)} are "${theirs.flags}" on the kernel, "${ours.flags}" on the engine`,
+        )
+    }
+  }
+
+  *#pages(kernel: ProcessView, engine: ProcessView, tell: Tell): Generator<Difference> {
+    const fact = 'page-table entries'
+    this.seen.add(fact)
+    const ours = new Map(engine.pages.map((page) => [page.page, page]))
+    const theirs = new Map(kernel.pages.map((page) => [page.page, page]))
+    const all = [...new Set([...theirs.keys(), ...ours.keys()])].sort((a, b) => a - b)
+    for (const page of all) {
+      const k = theirs.get(page) ?? null
+      const e = ours.get(page) ?? null
+      const both = { page, kernel: k, engine: e }
+      const where = arenaAddress(page * 4096)
+      if (k === null || e === null) {
+        const has = k === null ? 'engine' : 'kernel'
+        const not = k === null ? 'kernel' : 'engine'
+        yield tell(
+          fact,
+          'entry',
+          `${where} has ${pageText((k ?? e)!)} on the ${has}, nothing on the ${not}`,
+          both,
+        )
+        continue
+      }
+      for (const key of ['present', 'swap', 'file', 'uffdWp', 'guard', 'once'] as const) {
+        if (k[key] !== e[key])
+          yield tell(
+            fact,
+            key,
+            `${where} is "${key}" on the ${k[key] ? 'kernel' : 'engine'} only: ${pageText(k)} there, ${pageText(e)} on the engine`,
+            both,
+          )
+      }
+      if (k.id !== null) {
+        this.seen.add('which pages are the same')
+        if (!this.#sameFrame(k.id, e.id!))
+          yield tell(
+            'which pages are the same',
+            'id',
+            `${where} shows page ${String(k.id)} on the kernel, page ${String(e.id)} on the engine, which stand for different ones`,
+            both,
+          )
+      }
+      if (k.mapCount !== null && k.present) {
+        this.seen.add('map counts')
+        if (k.mapCount !== e.mapCount)
+          yield tell(
+            'map counts',
+            'mapCount',
+            `the page at ${where} is mapped ${k.mapCount} times on the kernel, ${e.mapCount} times on the engine`,
+            both,
+          )
+      }
+      if (k.flags !== null && k.present) {
+        this.seen.add('page flags with AnonExclusive')
+        if (k.flags !== e.flags)
+          yield tell(
+            'page flags with AnonExclusive',
+            'flags',
+            `the page at ${where} is "${k.flags}" on the kernel, "${e.flags}" on the engine`,
+            both,
+          )
+      }
+    }
+    this.seen.add('resident and huge pages of each mapping')
+    for (const [i, mapping] of kernel.maps.entries()) {
+      for (const key of ['rss', 'anonymous', 'huge', 'hugetlb'] as const) {
+        const there = mapping[key]
+        const here = engine.maps[i]?.[key]
+        if (there !== here)
+          yield tell(
+            'resident and huge pages of each mapping',
+            key,
+            `"${key}" of ${mappingText(mapping)} is ${there} kB on the kernel, ${here} kB on the engine`,
+          )
+      }
+    }
+  }
+
+  #sameFrame(kernel: number | string, engine: number | string): boolean {
+    const special = (id: number | string): boolean => typeof id === 'string' || id <= 0
+    if (special(kernel) || special(engine)) return kernel === engine
+    return this.#frames.match(kernel as number, engine as number)
+  }
+}
+
+type Tell = (fact: Fact, what: string, sentence: string, page?: PageDifference | null) => Difference
+
+function made(fact: Fact, what: string, sentence: string): Difference {
+  return { fact, what, sentence, process: null, page: null }
+}
+
+/** Pairs of ids that belong together, each id in one pair. 0 goes with 0. */
+class Pairs {
+  readonly #there = new Map<number, number>([[0, 0]])
+  readonly #here = new Map<number, number>([[0, 0]])
+
+  match(there: number, here: number): boolean {
+    const known = this.#there.get(there)
+    if (known !== undefined || this.#here.has(here)) return known === here
+    this.#there.set(there, here)
+    this.#here.set(here, there)
+    return true
+  }
+}
+
+/** An outcome in one or two words. */
+export function outcomeText(outcome: Outcome): string {
+  switch (outcome.kind) {
+    case 'value':
+      return String(outcome.value)
+    case 'outside':
+      return 'an address outside the arena'
+    case 'errno':
+      return errnoText(outcome.errno)
+    case 'signal': {
+      const done = outcome.done > 0 ? ` after ${outcome.done} bytes` : ''
+      return `${outcome.signal} code ${outcome.code} at ${arenaAddress(outcome.at)}${done}`
+    }
+    case 'dangling':
+      return 'that there is no such descriptor'
+  }
+}
+
+/** `@3..@5 rw-p /memfd:f0 (deleted)+2` */
+export function mappingText({ first, end, perms, offset, name }: MappingView): string {
+  const file = name === '' ? '' : ` ${name}+${offset}`
+  return `@${first}..@${end} ${perms}${file}`
+}
+
+/** `present file once #3 ×1 MMAP ANON` */
+export function pageText(view: PageView): string {
+  const bits = (['present', 'swap', 'file', 'uffdWp', 'guard', 'once'] as const).filter((key) => view[key])
+  const id = view.id === null ? '#?' : `#${view.id}`
+  const count = view.mapCount === null ? '' : `×${view.mapCount}`
+  return [...bits, id, count, view.flags ?? ''].filter((word) => word !== '').join(' ')
+}

@@ -1,0 +1,103 @@
+import type { Kthread } from '../base/kthread.ts'
+import type { Refusal } from '../base/refusal.ts'
+import { PAGE_SIZE } from '../base/units.ts'
+import type { IoUring } from '../io_uring/io-uring.ts'
+import { exitMmap } from '../mm/exit-mmap.ts'
+import type { OpenFile } from '../mm/file.ts'
+import { forkMm } from '../mm/fork.ts'
+import type { Capability, CurrentTask, Kernel, RlimitName } from '../mm/kernel.ts'
+import { MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE } from '../mm/mman.ts'
+import { Mm } from '../mm/mm.ts'
+import { mmap } from '../mm/mmap.ts'
+
+/** Where the agent has its own code and data; the engine's stand-in for them lies here. */
+const OWN_AT = 0x400000
+
+export interface EngineProcessOptions {
+  readonly uid: number
+  readonly capabilities: ReadonlySet<Capability>
+  /** bytes */
+  readonly memlock: number
+  /** kB of memory that a process of the other side has outside the arena: what mlockall locks too */
+  readonly own: number
+  readonly thpDisabled: boolean
+}
+
+/** One process of a program on the engine, laid out as an agent process is: empty but for its own memory. */
+export class EngineProcess implements CurrentTask {
+  readonly kernel: Kernel
+  readonly number: number
+  readonly comm: string
+  readonly pid: number
+  readonly uid: number
+  readonly space: Mm
+  readonly files: Map<number, OpenFile>
+  readonly rings: Map<number, IoUring>
+  readonly capabilities: Set<Capability>
+  mm: Mm | null
+  memlock: number
+  refusal: Refusal | null = null
+  signalPending = false
+  fatalSignalPending = false
+  memallocPin = false
+
+  private constructor(kernel: Kernel, number: number, mm: Mm, from: EngineProcess | EngineProcessOptions) {
+    this.kernel = kernel
+    this.number = number
+    this.comm = `p${number}`
+    this.pid = kernel.nextId()
+    this.uid = from.uid
+    this.space = mm
+    this.mm = mm
+    this.memlock = from.memlock
+    this.capabilities = new Set(from.capabilities)
+    const parent = from instanceof EngineProcess ? from : null
+    this.files = new Map([...(parent?.files ?? [])].map(([name, file]) => [name, file.get()]))
+    this.rings = new Map(parent?.rings ?? [])
+    for (const ring of this.rings.values()) ring.file.get()
+  }
+
+  /** The first process of a program. */
+  static first(kernel: Kernel, options: EngineProcessOptions): EngineProcess {
+    const mm = new Mm(kernel, 'p0')
+    mm.thpDisabled = options.thpDisabled
+    const made = new EngineProcess(kernel, 0, mm, options)
+    if (options.own > 0) {
+      const length = Math.ceil((options.own * 1024) / PAGE_SIZE) * PAGE_SIZE
+      const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE
+      made.run(mmap(kernel, mm, { addr: OWN_AT, length, prot: 0, flags, file: null, offset: 0 }))
+    }
+    return made
+  }
+
+  /** fork(2). @returns the child or -errno */
+  fork(number: number): EngineProcess | number {
+    const mm = this.run(forkMm(this.kernel, this.space, `p${number}`))
+    return typeof mm === 'number' ? mm : new EngineProcess(this.kernel, number, mm, this)
+  }
+
+  /** Runs kernel code as this process. */
+  run<T>(body: Kthread<T>): T {
+    return this.kernel.run(this, body)
+  }
+
+  rlimit(name: RlimitName): number {
+    if (name === 'memlock') return this.memlock
+    return name === 'stack' ? 8 * 1024 * 1024 : Infinity
+  }
+
+  capable(capability: Capability): boolean {
+    return this.capabilities.has(capability)
+  }
+
+  /** _exit(2). */
+  exit(): void {
+    for (const file of this.files.values()) file.put()
+    for (const ring of this.rings.values()) ring.file.put()
+    this.files.clear()
+    this.rings.clear()
+    this.mm = null
+    this.space.users--
+    if (this.space.users === 0) this.run(exitMmap(this.kernel, this.space))
+  }
+}

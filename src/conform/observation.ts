@@ -1,0 +1,106 @@
+import type { Program } from './program.ts'
+
+/**
+ * What can be seen after a step, in one shape for both sides. Kernel and engine may differ in ids (frame
+ * ids, file ids); `compare.ts` matches those up. `null` means: cannot be seen.
+ */
+
+/** How a step came out. */
+export type Outcome =
+  /** a count or an address; addresses inside the arena count from its start */
+  | { readonly kind: 'value'; readonly value: number }
+  /** an address outside the arena: where the two sides place things differs */
+  | { readonly kind: 'outside' }
+  | { readonly kind: 'errno'; readonly errno: number }
+  | {
+      readonly kind: 'signal'
+      readonly signal: string
+      readonly code: number
+      readonly at: number
+      readonly done: number
+    }
+  /** a reference that an earlier failure left empty */
+  | { readonly kind: 'dangling' }
+
+/** One mapping that overlaps the arena. Page numbers count from the arena's start. */
+export interface MappingView {
+  readonly first: number
+  readonly end: number
+  readonly perms: string
+  /** pages */
+  readonly offset: number
+  /** an id of the observing side; 0 without a file */
+  readonly file: number
+  readonly name: string
+  /** VmFlags mnemonics without `sd` */
+  readonly flags: string
+  /** kB */
+  readonly rss: number
+  readonly anonymous: number
+  readonly huge: number
+  readonly hugetlb: number
+}
+
+/** One entry of the page table that is not none. */
+export interface PageView {
+  readonly page: number
+  readonly present: boolean
+  readonly swap: boolean
+  readonly file: boolean
+  readonly uffdWp: boolean
+  readonly guard: boolean
+  /** bit 56: mapped exactly once */
+  readonly once: boolean
+  /** frame id of the observing side, 0 zero page, -1 huge zero page, text for a marker; null: not visible */
+  readonly id: number | string | null
+  /** names of kpageflags; null: not visible */
+  readonly flags: string | null
+  readonly mapCount: number | null
+}
+
+export interface ProcessView {
+  readonly process: number
+  readonly maps: readonly MappingView[]
+  readonly pages: readonly PageView[]
+  /** kB, against the start of the program */
+  readonly size: number
+  readonly locked: number
+  readonly pinned: number
+  readonly swap: number
+  /** ring → registered buffers, `OFFSET/LENGTH` with the offset from the arena's start; null: not visible */
+  readonly rings: Readonly<Record<number, readonly string[] | null>>
+}
+
+export interface Observation {
+  readonly outcome: Outcome
+  /** bytes loaded, added up; only for steps that load */
+  readonly sum: number | null
+  /** pin counters of the machine during the step; null: not visible */
+  readonly acquired: number | null
+  readonly released: number | null
+  /** the acting process first, then the others in order of their numbers */
+  readonly processes: readonly ProcessView[]
+}
+
+/** The engine cannot take part from here on: it has no model of the step, or it broke. */
+export type Unanswerable = { readonly unmodelled: string } | { readonly broken: string }
+
+/** One side of the comparison: the engine or a kernel. */
+export interface Driver {
+  /** Runs a program from an empty arena; stops early after an `Unanswerable`. */
+  run(program: Program): Promise<readonly (Observation | Unanswerable)[]>
+}
+
+/** Names of the kpageflags bits that are compared (R-AG-7), in the order of their numbers. */
+export const PAGE_FLAG_BITS: readonly (readonly [bit: number, name: string])[] = [
+  [11, 'MMAP'],
+  [12, 'ANON'],
+  [14, 'SWAPBACKED'],
+  [15, 'HEAD'],
+  [16, 'TAIL'],
+  [17, 'HUGE'],
+  [21, 'KSM'],
+  [22, 'THP'],
+  [24, 'ZERO'],
+  [34, 'EXCLUSIVE'],
+]

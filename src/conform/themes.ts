@@ -1,0 +1,226 @@
+import {
+  MADV_COLD,
+  MADV_DODUMP,
+  MADV_DOFORK,
+  MADV_DONTDUMP,
+  MADV_DONTFORK,
+  MADV_DONTNEED,
+  MADV_DONTNEED_LOCKED,
+  MADV_FREE,
+  MADV_GUARD_INSTALL,
+  MADV_GUARD_REMOVE,
+  MADV_HUGEPAGE,
+  MADV_KEEPONFORK,
+  MADV_MERGEABLE,
+  MADV_NOHUGEPAGE,
+  MADV_NORMAL,
+  MADV_POPULATE_READ,
+  MADV_POPULATE_WRITE,
+  MADV_RANDOM,
+  MADV_REMOVE,
+  MADV_SEQUENTIAL,
+  MADV_UNMERGEABLE,
+  MADV_WILLNEED,
+  MADV_WIPEONFORK,
+} from '../mm/mman.ts'
+import type { Op } from './program.ts'
+
+/** What programs of one kind are made of. */
+export interface Theme {
+  /** what it is about, for --help and reports */
+  readonly about: string
+  /** pages of the arena */
+  readonly arenaPages: number
+  /** pages that ranges mostly consist of: 512 where huge pages matter */
+  readonly unit: 1 | 512
+  /** units, at the start of the arena, that most steps stay in: little room makes ranges overlap */
+  readonly busy: number
+  /** how often each step occurs */
+  readonly weights: Partial<Record<Op, number>>
+  readonly advice: readonly number[]
+  /** what mmap maps */
+  readonly maps: Partial<Record<'private' | 'shared' | 'file' | 'hugetlb', number>>
+  /** transparent huge pages for memory that asks for them */
+  readonly thp?: true
+  /** free pages of 2 MiB it needs in the pool */
+  readonly hugePages?: number
+}
+
+const flagAdvice = [
+  MADV_NORMAL,
+  MADV_RANDOM,
+  MADV_SEQUENTIAL,
+  MADV_DONTFORK,
+  MADV_DOFORK,
+  MADV_DONTDUMP,
+  MADV_DODUMP,
+  MADV_WIPEONFORK,
+  MADV_KEEPONFORK,
+  MADV_MERGEABLE,
+  MADV_UNMERGEABLE,
+  MADV_NOHUGEPAGE,
+]
+const pageAdvice = [
+  MADV_DONTNEED,
+  MADV_DONTNEED,
+  MADV_DONTNEED_LOCKED,
+  MADV_POPULATE_READ,
+  MADV_POPULATE_WRITE,
+  MADV_POPULATE_WRITE,
+  MADV_WILLNEED,
+  MADV_COLD,
+  MADV_FREE,
+  MADV_REMOVE,
+  MADV_GUARD_INSTALL,
+  MADV_GUARD_REMOVE,
+]
+const allAdvice = [...pageAdvice, ...flagAdvice]
+
+const small = { arenaPages: 64, unit: 1, busy: 24, advice: allAdvice } as const
+const large = { arenaPages: 4096, unit: 512, busy: 6 } as const
+const access = { load: 6, touch: 10, fill: 6, sum: 4 }
+const space = { mmap: 12, munmap: 6, mprotect: 8, mremap: 6, madvise: 10 }
+const files = { memfd: 3, close: 1, ftruncate: 3, punch: 2 }
+const pins = { ring: 3, closeRing: 1, register: 6, registerEmpty: 1, update: 3, unregister: 2 }
+const locks = { mlock: 3, mlock2: 2, munlock: 3, mlockall: 1, munlockall: 1 }
+
+/** All kinds of programs that both sides can run. */
+export const themes = {
+  basic: {
+    ...small,
+    about: 'private anonymous memory: mmap, munmap, mprotect, loads and stores',
+    weights: { mmap: 12, munmap: 6, mprotect: 8, ...access },
+    maps: { private: 1 },
+  },
+  space: {
+    ...small,
+    about: 'anonymous memory and every address-space call',
+    weights: { ...space, ...access },
+    maps: { private: 3, shared: 1 },
+  },
+  files: {
+    ...small,
+    about: 'memory files: mappings, truncation, holes, private copies',
+    weights: { ...space, ...access, ...files },
+    maps: { file: 4, private: 1, shared: 1 },
+  },
+  disk: {
+    ...small,
+    about: 'files on a disk: mappings, truncation, holes, private copies',
+    weights: { ...space, ...access, disk: 3, close: 1, ftruncate: 2, punch: 2 },
+    maps: { file: 4, private: 1 },
+  },
+  fork: {
+    ...small,
+    about: 'fork and exit, copy on write between processes',
+    weights: { ...space, ...access, touch: 16, fork: 5, reap: 3, memfd: 1 },
+    maps: { private: 5, shared: 1, file: 1 },
+  },
+  pins: {
+    ...small,
+    about: 'buffers registered with io_uring, and what happens to their pages',
+    weights: { ...space, ...access, ...pins, memfd: 2, ftruncate: 1, punch: 1 },
+    maps: { private: 4, shared: 1, file: 2 },
+  },
+  'fork-pins': {
+    ...small,
+    about: 'pinned pages, fork and copy on write',
+    weights: { ...space, ...access, ...pins, fork: 4, reap: 2, memfd: 1 },
+    maps: { private: 5, shared: 1, file: 1 },
+  },
+  limits: {
+    ...small,
+    about: 'RLIMIT_MEMLOCK just met and just missed, CAP_IPC_LOCK',
+    weights: { ...space, ...access, ...pins, mlock: 4, mlock2: 1, munlock: 2, memlock: 4, ipcLock: 3 },
+    maps: { private: 4, shared: 1 },
+  },
+  locks: {
+    ...small,
+    about: 'mlock and its relatives',
+    weights: { ...space, ...access, ...locks, memfd: 1, fork: 1, reap: 1 },
+    maps: { private: 4, shared: 1, file: 1 },
+  },
+  seal: {
+    ...small,
+    about: 'sealed mappings',
+    weights: { ...space, ...access, mseal: 3 },
+    maps: { private: 4, shared: 1 },
+  },
+  mem: {
+    ...small,
+    about: '/proc/PID/mem of a process and its child',
+    weights: { ...space, ...access, mem: 10, fork: 3, reap: 1, memfd: 1 },
+    maps: { private: 4, shared: 1, file: 1 },
+  },
+  thp: {
+    ...large,
+    about: 'transparent huge pages: faults, splits, fork, pins',
+    thp: true,
+    advice: [
+      MADV_HUGEPAGE,
+      MADV_HUGEPAGE,
+      MADV_HUGEPAGE,
+      MADV_HUGEPAGE,
+      MADV_NOHUGEPAGE,
+      MADV_DONTNEED,
+      MADV_DONTNEED_LOCKED,
+      MADV_POPULATE_READ,
+      MADV_POPULATE_WRITE,
+      MADV_GUARD_INSTALL,
+      MADV_GUARD_REMOVE,
+    ],
+    weights: {
+      mmap: 6,
+      munmap: 3,
+      mprotect: 5,
+      mremap: 4,
+      madvise: 14,
+      ...access,
+      ...pins,
+      fork: 3,
+      reap: 2,
+      mlock: 1,
+    },
+    maps: { private: 1 },
+  },
+  hugetlb: {
+    ...large,
+    about: 'hugetlb mappings and files: reservations, fork, holes, pins',
+    hugePages: 8,
+    advice: [
+      MADV_DONTNEED,
+      MADV_POPULATE_READ,
+      MADV_POPULATE_WRITE,
+      MADV_REMOVE,
+      MADV_DONTFORK,
+      MADV_DOFORK,
+      MADV_DONTDUMP,
+    ],
+    weights: {
+      mmap: 10,
+      munmap: 4,
+      mprotect: 5,
+      mremap: 2,
+      madvise: 6,
+      ...access,
+      ...pins,
+      hugefd: 3,
+      close: 1,
+      ftruncate: 2,
+      punch: 2,
+      fork: 3,
+      reap: 2,
+    },
+    maps: { hugetlb: 3, file: 3, private: 1 },
+  },
+} as const satisfies Record<string, Theme>
+
+export type ThemeName = keyof typeof themes
+
+export function isThemeName(name: string): name is ThemeName {
+  return Object.hasOwn(themes, name)
+}
+
+export function themeOf(name: ThemeName): Theme {
+  return themes[name]
+}

@@ -1,0 +1,20 @@
+import { describe, expect, it } from 'vitest'
+import { EngineDriver } from '../../src/conform/engine-driver.ts'
+import { generate } from '../../src/conform/generate.ts'
+import { themes, type ThemeName } from '../../src/conform/themes.ts'
+import { engineSetup } from './setup.ts'
+
+describe('the engine under random programs', () => {
+  it.each(Object.keys(themes) as ThemeName[])(
+    'theme %s: no crash, no unmodelled step, and the books balance',
+    (theme) => {
+      const driver = new EngineDriver(engineSetup)
+      for (let seed = 0; seed < 25; seed++) {
+        const { steps, ...program } = generate(seed, theme, 40)
+        const seen = driver.runNow({ ...program, steps })
+        expect(seen.filter((each) => 'broken' in each || 'unmodelled' in each)).toEqual([])
+        expect(seen).toHaveLength(steps.length)
+      }
+    },
+  )
+})

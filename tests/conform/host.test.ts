@@ -1,0 +1,66 @@
+import { readdirSync } from 'node:fs'
+import path from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { readPrograms } from '../../src/conform/failure-file.ts'
+import { startHostOracle, themesOff, type HostOracle } from '../../src/conform/host-oracle.ts'
+import { ConformRun, namedJobs, randomJobs, type RunSummary } from '../../src/conform/run.ts'
+import { themes, type ThemeName } from '../../src/conform/themes.ts'
+import { HostError } from '../../src/host/host-error.ts'
+
+const corpora = path.join(import.meta.dirname, '..', 'conformance')
+const never = (): boolean => false
+let oracle: HostOracle | null = null
+let why = ''
+
+beforeAll(async () => {
+  try {
+    oracle = await startHostOracle(Object.keys(themes) as ThemeName[])
+    if (!oracle.hello.release.startsWith('6.18.')) why = `this is Linux ${oracle.hello.release}, not 6.18`
+  } catch (error) {
+    if (!(error instanceof HostError)) throw error
+    why = error.message
+  }
+})
+afterAll(() => oracle?.stop())
+
+/** What differed, in words, so that a failure of the test says it. */
+function differences(summary: RunSummary): string[] {
+  return summary.found.map(
+    ({ name, finding }) => `${name} step ${finding.step}: ${finding.difference.sentence}`,
+  )
+}
+
+describe('the engine against the kernel of this machine', () => {
+  it.for(readdirSync(corpora))('agrees on every program of %s', async (file, { skip }) => {
+    if (oracle === null || why !== '') return skip(why)
+    const programs = readPrograms(path.join(corpora, file))
+    const summary = await new ConformRun(oracle).run(namedJobs(programs), never, () => {})
+    expect(differences(summary)).toEqual([])
+    expect(summary.programs).toBe(programs.length)
+  })
+
+  it('agrees on random programs of every theme', async ({ skip }) => {
+    if (oracle === null || why !== '') return skip(why)
+    const all = Object.keys(themes) as ThemeName[]
+    const off = themesOff(oracle.hello, all)
+    // of hugetlb reservations one difference is known and open
+    const on = all.filter((name) => !off.has(name) && name !== 'hugetlb')
+    const summary = await new ConformRun(oracle).run(randomJobs(20_000, 40, on, 110), never, () => {})
+    expect(differences(summary)).toEqual([])
+    expect(summary.steps).toBeGreaterThan(110 * 30)
+  })
+
+  it('would find an engine that is wrong: one that behaves like another release', async ({ skip }) => {
+    if (oracle === null || why !== '') return skip(why)
+    const { agent, setup } = await oracle.of('space')
+    const wrong = { agent, framesVisible: true, setup: { ...setup, release: '6.1' as const } }
+    const summary = await new ConformRun({ of: () => Promise.resolve(wrong) }).run(
+      randomJobs(1, 40, ['space'], 40),
+      never,
+      () => {},
+    )
+    const [found] = summary.found
+    expect(summary.differing).toBeGreaterThan(0)
+    expect(found?.finding.program.steps.length).toBeLessThan(10)
+  })
+})

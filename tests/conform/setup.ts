@@ -1,0 +1,20 @@
+import type { EngineSetup } from '../../src/conform/engine-driver.ts'
+
+/** A machine like the one an agent of root describes. */
+export const engineSetup: EngineSetup = {
+  release: '6.18',
+  arena: { start: 2 ** 44, pages: 64 },
+  uid: 0,
+  capabilities: new Set([
+    'CAP_IPC_LOCK',
+    'CAP_SYS_ADMIN',
+    'CAP_SYS_RESOURCE',
+    'CAP_SYS_RAWIO',
+    'CAP_SYS_NICE',
+  ]),
+  memlock: 8 * 2 ** 20,
+  own: 2752,
+  thp: 'madvise',
+  thpDisabled: true,
+  hugePages: 0,
+}
