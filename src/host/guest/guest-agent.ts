@@ -88,7 +88,7 @@ export class GuestAgent {
    * @throws HostError 'unsupported' when something cannot be had here, or the guest does not boot
    */
   static async start(options: GuestAgentOptions): Promise<GuestAgent> {
-    const { qemu } = available(await guestTools())
+    const { qemu } = available(guestTools())
     const kernel =
       typeof options.kernel === 'string' ? available(await guestKernel(options.kernel)) : options.kernel
     const agent = options.agent ?? available(buildOracleAgent()).path
