@@ -350,6 +350,6 @@ function noteUnseen(
       unreadable > 0
         ? `the kernel shows this sum nowhere and ${unreadable} processes of the user could not be read`
         : 'the kernel shows this sum nowhere; registered io_uring buffers give a lower bound',
-    needs: 'no privilege shows it',
+    needs: 'nothing shows it, whatever the privilege',
   })
 }

@@ -51,3 +51,8 @@ export async function raiseHugePool(pages: number): Promise<() => void> {
   for (const signal of signals) process.on(signal, onSignal)
   return restore
 }
+
+/** Kinds that need the huge page pool: it is the whole machine's, so one start may get pages and the next none. */
+export function usesHugePool(kind: string): boolean {
+  return kind.includes('hugetlb')
+}
