@@ -1,8 +1,11 @@
 import { saveFailure, readPrograms } from '../conform/failure-file.ts'
-import { startHostOracle, themesOff, type HostOracle } from '../conform/host-oracle.ts'
+import { startGuestOracle } from '../conform/guest-oracle.ts'
+import { startHostOracle } from '../conform/host-oracle.ts'
+import { themesOff, type KernelOracle } from '../conform/kernel-oracle.ts'
 import { ProgramError } from '../conform/program.ts'
 import { ConformRun, namedJobs, randomJobs, type Found, type Job } from '../conform/run.ts'
 import { isThemeName, themes, type ThemeName } from '../conform/themes.ts'
+import { GUEST_SERIES, type GuestSeries } from '../host/guest/kernel.ts'
 import { HostError } from '../host/host-error.ts'
 import { beforeInterrupt } from './interrupt.ts'
 import { reportConformJson, reportFound, reportSummary, type ConformHead } from './report-conform.ts'
@@ -27,7 +30,8 @@ const PROGRESS = 2000
 
 export async function runConform(options: ConformOptions): Promise<void> {
   const { kernel = 'host', replay } = options
-  if (kernel !== 'host') throw new UserError(`unknown kernel "${kernel}"; known is host`)
+  if (!isKernelName(kernel))
+    throw new UserError(`unknown kernel "${kernel}"; known are host, ${GUEST_SERIES.join(', ')}`)
   const steps = wholeNumber('--steps', options.steps ?? String(STEPS))
   const minutes = options.minutes === undefined ? Infinity : positive('--minutes', options.minutes)
   const programs =
@@ -39,6 +43,7 @@ export async function runConform(options: ConformOptions): Promise<void> {
   const named = replay === undefined ? null : readOrRefuse(replay)
 
   const oracle = await startOrRefuse(
+    kernel,
     named === null ? chosen : named.map(({ program }) => program.theme).filter(isThemeName),
   )
   beforeInterrupt(() => oracle.stop())
@@ -50,7 +55,7 @@ export async function runConform(options: ConformOptions): Promise<void> {
     const head: ConformHead = {
       release: oracle.hello.release,
       who: oracle.hello.uid === 0 ? 'root' : `uid ${oracle.hello.uid}`,
-      engine: '6.18',
+      engine: oracle.release,
       seed: named === null ? seed : null,
       themes: named === null ? on : [...new Set(named.map(({ program }) => program.theme))],
       off: [...off].map(([name, why]) => `${name} (${why})`),
@@ -58,13 +63,16 @@ export async function runConform(options: ConformOptions): Promise<void> {
     }
     const jobs = named === null ? randomJobs(seed, steps, on, programs) : namedJobs(named)
     await compareAll(oracle, jobs, minutes, head, options.json === true)
+  } catch (error) {
+    // agents and guests are also started on the way
+    throw inOneLine(error)
   } finally {
     await oracle.stop()
   }
 }
 
 async function compareAll(
-  oracle: HostOracle,
+  oracle: KernelOracle,
   jobs: Iterable<Job>,
   minutes: number,
   head: ConformHead,
@@ -91,7 +99,7 @@ async function compareAll(
     if (!json) process.stdout.write(`${reportFound(found, file, terminal)}\n`)
   })
   process.stdout.write(json ? reportConformJson(summary, head, files) : reportSummary(summary, head))
-  process.exitCode = summary.differing === 0 ? 0 : 1
+  process.exitCode = summary.differing === 0 && summary.deaths.length === 0 ? 0 : 1
 }
 
 function themesNamed(only: string | undefined): ThemeName[] {
@@ -126,11 +134,20 @@ function readOrRefuse(file: string): ReturnType<typeof readPrograms> {
   }
 }
 
-async function startOrRefuse(names: readonly ThemeName[]): Promise<HostOracle> {
+type KernelName = 'host' | GuestSeries
+
+function isKernelName(name: string): name is KernelName {
+  return name === 'host' || GUEST_SERIES.some((series) => series === name)
+}
+
+async function startOrRefuse(kernel: KernelName, names: readonly ThemeName[]): Promise<KernelOracle> {
   try {
-    return await startHostOracle(names)
+    return kernel === 'host' ? await startHostOracle(names) : await startGuestOracle(kernel, names)
   } catch (error) {
-    if (error instanceof HostError) throw new UserError(error.message)
-    throw error
+    throw inOneLine(error)
   }
+}
+
+function inOneLine(error: unknown): unknown {
+  return error instanceof HostError ? new UserError(error.message) : error
 }

@@ -6,7 +6,7 @@ Usage: pinscope COMMAND [OPTIONS]
 
   explain     would a pin request succeed on this range of this process?
   snapshot    save what explain needs to know of a process as one JSON file
-  conform     does the engine behind these answers agree with this machine's kernel?
+  conform     does the engine behind these answers agree with a real kernel?
   demo        see both answers on a process started for it; needs no privileges
 
   -h, --help     this text; pinscope COMMAND --help for one command
@@ -79,11 +79,13 @@ export const conformHelp = `pinscope conform: does the engine agree with a real 
 
 Usage: pinscope conform [OPTIONS]
 
-Runs the same random programs (mappings, faults, fork, pins) on this machine's kernel and on the
-engine and compares everything that can be seen after every step. Needs a C compiler; root sees
-more. A difference is shortened and saved under conform-failures/.
+Runs the same random programs (mappings, faults, fork, pins) on a kernel and on the engine and
+compares everything that can be seen after every step. Needs a C compiler; root sees more. A
+difference is shortened and saved under conform-failures/.
 
-  --kernel KERNEL  host: the kernel that runs here (default, and the only one)
+  --kernel KERNEL  host: the kernel that runs here, engine 6.18 (default); 6.1, 6.12: Debian's
+                   kernel of that series in QEMU, downloaded with apt the first time, and the
+                   engine of the same release
   --programs N     how many programs (default 1000; with --minutes: as many as fit)
   --steps K        steps of each program (default 40)
   --seed S         where to begin; the same seed makes the same programs (default: the clock)
@@ -97,9 +99,11 @@ more. A difference is shortened and saved under conform-failures/.
 Examples:
   pinscope conform
   pinscope conform --only fork-pins --minutes 5
+  pinscope conform --kernel 6.1 --programs 200
   pinscope conform --replay conform-failures/fork-17.json
 
-Exit status: 0 no difference; 1 a difference; 2 wrong usage, or the kernel cannot be asked here.
+Exit status: 0 no difference; 1 a difference, or a program ended the kernel; 2 wrong usage, or the
+kernel cannot be asked here.
 `
 
 export const demoHelp = `pinscope demo: one request that succeeds and one that fails, explained on real memory

@@ -29,7 +29,8 @@ export function reportFound({ name, finding }: Found, file: string, terminal: Te
 
 /** What was run and compared; the last line is the result. */
 export function reportSummary(summary: RunSummary, head: ConformHead): string {
-  const { programs, steps, differing, facts, unmodelled, allowed, unsteady, coverage, found, time } = summary
+  const { programs, steps, differing, facts, unmodelled, allowed, unsteady, deaths, coverage, found, time } =
+    summary
   const lines = [
     `kernel ${head.release} (${head.who}), engine ${head.engine}, seed ${head.seed ?? 'none'}, themes: ${head.themes.join(', ')}`,
   ]
@@ -39,6 +40,7 @@ export function reportSummary(summary: RunSummary, head: ConformHead): string {
   for (const [id, n] of allowed) lines.push(`allowed: ${id}: in ${count(n, 'program')}`)
   for (const [fact, n] of unsteady)
     lines.push(`not repeatable: ${fact}: ${count(n, 'program')} differed, but not in each of four runs`)
+  for (const { name, message } of deaths) lines.push(`died: ${name}: ${message}`)
   const calls = [...coverage]
     .sort(([a], [b]) => a.localeCompare(b))
     .map(
@@ -51,7 +53,10 @@ export function reportSummary(summary: RunSummary, head: ConformHead): string {
   const compared = FACTS.filter((fact) => facts.has(fact))
   lines.push(`compared: ${compared.length === 0 ? 'nothing' : compared.join(', ')}`)
   if (found.length > 1) lines.push(`kinds of difference: ${found.length}`)
-  lines.push(`${count(programs, 'program')}, ${count(steps, 'step')}, ${count(differing, 'difference')}`)
+  const died = deaths.length === 0 ? '' : `, ${count(deaths.length, 'death')}`
+  lines.push(
+    `${count(programs, 'program')}, ${count(steps, 'step')}, ${count(differing, 'difference')}${died}`,
+  )
   return `${lines.join('\n')}\n`
 }
 
@@ -79,7 +84,8 @@ export function reportConformJson(
   head: ConformHead,
   files: ReadonlyMap<Found, string>,
 ): string {
-  const { programs, steps, differing, found, facts, unmodelled, allowed, unsteady, coverage, time } = summary
+  const { programs, steps, differing, found, facts, unmodelled, allowed, unsteady, deaths, coverage, time } =
+    summary
   const object = {
     schemaVersion: 1,
     ...head,
@@ -100,6 +106,7 @@ export function reportConformJson(
     unmodelled: Object.fromEntries(unmodelled),
     allowed: Object.fromEntries(allowed),
     unsteady: Object.fromEntries(unsteady),
+    deaths,
     coverage: Object.fromEntries([...coverage].map(([op, outcomes]) => [op, Object.fromEntries(outcomes)])),
     milliseconds: time,
   }

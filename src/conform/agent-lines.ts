@@ -20,6 +20,8 @@ const RLIMIT_MEMLOCK = 8
 const REGISTER_SPARSE = 1
 const SYS_FADVISE64 = 221
 const POSIX_FADV_RANDOM = 1
+/** each takes 40 ms or more: together longer than the second after which a replaced buffer is released */
+const SETTLES_OF_AN_UPDATE = 40
 /** Steps about a file or a ring that an earlier failure may have left unmade. */
 const MAY_DANGLE: ReadonlySet<string> = new Set([
   'register',
@@ -37,12 +39,20 @@ export class AgentScript {
   /** file → size */
   readonly #disks = new Map<number, number>()
   readonly #parents = new Map<number, number | null>([[0, null]])
+  readonly #releasesLate: boolean
+
+  /** @param releasesLate wait for replaced buffers to be released (R-URING-20) */
+  constructor(releasesLate = false) {
+    this.#releasesLate = releasesLate
+  }
 
   lines(step: Step): StepLines {
     const prefix = this.#path(step.by)
     const own = commands(step)
     const lines = own.lines.map((line) => prefix + line)
     lines.push(...this.#readBack(step).map((line) => prefix + line))
+    if (step.op === 'update' && this.#releasesLate)
+      lines.push(...Array<string>(SETTLES_OF_AN_UPDATE).fill(`${prefix}settle`))
     // a command about what could not be made is not observed
     const names = MAY_DANGLE.has(step.op) || (step.op === 'mmap' && step.file !== null)
     if (names) lines.push(`${prefix}nop`)

@@ -61,9 +61,22 @@ export class Correspondence {
       if (kernel.sum !== engine.sum)
         yield made('bytes read', 'sum', 'the bytes that were read are not the same')
     }
-    for (const [i, view] of kernel.processes.entries()) yield* this.#views(view, engine.processes[i]!)
+    yield* this.#processes(kernel.processes, engine.processes)
     yield* this.#counter('acquired', kernel, engine)
     yield* this.#counter('released', kernel, engine)
+  }
+
+  *#processes(kernel: readonly ProcessView[], engine: readonly ProcessView[]): Generator<Difference> {
+    const here = new Map(engine.map((view) => [view.process, view]))
+    for (const view of kernel) {
+      const ours = here.get(view.process)
+      here.delete(view.process)
+      if (ours === undefined)
+        yield made('results, errnos and signals', 'process', `only the kernel has p${view.process}`)
+      else yield* this.#views(view, ours)
+    }
+    for (const process of here.keys())
+      yield made('results, errnos and signals', 'process', `only the engine has p${process}`)
   }
 
   *#counter(which: 'acquired' | 'released', kernel: Observation, engine: Observation): Generator<Difference> {

@@ -68,6 +68,7 @@ export function viewProcess(
 
 function viewMappings(k: Kernel, process: EngineProcess, arena: Arena): MappingView[] {
   const guard = process.space.mmapLock.tryRead()!
+  const lockOnFault = k.release.mm.namesLockOnFault ? 'lf' : '??'
   const views: MappingView[] = []
   const end = arena.start + arena.pages * PAGE_SIZE
   for (let vma = guard.vmas.find(arena.start); vma !== null && vma.start < end; vma = vma.next) {
@@ -79,7 +80,7 @@ function viewMappings(k: Kernel, process: EngineProcess, arena: Arena): MappingV
       offset: file === null ? 0 : vma.pgoff,
       file: file === null ? 0 : file.mapping.id,
       name: vma.specialName ?? file?.path ?? '',
-      flags: vmFlagMnemonics(flags & ~VM_SOFTDIRTY, vma.highFlags).join(' '),
+      flags: vmFlagMnemonics(flags & ~VM_SOFTDIRTY, vma.highFlags, lockOnFault).join(' '),
       ...residentIn(k, process, vma),
     })
   }
@@ -196,18 +197,23 @@ function markerWord(bits: number): string {
   return `0x${(mask * 32 + 31).toString(16)}`
 }
 
-/** kpageflags of a mapped page: a page of a large folio shows what its head has (R-PM-5). */
+/**
+ * kpageflags of a mapped page: what a page of a large folio shows is its head's or its own (R-PM-4). Whether it is
+ * anonymous, mapped or huge is known to the head alone.
+ * @rule R-FLT-167
+ */
 function flagNames(k: Kernel, pfn: number, head: number): string {
   const { frames } = k.memory
+  const word = k.release.fault.pageFlagsOfHead ? head : pfn
   const names = ['MMAP']
   const anon = frames.has(head, PG_ANON)
   if (anon) names.push('ANON')
   const hugetlb = frames.has(head, PG_HUGETLB)
-  if (frames.has(head, PG_SWAPBACKED)) names.push('SWAPBACKED')
+  if (frames.has(word, PG_SWAPBACKED)) names.push('SWAPBACKED')
   if (frames.isLarge(head)) names.push(pfn === head ? 'HEAD' : 'TAIL')
   if (hugetlb) names.push('HUGE')
   else if (frames.isLarge(head)) names.push('THP')
   if (frames.has(head, PG_KSM)) names.push('KSM')
-  else if (anon && frames.has(head, PG_ANON_EXCLUSIVE)) names.push('EXCLUSIVE')
+  else if (anon && frames.has(word, PG_ANON_EXCLUSIVE)) names.push('EXCLUSIVE')
   return names.join(' ')
 }

@@ -15,7 +15,7 @@ import type { Program, Step } from './program.ts'
 
 /** The connection to an oracle agent, as far as the driver needs it. */
 export interface AgentPort {
-  /** Sends lines and waits for as many replies. @throws when the agent dies */
+  /** Sends lines and waits for as many replies. @throws AgentDied */
   send(lines: readonly string[]): Promise<readonly OracleReply[]>
 }
 
@@ -27,28 +27,42 @@ export class AgentTrouble extends Error {
   }
 }
 
+/** A program ended the agent, or the whole kernel; the message is one sentence. */
+export class AgentDied extends Error {
+  constructor(message: string) {
+    super(message)
+    this.name = 'AgentDied'
+  }
+}
+
 /** Runs programs on a real kernel through the oracle agent. */
 export class KernelDriver implements Driver {
   readonly #agent: AgentPort
   readonly #arenaStart: number
   readonly #arenaPages: number
   readonly #framesVisible: boolean
+  readonly #releasesLate: boolean
 
-  /** @param framesVisible whether the agent may see which frames are mapped */
+  /**
+   * @param framesVisible whether the agent may see which frames are mapped
+   * @param releasesLate replaced buffers are released after up to a second (R-URING-20): wait for it
+   */
   constructor(
     agent: AgentPort,
     arena: { readonly start: number; readonly pages: number },
     framesVisible = true,
+    releasesLate = false,
   ) {
     this.#agent = agent
     this.#arenaStart = arena.start
     this.#arenaPages = arena.pages
     this.#framesVisible = framesVisible
+    this.#releasesLate = releasesLate
   }
 
-  /** @throws AgentTrouble */
+  /** @throws AgentTrouble, AgentDied */
   async run({ steps }: Program): Promise<readonly Observation[]> {
-    const script = new AgentScript()
+    const script = new AgentScript(this.#releasesLate)
     const plan = steps.map((step) => script.lines(step))
     const lines = ['reset', ...plan.flatMap((part) => part.lines)]
     // locked_vm may have leaked (R-AS-73); only a new address space has none
@@ -78,7 +92,10 @@ export class KernelDriver implements Driver {
       sum: summed !== null && summed.e === 0 ? Number(summed.r) : null,
       acquired: total('acq'),
       released: total('rel'),
-      processes: part.views.map(([process, line]) => this.#view(process, replies[line]!)),
+      processes: part.views
+        // a process that could not be forked is not there
+        .filter(([, line]) => replies[line]!.e !== 'USAGE')
+        .map(([process, line]) => this.#view(process, replies[line]!)),
     }
   }
 

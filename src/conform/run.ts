@@ -1,7 +1,8 @@
+import { releases } from '../base/release.ts'
 import type { Difference, Fact } from './compare.ts'
 import { EngineDriver, type EngineSetup } from './engine-driver.ts'
 import { generate } from './generate.ts'
-import { AgentTrouble, KernelDriver, type AgentPort } from './kernel-driver.ts'
+import { AgentDied, AgentTrouble, KernelDriver, type AgentPort } from './kernel-driver.ts'
 import { compareRuns, type Comparison, type Finding } from './lockstep.ts'
 import type { NamedProgram } from './failure-file.ts'
 import type { Program } from './program.ts'
@@ -32,6 +33,14 @@ export interface Found {
   programs: number
 }
 
+/** A program that the kernel's side did not survive. */
+export interface Death {
+  /** theme and seed, or the name in its file */
+  readonly name: string
+  /** one sentence */
+  readonly message: string
+}
+
 export interface RunSummary {
   programs: number
   steps: number
@@ -46,6 +55,8 @@ export interface RunSummary {
   readonly allowed: Map<string, number>
   /** fact → programs that differed in it, but not every time: somebody else disturbed the kernel's side */
   readonly unsteady: Map<string, number>
+  /** programs that ended the agent or the kernel */
+  readonly deaths: Death[]
   /** step → outcome → how often, as the kernel answered */
   readonly coverage: Map<string, Map<string, number>>
   /** ms spent in the engine and on the kernel's side */
@@ -88,6 +99,7 @@ export class ConformRun {
     unmodelled: new Map(),
     allowed: new Map(),
     unsteady: new Map(),
+    deaths: [],
     coverage: new Map(),
     time: { engine: 0, kernel: 0 },
   }
@@ -105,9 +117,10 @@ export class ConformRun {
     let drivers = this.#drivers.get(oracle)
     if (drivers === undefined) {
       const { agent, setup, framesVisible } = oracle
+      const releasesLate = releases[setup.release].ioUring.releasesReplacedLate
       drivers = {
         engine: new EngineDriver(setup),
-        kernel: new KernelDriver(agent, setup.arena, framesVisible),
+        kernel: new KernelDriver(agent, setup.arena, framesVisible, releasesLate),
       }
       this.#drivers.set(oracle, drivers)
     }
@@ -121,7 +134,12 @@ export class ConformRun {
   async run(jobs: Iterable<Job>, stop: () => boolean, onFound: (found: Found) => void): Promise<RunSummary> {
     for (const job of jobs) {
       if (stop()) break
-      await this.#one(job, onFound)
+      try {
+        await this.#one(job, onFound)
+      } catch (error) {
+        if (!(error instanceof AgentDied)) throw error
+        this.summary.deaths.push({ name: job.name, message: error.message })
+      }
     }
     return this.summary
   }

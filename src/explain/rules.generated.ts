@@ -307,6 +307,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-FLT-161':
     'Shapes seen: zero page P, PFN const; anon sole P X; shared anon page P; file P F X/P F; shmem swapped or unmapped: 0; swapped anon S; marker uffd-wp raw 0x3f (type 31, offset 1; 6.1: 0x3e), poison…',
   'R-FLT-162': 'Bit 56 says nothing about X: a page that lost X and is mapped once again shows bit 56.',
+  'R-FLT-167': 'Bit 34 tracks X exactly for small pages on all kernels tried.',
   'R-GLOB-1':
     'vmstat nr_foll_pin_acquired / nr_foll_pin_released 6.1..6.18: references taken / dropped with FOLL_PIN since boot by all processes (a fully pinned 2 MiB folio = 512).',
   'R-GLOB-3': 'meminfo: Key: blanks value [kB].',

@@ -5,12 +5,13 @@
  * written) under a name that carries a hash of everything that went into it, so an unchanged program is built
  * once.
  */
-import { spawnSync } from 'node:child_process'
+import { spawnSync, type SpawnSyncReturns } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { accessSync, constants, existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs'
-import { homedir } from 'node:os'
+import { existsSync, readFileSync, renameSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { cacheDirectory } from './cache-directory.ts'
+import { HostError } from './host-error.ts'
 
 /** A program ready to run, or the reason why there is none on this machine. */
 export type Built = { path: string } | { skip: string }
@@ -43,25 +44,12 @@ export function findCompiler(): { command: string; version: string } | null {
   return compiler
 }
 
-function nativeDirectory(): string {
-  const inside = path.join(root, 'build', 'native')
-  try {
-    mkdirSync(inside, { recursive: true })
-    accessSync(inside, constants.W_OK)
-    return inside
-  } catch {
-    const cache = process.env['XDG_CACHE_HOME'] ?? path.join(homedir(), '.cache')
-    const outside = path.join(cache, 'pinscope', 'native')
-    mkdirSync(outside, { recursive: true, mode: 0o700 })
-    return outside
-  }
-}
-
 /**
  * Compiles a program, or finds it compiled already.
  *
  * @returns `{ skip: 'no C compiler' }` without a compiler and `{ skip: 'not Linux' }` elsewhere.
- * @throws Error with the compiler's output when the program does not compile.
+ * @throws HostError with the compiler's complaint when the program does not compile, or there is no directory to
+ * write to.
  */
 export function build(program: Program): Built {
   if (process.platform !== 'linux') return { skip: 'not Linux' }
@@ -72,14 +60,20 @@ export function build(program: Program): Built {
   const hash = createHash('sha256').update([cc.command, cc.version, process.arch, ...flags].join('\0'))
   for (const file of [...sources, ...(program.headers ?? []).map((name) => path.resolve(root, name))])
     hash.update(`\0${path.basename(file)}\0`).update(readFileSync(file))
-  const directory = nativeDirectory()
+  const directory = cacheDirectory('native')
   const target = path.join(directory, `${program.name}-${hash.digest('hex').slice(0, 16)}`)
   if (existsSync(target)) return { path: target }
   // Two test files may build at once: each writes its own file, and the last rename wins.
   const fresh = `${target}.${process.pid}`
   const run = spawnSync(cc.command, [...flags, '-o', fresh, ...sources], { encoding: 'utf8' })
   if (run.status !== 0)
-    throw new Error(`${cc.command} failed on ${program.name}:\n${run.stderr || String(run.error)}`)
+    throw new HostError('unsupported', `${cc.command} could not compile ${program.name}: ${complaint(run)}`)
   renameSync(fresh, target)
   return { path: target }
+}
+
+/** The compiler's first error in one line. */
+function complaint({ stderr, status, error }: SpawnSyncReturns<string>): string {
+  const lines = (stderr ?? '').split('\n').filter((line) => line.trim() !== '')
+  return lines.find((line) => /\berror\b/.test(line)) ?? lines[0] ?? error?.message ?? `exit status ${status}`
 }

@@ -10,7 +10,7 @@ const sources = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..',
  *
  * @rule R-AG-1
  * @returns `{ skip }` where it cannot be built: no C compiler, not Linux on x86-64
- * @throws Error with the compiler's output when it does not compile
+ * @throws HostError when it does not compile, or there is no directory to write to
  */
 export function buildOracleAgent(): Built {
   if (process.arch !== 'x64') return { skip: 'not x86-64' }

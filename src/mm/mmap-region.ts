@@ -89,14 +89,14 @@ export function* mapOverRange(
     if (error < 0) return error
   }
   // replaced mappings keep their files, and with them what those were promised, until the new one has its own
-  const later: Vma[] | null = k.release.mm.fixedEndsOldHugetlbLast ? [] : null
+  const later: Vma[] = []
   const error = yield* replace(k, guard, first, start, start + len, flags, charged, later)
   const mapped =
     error < 0
       ? error
       : addMapping(k, guard, start, len, charged ? flags | VM_ACCOUNT : flags, highFlags, pgoff, file)
   // @rule R-AS-48
-  for (const vma of later ?? []) freeVma(vma)
+  for (const vma of later) freeVma(vma)
   return mapped
 }
 
@@ -155,7 +155,7 @@ function* replace(
   end: number,
   flags: number,
   charges: boolean,
-  later: Vma[] | null,
+  later: Vma[],
 ): Kthread<number> {
   const { mm, vmas } = guard
   const pages = (end - start) / PAGE_SIZE

@@ -56,7 +56,7 @@ export function* moveVma(
   }
   // the reservation of a huge page mapping moves with its whole VMA: cut that out first
   if (vma.isHugetlb && oldLen > 0) splitEdges(k, mm, vmas, vma, oldAddr, oldAddr + oldLen)
-  const target = copyVma(k, guard, vma, oldAddr, newAddr, newLen, (flags & MREMAP_DONTUNMAP) !== 0)
+  const target = copyVma(k, guard, vma, oldAddr, newAddr, newLen)
   if (oldLen > 0) {
     // a merge with the new range may have replaced the source VMA
     const source = vmas.find(oldAddr)!
@@ -95,19 +95,14 @@ function copyVma(
   oldAddr: number,
   newAddr: number,
   len: number,
-  stays: boolean,
 ): Vma {
   const { mm, vmas } = guard
   const untouched = vma.isAnonymous && vma.anonVma === null
   const pgoff = untouched ? newAddr / PAGE_SIZE : vma.pageIndex(oldAddr)
   const next = vmas.find(newAddr)
   const previous = next === null ? vmas.last : next.previous
-  // up to 6.12 a source that stays is not joined with its own copy (R-AS-137)
-  const apart = stays && !k.release.mm.mremapMultiVma && (previous === vma || next === vma)
-  if (!apart) {
-    const merged = mergeNewRange(k, mm, vmas, previous, next, newAddr, newAddr + len, pgoff, vma, vma)
-    if (merged !== null) return merged
-  }
+  const merged = mergeNewRange(k, mm, vmas, previous, next, newAddr, newAddr + len, pgoff, vma, vma)
+  if (merged !== null) return merged
   const copy = new Vma(
     newAddr,
     newAddr + len,

@@ -1,4 +1,4 @@
-import { EINVAL, ENOMEM } from '../base/errno.ts'
+import { EINVAL, ENOMEM, ENOSYS } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import type { Kernel } from './kernel.ts'
@@ -14,12 +14,12 @@ import { lockForWrite, tryWriteNow } from './write-lock.ts'
  * @param addr page aligned
  * @param len bytes, rounded up to pages
  * @param flags 0
- * @returns 0, -EINVAL, -ENOMEM, -EINTR
- * @throws RangeError on a release that has no such call
+ * @returns 0, -EINVAL, -ENOMEM, -EINTR; -ENOSYS on a release that has no such call
  * @rule R-AS-115
  */
 export function* mseal(k: Kernel, mm: Mm, addr: number, len: number, flags: number): Kthread<number> {
-  if (!k.release.mm.hasMseal) throw new RangeError(`${k.release.name} has no mseal`)
+  if (!k.release.mm.hasMseal)
+    return refuse(k.current, ENOSYS, 'R-AS-115', { why: `${k.release.name} has no mseal` })
   const start = asWord(addr)
   const word = asWord(len)
   const length = alignUp(word)

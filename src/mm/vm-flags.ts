@@ -59,10 +59,15 @@ const lowMnemonics =
   'rd wr ex sh mr mw me ms gd um pf gu uw lo io sr rr dc de lf ac nr ht sf ar wf dd sd mm hg nh mg'.split(' ')
 const highMnemonics = ['ui', 'ss', 'dp', 'sl']
 
-/** The `VmFlags:` mnemonics of /proc/PID/smaps in ascending bit order (R-AS-5). */
-export function vmFlagMnemonics(flags: number, highFlags: number): string[] {
+/**
+ * The `VmFlags:` mnemonics of /proc/PID/smaps in ascending bit order (R-AS-5).
+ * @param lockOnFault what VM_LOCKONFAULT is called: `??` on releases without a name for it
+ */
+export function vmFlagMnemonics(flags: number, highFlags: number, lockOnFault = 'lf'): string[] {
   return [
-    ...lowMnemonics.filter((_, bit) => (flags & (1 << bit)) !== 0),
+    ...lowMnemonics
+      .filter((_, bit) => (flags & (1 << bit)) !== 0)
+      .map((name) => (name === 'lf' ? lockOnFault : name)),
     ...highMnemonics.filter((_, bit) => (highFlags & (1 << bit)) !== 0),
   ]
 }

@@ -6,6 +6,12 @@ const explain = ['explain', '--pid', pid, '--range', '[stack]', '--request', 'gu
 
 /** What is typed, and what the one line on stderr must say. */
 const mistakes: readonly [name: string, args: readonly string[], says: RegExp][] = [
+  [
+    'a kernel that cannot be booted',
+    ['conform', '--kernel', '5.10'],
+    /"5\.10"; known are host, 6\.1, 6\.12$/m,
+  ],
+  ['a kernel named like a property', ['conform', '--kernel', 'constructor'], /known are host, 6\.1, 6\.12$/m],
   ['an unknown command', ['explian'], /unknown command 'explian'.*explain.*pinscope --help/],
   ['an unknown option', [...explain, '--colour'], /unknown option '--colour'.*pinscope explain --help/],
   [

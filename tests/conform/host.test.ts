@@ -2,14 +2,15 @@ import { readdirSync } from 'node:fs'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { readPrograms } from '../../src/conform/failure-file.ts'
-import { startHostOracle, themesOff, type HostOracle } from '../../src/conform/host-oracle.ts'
+import { startHostOracle } from '../../src/conform/host-oracle.ts'
+import { themesOff, type KernelOracle } from '../../src/conform/kernel-oracle.ts'
 import { ConformRun, namedJobs, randomJobs, type RunSummary } from '../../src/conform/run.ts'
 import { themes, type ThemeName } from '../../src/conform/themes.ts'
 import { HostError } from '../../src/host/host-error.ts'
 
 const corpora = path.join(import.meta.dirname, '..', 'conformance')
 const never = (): boolean => false
-let oracle: HostOracle | null = null
+let oracle: KernelOracle | null = null
 let why = ''
 
 beforeAll(async () => {

@@ -156,6 +156,27 @@ describe.each(ALL)('mremap on %s', (release) => {
     expect(s.list()).toEqual(['0+4 rw-'])
   })
 
+  it.for([
+    ['the first page behind', 22, 1, 25, '22+4 rw-'],
+    ['the last page behind', 24, 1, 25, '22+4 rw-'],
+    ['all of it behind', 22, 3, 25, '22+6 rw-'],
+    ['the last page before', 24, 1, 21, '21+4 rw-'],
+    ['all of it before', 22, 3, 19, '19+6 rw-'],
+  ] as const)('R-AS-137 DONTUNMAP of untouched memory joins it: %s', ([, from, pages, to, joined]) => {
+    const s = new Space(release)
+    s.at(22, 3)
+    expect(remap(s, from, pages, pages, MOVE | MREMAP_DONTUNMAP, to)).toBe(to)
+    expect(s.list()).toEqual([joined])
+  })
+
+  it('R-AS-137 DONTUNMAP of touched memory stays apart from what is left behind', () => {
+    const s = new Space(release)
+    s.at(22, 3)
+    s.touch(22)
+    expect(remap(s, 22, 1, 1, MOVE | MREMAP_DONTUNMAP, 25)).toBe(25)
+    expect(s.list()).toEqual(['22+3 rw-', '25+1 rw-'])
+  })
+
   it('R-AS-72 locked memory that grows is populated at its tail', () => {
     const s = new Space(release)
     s.at(0, 2, RW, ANON | MAP_LOCKED)

@@ -20,8 +20,10 @@ export interface FaultSwitches {
   readonly dontneedFreesTables: boolean
   /** unmapping a page of a private hugetlb mapping gives its owner the reservation back: 6.12 on (R-HUGE-51, R-HUGE-52) */
   readonly hugetlbZapRestoresReservation: boolean
-  /** a hole that ends inside the first page of a file unmaps the file from there on; seen on 6.18 (R-FLT-75) */
+  /** a hole that ends inside the first page of a file unmaps the file from there on; seen on 6.12 and 6.18 (R-FLT-75) */
   readonly holeInFirstPageUnmapsAll: boolean
+  /** kpageflags shows the folio head's word for every page of it, not the page's own: seen on 6.12 and 6.18, not on 6.1 (R-PM-4, R-FLT-167) */
+  readonly pageFlagsOfHead: boolean
 }
 
 const r61: FaultSwitches = {
@@ -35,6 +37,7 @@ const r61: FaultSwitches = {
   dontneedFreesTables: false,
   hugetlbZapRestoresReservation: false,
   holeInFirstPageUnmapsAll: false,
+  pageFlagsOfHead: false,
 }
 const v3: FaultSwitches = { ...r61, unshareCopiesFilePages: true, countsEveryAttempt: false }
 const r612: FaultSwitches = {
@@ -43,6 +46,8 @@ const r612: FaultSwitches = {
   hugetlbCacheRefPerPage: true,
   swapInReadWritable: true,
   hugetlbZapRestoresReservation: true,
+  holeInFirstPageUnmapsAll: true,
+  pageFlagsOfHead: true,
 }
 
 export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
@@ -56,6 +61,5 @@ export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
     hugeZeroWriteAllocatesThp: true,
     guardMarkers: true,
     dontneedFreesTables: true,
-    holeInFirstPageUnmapsAll: true,
   },
 }

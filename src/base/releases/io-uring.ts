@@ -24,6 +24,8 @@ export interface IoUringSwitches {
   readonly copiesTagsPerEntry: boolean
   /** buffers that the same REGISTER call made before count as registered when folios are charged: not in 6.18 (R-URING-44) */
   readonly chargesSeeSameCall: boolean
+  /** a replaced buffer is released by a delayed work item, up to a second later; the engine does it at once: until 6.5 (R-URING-20) */
+  readonly releasesReplacedLate: boolean
   /** IORING_SETUP_* bits that exist (R-URING-6) */
   readonly setupFlags: number
   /** IORING_REGISTER_LAST */
@@ -46,6 +48,7 @@ const r61: IoUringSwitches = {
   unregisterPostsTags: false,
   copiesTagsPerEntry: false,
   chargesSeeSameCall: true,
+  releasesReplacedLate: true,
   setupFlags: 0x3fff,
   lastOpcode: 26,
   blindRegistration: false,
@@ -58,7 +61,13 @@ const v3: IoUringSwitches = {
   coalesceChecksOrder: false,
   registeredRingOpcode: true,
 }
-const r66: IoUringSwitches = { ...v3, pinCheck: 'none', coalesceChecksOrder: true, setupFlags: 0x1ffff }
+const r66: IoUringSwitches = {
+  ...v3,
+  pinCheck: 'none',
+  coalesceChecksOrder: true,
+  releasesReplacedLate: false,
+  setupFlags: 0x1ffff,
+}
 const r612: IoUringSwitches = {
   ...r66,
   pinsFast: true,

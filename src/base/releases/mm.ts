@@ -42,8 +42,8 @@ export interface MmSwitches {
   readonly hasAbove4G: boolean
   /** MADV_DONTNEED of 2 MiB or more gives emptied page tables back: 6.14 on (R-AS-148) */
   readonly dontNeedFreesPageTables: boolean
-  /** MAP_FIXED lets go of the files of replaced hugetlb mappings after the new one got its reservation; seen on 6.18 (R-AS-48) */
-  readonly fixedEndsOldHugetlbLast: boolean
+  /** VmFlags has a name for VM_LOCKONFAULT, `lf`; seen on 6.12 and 6.18, `??` on 6.1 (R-AS-5) */
+  readonly namesLockOnFault: boolean
 }
 
 const r61: MmSwitches = {
@@ -67,7 +67,7 @@ const r61: MmSwitches = {
   thpFileAlignTakesLower: true,
   hasAbove4G: false,
   dontNeedFreesPageTables: false,
-  fixedEndsOldHugetlbLast: false,
+  namesLockOnFault: false,
 }
 const v3: MmSwitches = {
   ...r61,
@@ -87,6 +87,7 @@ const r612: MmSwitches = {
   readOnlyDropsAccount: true,
   mergePrefersPrevious: true,
   hasMseal: true,
+  namesLockOnFault: true,
   futureWriteSealInMethod: false,
   thpFileAlignTakesLower: false,
   hasAbove4G: true,
@@ -106,6 +107,5 @@ export const mmSwitches: Readonly<Record<ReleaseName, MmSwitches>> = {
     hugetlbHintRoundsUp: true,
     dontUnmapLeaksLocked: true,
     dontNeedFreesPageTables: true,
-    fixedEndsOldHugetlbLast: true,
   },
 }

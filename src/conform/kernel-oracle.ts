@@ -1,0 +1,160 @@
+import type { ReleaseName } from '../base/release.ts'
+import type { OracleHello, OracleReply } from '../host/oracle-reply.ts'
+import type { Capability } from '../mm/kernel.ts'
+import type { EngineSetup } from './engine-driver.ts'
+import { AgentDied, type AgentPort } from './kernel-driver.ts'
+import type { Oracle, OracleSource } from './run.ts'
+import { isThemeName, themeOf, type Theme, type ThemeName } from './themes.ts'
+
+const SHOW_EVERYTHING = 'obs 5'
+
+/** bit of CapEff → the capability, where the engine asks for it */
+const capabilityBits: readonly (readonly [bit: number, name: Capability])[] = [
+  [14, 'CAP_IPC_LOCK'],
+  [17, 'CAP_SYS_RAWIO'],
+  [21, 'CAP_SYS_ADMIN'],
+  [23, 'CAP_SYS_NICE'],
+  [24, 'CAP_SYS_RESOURCE'],
+]
+
+/** One kernel, as something programs can be run on. */
+export interface KernelOracle extends OracleSource {
+  readonly hello: OracleHello
+  /** the engine's release that it is compared with */
+  readonly release: ReleaseName
+  /** Ends the agents and puts the settings of the machine back. */
+  stop(): Promise<void>
+}
+
+/** An agent, on this machine or in a guest. */
+export interface RunningAgent {
+  readonly hello: OracleHello
+  readonly alive: boolean
+  /** how a guest ended */
+  readonly death?: { readonly message: string } | null
+  send(lines: readonly string[]): Promise<OracleReply[]>
+  stop(): Promise<void>
+}
+
+/** What kind of kernel there is and how an agent is started on it. */
+export interface AgentSource {
+  readonly release: ReleaseName
+  start(theme: Theme): Promise<RunningAgent>
+  /** what is left to do when all agents have ended */
+  restore(): Promise<void>
+}
+
+/**
+ * Starts the agent of the theme `basic`; others with larger arenas follow when a theme needs them.
+ * @throws HostError when the agent does not start
+ */
+export async function openOracle(source: AgentSource): Promise<KernelOracle> {
+  const running: Restarting[] = []
+  const oracles = new Map<string, Oracle>()
+  const start = async (theme: Theme): Promise<{ oracle: Oracle; hello: OracleHello }> => {
+    const agent = await source.start(theme)
+    const port = new Restarting(agent, () => source.start(theme))
+    running.push(port)
+    const [everything] = await port.send(['maps all', SHOW_EVERYTHING])
+    const oracle = {
+      agent: port,
+      setup: setupOf(source.release, agent.hello, everything!, theme),
+      framesVisible: agent.hello.pfn,
+    }
+    return { oracle, hello: agent.hello }
+  }
+  const stop = async (): Promise<void> => {
+    await Promise.all(running.map((port) => port.stop()))
+    await source.restore()
+  }
+  try {
+    const { oracle, hello } = await start(themeOf('basic'))
+    oracles.set(kindOf(themeOf('basic')), oracle)
+    return {
+      hello,
+      release: source.release,
+      stop,
+      async of(name) {
+        const theme = isThemeName(name) ? themeOf(name) : themeOf('basic')
+        const kind = kindOf(theme)
+        let found = oracles.get(kind)
+        if (found === undefined) oracles.set(kind, (found = (await start(theme)).oracle))
+        return found
+      },
+    }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+/** 2 MiB pages the pool must have for the most demanding of some themes. */
+export function hugePagesFor(names: readonly ThemeName[]): number {
+  return Math.max(0, ...names.map((name) => themeOf(name).hugePages ?? 0))
+}
+
+/** Themes of one kind share an agent. */
+function kindOf({ arenaPages, thp, hugePages }: Theme): string {
+  return `${arenaPages} ${thp ?? false} ${hugePages ?? 0}`
+}
+
+function setupOf(release: ReleaseName, hello: OracleHello, { all }: OracleReply, theme: Theme): EngineSetup {
+  // the kernel's own pages in the process cannot be locked
+  const lockable = (all ?? []).filter(([, , , name]) => !/^\[v(var|dso|syscall)/.test(name))
+  const effective = BigInt(`0x${hello.capEff}`)
+  return {
+    release,
+    arena: { start: hello.arena, pages: hello.pages },
+    uid: hello.uid,
+    capabilities: new Set(
+      capabilityBits.filter(([bit]) => ((effective >> BigInt(bit)) & 1n) === 1n).map(([, name]) => name),
+    ),
+    memlock: hello.memlock < 0 ? Infinity : hello.memlock,
+    own: lockable.reduce((sum, [start, end]) => sum + (end - start) / 1024, 0),
+    thp: 'madvise',
+    thpDisabled: !hello.thp,
+    hugePages: theme.hugePages === undefined ? 0 : hello.hugetlbFree,
+  }
+}
+
+/** Themes that cannot be run with what the oracle has, each with the reason. */
+export function themesOff(hello: OracleHello, names: readonly ThemeName[]): Map<ThemeName, string> {
+  const off = new Map<ThemeName, string>()
+  for (const name of names) {
+    const { weights, hugePages = 0 } = themeOf(name)
+    if (weights.ring !== undefined && !hello.uring) off.set(name, 'io_uring is not available')
+    else if (weights.disk !== undefined && hello.disk === null) off.set(name, 'there is no disk directory')
+    else if (hugePages > hello.hugetlbFree)
+      off.set(name, `the hugetlb pool has fewer than ${hugePages} free pages`)
+    else if (weights.ipcLock !== undefined && hello.uid !== 0) off.set(name, 'capabilities cannot be changed')
+  }
+  return off
+}
+
+/** Starts the agent anew when a program has ended it. */
+class Restarting implements AgentPort {
+  #agent: RunningAgent
+  readonly #start: () => Promise<RunningAgent>
+
+  constructor(agent: RunningAgent, start: () => Promise<RunningAgent>) {
+    this.#agent = agent
+    this.#start = start
+  }
+
+  /** @throws AgentDied */
+  async send(lines: readonly string[]): Promise<OracleReply[]> {
+    if (!this.#agent.alive) {
+      await this.#agent.stop()
+      this.#agent = await this.#start()
+      await this.#agent.send([SHOW_EVERYTHING])
+    }
+    const replies = await this.#agent.send(lines)
+    if (this.#agent.alive) return replies
+    const line = lines[replies.findLastIndex(({ e }) => e !== 'NOT RUN')]
+    throw new AgentDied(this.#agent.death?.message ?? `the agent ended in "${line}"`)
+  }
+
+  stop(): Promise<void> {
+    return this.#agent.stop()
+  }
+}
