@@ -56,7 +56,10 @@ export function qemuArguments({ vmlinuz, initramfs, disk, memory, options }: Gue
   const console = `socket,id=console,fd=${CONSOLE_FD}`
   const port = 'virtserialport,chardev=agent,name=pinscope'
   return [
-    '-nodefaults -no-user-config -display none -no-reboot -machine pc -accel tcg -smp 1,maxcpus=2'.split(' '),
+    // mem-merge=off: a guest's gigabyte must not keep the host's KSM busy while a test waits for it
+    '-nodefaults -no-user-config -display none -no-reboot -machine pc,mem-merge=off -accel tcg -smp 1,maxcpus=2'.split(
+      ' ',
+    ),
     ['-m', String(memory), '-kernel', vmlinuz, '-initrd', initramfs, '-append', words.join(' ')],
     ['-chardev', agent, '-device', 'virtio-serial-pci', '-device', port],
     ['-chardev', console, '-serial', 'chardev:console'],

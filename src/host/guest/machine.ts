@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Duplex } from 'node:stream'
 import { AGENT_FD, CONSOLE_FD } from './command-line.ts'
+import { findProgram } from './tools.ts'
 
 /** Lines of the kernel's messages that are kept. */
 const KEPT = 200
@@ -22,7 +23,13 @@ export class RunningMachine {
 
   constructor(qemu: string, words: readonly string[]) {
     // A group of its own: Ctrl-C is for the one who runs the guest; its end closes the port, which ends the agent.
-    const child = spawn(qemu, words, { stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'], detached: true })
+    // A guest that hangs would outlive its port, so where setpriv is there the kernel ends it with us.
+    const setpriv = findProgram('setpriv')
+    const [program, ...first] = setpriv === null ? [qemu] : [setpriv, '--pdeathsig', 'KILL', qemu]
+    const child = spawn(program!, [...first, ...words], {
+      stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'],
+      detached: true,
+    })
     this.#process = child
     child.stderr!.setEncoding('utf8').on('data', (chunk: string) => (this.#complaints += chunk))
     this.agent = child.stdio[AGENT_FD] as Duplex
