@@ -165,41 +165,46 @@ function* growStack(k: Kernel, mm: Mm, address: number): Kthread<MmapReadGuard |
  * The program stores bytes, page after page.
  * @returns as `accessUser`; on a signal the pages before it have been written
  */
-export function* storeUser(
+export function storeUser(
   k: Kernel,
   mm: Mm,
   address: number,
   bytes: Uint8Array,
   mode: 'user' | 'kernel' = 'user',
 ): Kthread<AccessResult> {
-  for (let done = 0; done < bytes.length;) {
-    const at = address + done
-    const offset = at % PAGE_SIZE
-    const length = Math.min(PAGE_SIZE - offset, bytes.length - done)
-    const result = yield* accessUser(k, mm, at, true, mode)
-    if (!result.ok) return result
-    k.memory.contents.write(framed(mm, at), offset, bytes.subarray(done, done + length))
-    done += length
-  }
-  return OK
+  return copyPages(k, mm, address, bytes, true, mode)
 }
 
 /** The program loads bytes into `into`, page after page. */
-export function* loadUser(
+export function loadUser(
   k: Kernel,
   mm: Mm,
   address: number,
   into: Uint8Array,
   mode: 'user' | 'kernel' = 'user',
 ): Kthread<AccessResult> {
-  for (let done = 0; done < into.length;) {
+  return copyPages(k, mm, address, into, false, mode)
+}
+
+/** Between user memory and a buffer: each page is made accessible, then copied as far as it goes. */
+function* copyPages(
+  k: Kernel,
+  mm: Mm,
+  address: number,
+  buffer: Uint8Array,
+  write: boolean,
+  mode: 'user' | 'kernel',
+): Kthread<AccessResult> {
+  const { contents } = k.memory
+  for (let done = 0; done < buffer.length;) {
     const at = address + done
     const offset = at % PAGE_SIZE
-    const length = Math.min(PAGE_SIZE - offset, into.length - done)
-    const result = yield* accessUser(k, mm, at, false, mode)
+    const part = buffer.subarray(done, done + PAGE_SIZE - offset)
+    const result = yield* accessUser(k, mm, at, write, mode)
     if (!result.ok) return result
-    k.memory.contents.read(framed(mm, at), offset, into.subarray(done, done + length))
-    done += length
+    if (write) contents.write(framed(mm, at), offset, part)
+    else contents.read(framed(mm, at), offset, part)
+    done += part.length
   }
   return OK
 }
