@@ -96,6 +96,8 @@ export interface FileKind {
   readonly closeHook: boolean
   /** the filesystem aligns big mappings for huge pages (R-AS-39) */
   readonly thpAligned: boolean
+  /** what read(2) and write(2) work on: the page cache, hugetlb pages (read only), nothing but zeros, or not at all (R-FLT-172) */
+  readonly readWrite: 'page-cache' | 'hugetlb' | 'zero' | 'none'
   /** set where it is not known what the driver or file system does */
   readonly unclassified?: Unclassified
   /** an address of the caller's choice is refused: io_uring rings (R-AS-42) */
@@ -121,6 +123,7 @@ const plain: Omit<FileKind, 'name'> = {
   anonymousWhenPrivate: false,
   closeHook: false,
   thpAligned: false,
+  readWrite: 'none',
 }
 
 /** A file system that tracks dirty pages: ext4, xfs, btrfs, … */
@@ -133,19 +136,38 @@ export function regularFileKind(name: string): FileKind {
     faultAround: true,
     privateData: name === 'ext4',
     thpAligned: true,
+    readWrite: 'page-cache',
   }
 }
 
 /** memfd, tmpfs and shared anonymous memory. */
-export const SHMEM: FileKind = { ...plain, name: 'shmem', shmemOps: true, shmem: true, faultAround: true }
+export const SHMEM: FileKind = {
+  ...plain,
+  name: 'shmem',
+  shmemOps: true,
+  shmem: true,
+  faultAround: true,
+  readWrite: 'page-cache',
+}
 /** SysV shared memory: shmem behind vm_ops of its own (io-uring.md §6). */
 export const SYSV_SHM: FileKind = { ...SHMEM, name: 'sysv-shm', shmemOps: false, closeHook: true }
-export const HUGETLBFS: FileKind = { ...plain, name: 'hugetlbfs', hugetlb: true }
+export const HUGETLBFS: FileKind = { ...plain, name: 'hugetlbfs', hugetlb: true, readWrite: 'hugetlb' }
 export const SECRETMEM: FileKind = { ...plain, name: 'secretmem', secretmem: true }
 /** /dev/zero: private mappings are anonymous memory that keeps its file; shared ones are shmem. */
-export const DEV_ZERO: FileKind = { ...plain, name: '/dev/zero', anonymousWhenPrivate: true }
+export const DEV_ZERO: FileKind = {
+  ...plain,
+  name: '/dev/zero',
+  anonymousWhenPrivate: true,
+  readWrite: 'zero',
+}
 /** ramfs keeps dirty pages of its own: counts as able to write back (io-uring.md §6). */
-export const RAMFS: FileKind = { ...plain, name: 'ramfs', canWriteback: true, faultAround: true }
+export const RAMFS: FileKind = {
+  ...plain,
+  name: 'ramfs',
+  canWriteback: true,
+  faultAround: true,
+  readWrite: 'page-cache',
+}
 /** An open directory, pipe or other file without mmap method. */
 export const UNMAPPABLE: FileKind = { ...plain, name: 'unmappable', mappable: false, faultable: false }
 
@@ -154,6 +176,7 @@ export function driverKind(name: string, tracksWrites = false): FileKind {
   return { ...plain, name, pageMkwrite: tracksWrites, faultable: false, closeHook: true }
 }
 
+export const F_SEAL_GROW = 0x4
 export const F_SEAL_WRITE = 0x8
 export const F_SEAL_FUTURE_WRITE = 0x10
 

@@ -22,6 +22,8 @@ export interface FaultSwitches {
   readonly hugetlbZapRestoresReservation: boolean
   /** a hole that ends inside the first page of a file unmaps the file from there on; seen on 6.12 and 6.18 (R-FLT-75) */
   readonly holeInFirstPageUnmapsAll: boolean
+  /** write(2) looks whether the memory can be read before it takes a page of the file: not in 6.18 (R-FLT-174) */
+  readonly writePrefaults: boolean
   /** kpageflags shows the folio head's word for every page of it, not the page's own: seen on 6.12 and 6.18, not on 6.1 (R-PM-4, R-FLT-167) */
   readonly pageFlagsOfHead: boolean
 }
@@ -37,6 +39,7 @@ const r61: FaultSwitches = {
   dontneedFreesTables: false,
   hugetlbZapRestoresReservation: false,
   holeInFirstPageUnmapsAll: false,
+  writePrefaults: true,
   pageFlagsOfHead: false,
 }
 const v3: FaultSwitches = { ...r61, unshareCopiesFilePages: true, countsEveryAttempt: false }
@@ -61,5 +64,6 @@ export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
     hugeZeroWriteAllocatesThp: true,
     guardMarkers: true,
     dontneedFreesTables: true,
+    writePrefaults: false,
   },
 }

@@ -1,0 +1,126 @@
+import { EBADF, EFAULT, EINVAL, ENOMEM, EPERM } from '../base/errno.ts'
+import type { Kthread } from '../base/kthread.ts'
+import { refuse } from '../base/refusal.ts'
+import { PAGE_SIZE } from '../base/units.ts'
+import { PG_DIRTY, PG_UPTODATE } from '../memory/page-flags.ts'
+import { F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_WRITE, type AddressSpace, type OpenFile } from './file.ts'
+import { beginRead, newCachedPage } from './filemap.ts'
+import type { IovIter } from './iov-iter.ts'
+import type { Kernel } from './kernel.ts'
+
+/** Most bytes one read or write moves. */
+export const MAX_RW_COUNT = 0x7ffff000
+
+/**
+ * read(2) at a position: from the page cache, filling its holes (`vfs_read`, `filemap_read`). Memory files keep
+ * their holes and give zeros for them.
+ * @param offset bytes into the file
+ * @param iter takes the bytes; `iter.count` is how many are wanted
+ * @returns bytes, 0 at the end of the file; -EBADF, -EINVAL, -EFAULT when not even one byte could be stored
+ * @rule R-FLT-172
+ */
+export function* fileRead(k: Kernel, file: OpenFile, offset: number, iter: IovIter): Kthread<number> {
+  const refused = ioRefusal(k, 'R-FLT-172')
+  const { mapping } = file
+  const { readWrite } = mapping.kind
+  if (!file.readable) return refused(EBADF, 'the file is not open for reading')
+  if (readWrite === 'none') return refused(EINVAL, 'this kind of file cannot be read')
+  if (offset < 0) return refused(EINVAL, 'the position is negative')
+  const wanted = Math.min(iter.count, MAX_RW_COUNT)
+  const scratch = new Uint8Array(Math.min(wanted, PAGE_SIZE))
+  let done = 0
+  while (done < wanted) {
+    const at = offset + done
+    if (readWrite !== 'zero' && at >= mapping.size) break
+    const end = readWrite === 'zero' ? offset + wanted : Math.min(offset + wanted, mapping.size)
+    const bytes = scratch.subarray(0, Math.min(PAGE_SIZE - (at % PAGE_SIZE), end - at))
+    const pfn = readWrite === 'zero' ? 0 : yield* pageToRead(k, mapping, at)
+    if (pfn < 0) return done > 0 ? done : pfn
+    // who frees the page while the copy sleeps finds it held
+    if (pfn !== 0) k.memory.get(pfn)
+    if (pfn === 0) bytes.fill(0)
+    else k.memory.contents.read(pfn, at % PAGE_SIZE, bytes)
+    const copied = yield* iter.copyTo(bytes)
+    if (pfn !== 0) k.memory.put(pfn)
+    done += copied
+    if (copied < bytes.length)
+      return done > 0 ? done : refused(EFAULT, 'the memory to read into cannot be written')
+  }
+  return done
+}
+
+/** The page behind a byte of the file, up to date; 0 for a hole that stays one; -ENOMEM. */
+function* pageToRead(k: Kernel, mapping: AddressSpace, at: number): Kthread<number> {
+  if (mapping.kind.hugetlb) {
+    const head = mapping.pages.get(Math.floor(at / mapping.pageSize))
+    return head === 0 ? 0 : head + Math.floor((at % mapping.pageSize) / PAGE_SIZE)
+  }
+  const index = Math.floor(at / PAGE_SIZE)
+  if (mapping.kind.shmem && mapping.pages.get(index) === 0) return 0
+  return yield* cachedPage(k, mapping, index, mapping.slowIo)
+}
+
+/** The cached page at an index, brought in where it is missing and waited for. @returns the pfn or -ENOMEM */
+function* cachedPage(k: Kernel, mapping: AddressSpace, index: number, slow: boolean): Kthread<number> {
+  const { frames } = k.memory
+  for (;;) {
+    let pfn = mapping.pages.get(index)
+    if (pfn === 0) pfn = slow ? beginRead(k, mapping, index) : newCachedPage(k, mapping, index)
+    if (pfn === 0) return -ENOMEM
+    if (frames.has(frames.head(pfn), PG_UPTODATE)) return pfn
+    yield { queue: mapping.io, what: `page ${index} of a file to be read`, signals: 'fatal' }
+    if (k.fatalSignalPending) return -EFAULT
+  }
+}
+
+/**
+ * write(2) at a position: into the page cache, page after page, each marked dirty; the file grows as it is
+ * needed (`vfs_write`, `generic_perform_write`).
+ * @param offset bytes into the file
+ * @param iter gives the bytes; `iter.count` is how many
+ * @returns bytes; -EBADF, -EINVAL, -EPERM (seals), -EFAULT when not even one byte could be loaded
+ * @rule R-FLT-173
+ */
+export function* fileWrite(k: Kernel, file: OpenFile, offset: number, iter: IovIter): Kthread<number> {
+  const refused = ioRefusal(k, 'R-FLT-173')
+  const { mapping } = file
+  const { readWrite, shmem } = mapping.kind
+  if (!file.writable) return refused(EBADF, 'the file is not open for writing')
+  if (readWrite === 'none' || readWrite === 'hugetlb')
+    return refused(EINVAL, 'this kind of file cannot be written')
+  if (offset < 0) return refused(EINVAL, 'the position is negative')
+  const wanted = Math.min(iter.count, MAX_RW_COUNT)
+  if (readWrite === 'zero') return wanted
+  const scratch = new Uint8Array(Math.min(wanted, PAGE_SIZE))
+  let done = 0
+  while (done < wanted) {
+    const at = offset + done
+    const bytes = scratch.subarray(0, Math.min(PAGE_SIZE - (at % PAGE_SIZE), wanted - done))
+    // @rule R-FLT-174
+    if (k.release.fault.writePrefaults && !(yield* iter.faultInReadable()))
+      return done > 0 ? done : refused(EFAULT, 'the memory to write from cannot be read')
+    if (shmem && (mapping.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) !== 0)
+      return done > 0 ? done : refused(EPERM, 'the memfd is sealed against writing')
+    if (shmem && (mapping.seals & F_SEAL_GROW) !== 0 && at + bytes.length > mapping.size)
+      return done > 0 ? done : refused(EPERM, 'the memfd is sealed against growing')
+    const whole = bytes.length === PAGE_SIZE || at - (at % PAGE_SIZE) >= mapping.size
+    const slow = mapping.slowIo && !whole
+    const pfn = yield* cachedPage(k, mapping, Math.floor(at / PAGE_SIZE), slow)
+    if (pfn < 0) return done > 0 ? done : pfn
+    k.memory.get(pfn)
+    const copied = yield* iter.copyFrom(bytes)
+    if (copied > 0) k.memory.contents.write(pfn, at % PAGE_SIZE, bytes.subarray(0, copied))
+    k.memory.frames.set(k.memory.frames.head(pfn), PG_DIRTY)
+    k.memory.put(pfn)
+    // even where nothing was copied: the page was begun at this place
+    mapping.size = Math.max(mapping.size, at + copied)
+    done += copied
+    if (copied < bytes.length && !(yield* iter.faultInReadable()))
+      return done > 0 ? done : refused(EFAULT, 'the memory to write from cannot be read')
+  }
+  return done
+}
+
+function ioRefusal(k: Kernel, rule: string): (errno: number, why: string) => number {
+  return (errno, why) => refuse(k.current, errno, rule, { why })
+}

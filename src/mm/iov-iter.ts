@@ -1,0 +1,182 @@
+import type { Kthread } from '../base/kthread.ts'
+import { PAGE_SIZE } from '../base/units.ts'
+import type { Kernel } from './kernel.ts'
+import type { Mm } from './mm.ts'
+import { accessUser, loadUser, storeUser } from './user-access.ts'
+
+/**
+ * `struct iov_iter`: where the bytes of a transfer go or come from. Copying moves it forward; what cannot be
+ * accessed stops it there.
+ */
+export interface IovIter {
+  /** bytes left */
+  readonly count: number
+  /** `copy_to_iter`. @returns bytes copied, fewer than given where the memory ends or cannot be written */
+  copyTo(bytes: Uint8Array): Kthread<number>
+  /** `copy_from_iter`. @returns bytes copied, fewer than asked for where the memory ends or cannot be read */
+  copyFrom(into: Uint8Array): Kthread<number>
+  /** `fault_in_iov_iter_readable`, as far as it matters: whether the next byte can be read */
+  faultInReadable(): Kthread<boolean>
+}
+
+/** ITER_KVEC: a buffer of the kernel. */
+export class BufferIter implements IovIter {
+  readonly #buffer: Uint8Array
+  #done = 0
+
+  constructor(buffer: Uint8Array) {
+    this.#buffer = buffer
+  }
+
+  get count(): number {
+    return this.#buffer.length - this.#done
+  }
+
+  *copyTo(bytes: Uint8Array): Kthread<number> {
+    const n = Math.min(bytes.length, this.count)
+    this.#buffer.set(bytes.subarray(0, n), this.#done)
+    this.#done += n
+    return n
+  }
+
+  *copyFrom(into: Uint8Array): Kthread<number> {
+    const n = Math.min(into.length, this.count)
+    into.set(this.#buffer.subarray(this.#done, this.#done + n))
+    this.#done += n
+    return n
+  }
+
+  *faultInReadable(): Kthread<boolean> {
+    return this.count > 0
+  }
+}
+
+/** One piece of a page. `offset` and `length` in bytes, within the page. */
+export interface BioVec {
+  readonly pfn: number
+  readonly offset: number
+  readonly length: number
+}
+
+/** ITER_BVEC: pages that somebody else holds, whatever any page table says. */
+export class BvecIter implements IovIter {
+  readonly #k: Kernel
+  readonly #pieces: readonly BioVec[]
+  #piece = 0
+  /** bytes of the current piece that are done */
+  #done = 0
+  #count = 0
+
+  constructor(k: Kernel, pieces: readonly BioVec[]) {
+    this.#k = k
+    this.#pieces = pieces
+    for (const { length } of pieces) this.#count += length
+  }
+
+  get count(): number {
+    return this.#count
+  }
+
+  *copyTo(bytes: Uint8Array): Kthread<number> {
+    return this.#move(bytes, true)
+  }
+
+  *copyFrom(into: Uint8Array): Kthread<number> {
+    return this.#move(into, false)
+  }
+
+  *faultInReadable(): Kthread<boolean> {
+    return this.#count > 0
+  }
+
+  #move(buffer: Uint8Array, toPages: boolean): number {
+    const { contents } = this.#k.memory
+    const n = Math.min(buffer.length, this.#count)
+    for (let moved = 0; moved < n;) {
+      const { pfn, offset, length } = this.#pieces[this.#piece]!
+      const part = buffer.subarray(moved, Math.min(n, moved + length - this.#done))
+      if (toPages) contents.write(pfn, offset + this.#done, part)
+      else contents.read(pfn, offset + this.#done, part)
+      moved += part.length
+      this.#done += part.length
+      if (this.#done === length) {
+        this.#piece++
+        this.#done = 0
+      }
+    }
+    this.#count -= n
+    return n
+  }
+}
+
+/** One range of user memory, bytes. */
+export interface UserRange {
+  readonly base: number
+  readonly length: number
+}
+
+/**
+ * ITER_UBUF and ITER_IOVEC: user memory, touched through the page tables while it is copied. Faults, grows
+ * stacks and sleeps as any kernel copy does; the failure is a short count.
+ * @rule R-FLT-23
+ */
+export class UserIter implements IovIter {
+  readonly #k: Kernel
+  readonly #mm: Mm
+  readonly #ranges: readonly UserRange[]
+  #range = 0
+  #done = 0
+  #count = 0
+
+  constructor(k: Kernel, mm: Mm, ranges: readonly UserRange[]) {
+    this.#k = k
+    this.#mm = mm
+    this.#ranges = ranges
+    for (const { length } of ranges) this.#count += length
+    this.#skipEmpty()
+  }
+
+  get count(): number {
+    return this.#count
+  }
+
+  copyTo(bytes: Uint8Array): Kthread<number> {
+    return this.#move(bytes, true)
+  }
+
+  copyFrom(into: Uint8Array): Kthread<number> {
+    return this.#move(into, false)
+  }
+
+  *faultInReadable(): Kthread<boolean> {
+    if (this.#count === 0) return false
+    const address = this.#ranges[this.#range]!.base + this.#done
+    return (yield* accessUser(this.#k, this.#mm, address, false, 'kernel')).ok
+  }
+
+  *#move(buffer: Uint8Array, toUser: boolean): Kthread<number> {
+    const n = Math.min(buffer.length, this.#count)
+    let moved = 0
+    while (moved < n) {
+      const { base, length } = this.#ranges[this.#range]!
+      const address = base + this.#done
+      const inPage = PAGE_SIZE - (address % PAGE_SIZE)
+      const part = buffer.subarray(moved, Math.min(n, moved + inPage, moved + length - this.#done))
+      const copy = toUser ? storeUser : loadUser
+      const result = yield* copy(this.#k, this.#mm, address, part, 'kernel')
+      if (!result.ok) break
+      moved += part.length
+      this.#done += part.length
+      this.#skipEmpty()
+    }
+    this.#count -= moved
+    return moved
+  }
+
+  #skipEmpty(): void {
+    while (this.#range < this.#ranges.length && this.#done === this.#ranges[this.#range]!.length) {
+      this.#range++
+      this.#done = 0
+    }
+  }
+}
