@@ -2,7 +2,7 @@ import { FACTS } from '../conform/compare.ts'
 import { columns } from '../conform/columns.ts'
 import { errnoText } from '../conform/errno-text.ts'
 import type { Found, RunSummary } from '../conform/run.ts'
-import { stepText } from '../conform/step-text.ts'
+import { stepText } from '../conform/steps.ts'
 import type { Terminal } from './terminal.ts'
 import { count } from './words.ts'
 

@@ -1,5 +1,5 @@
 import { errnoText } from './errno-text.ts'
-import { arenaAddress } from './program.ts'
+import { arenaAddress } from './range.ts'
 import type { MappingView, Observation, Outcome, PageView, ProcessView } from './observation.ts'
 
 /** What was compared; the closing line of a run lists them. */

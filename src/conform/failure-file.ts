@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import type { Finding } from './lockstep.ts'
 import { PROGRAM_FORMAT, ProgramError, parseProgram, type Program } from './program.ts'
-import { stepText } from './step-text.ts'
+import { stepText } from './steps.ts'
 
 /** One program of a file, with the name it has there. */
 export interface NamedProgram {

@@ -11,7 +11,8 @@ import {
   type PageView,
   type ProcessView,
 } from './observation.ts'
-import type { Program, Step } from './program.ts'
+import type { Program } from './program.ts'
+import { stepKind, type Step } from './steps.ts'
 
 /** The connection to an oracle agent, as far as the driver needs it. */
 export interface AgentPort {
@@ -111,22 +112,12 @@ export class KernelDriver implements Driver {
     }
     if (typeof e !== 'number') throw new AgentTrouble(`${step.op}: ${JSON.stringify(reply)}`)
     if (e !== 0) return { kind: 'errno', errno: e }
-    switch (step.op) {
-      case 'mmap':
-      case 'mremap': {
-        const at = r - this.#arenaStart
-        const inside = at >= 0 && at < this.#arenaPages * PAGE_SIZE
-        return inside ? { kind: 'value', value: at } : { kind: 'outside' }
-      }
-      case 'memfd':
-      case 'hugefd':
-      case 'disk':
-      case 'ring':
-      case 'sum':
-        return { kind: 'value', value: 0 }
-      default:
-        return { kind: 'value', value: r }
-    }
+    const { answer } = stepKind(step.op)
+    if (answer === 'nothing') return { kind: 'value', value: 0 }
+    if (answer !== 'address') return { kind: 'value', value: r }
+    const at = r - this.#arenaStart
+    const inside = at >= 0 && at < this.#arenaPages * PAGE_SIZE
+    return inside ? { kind: 'value', value: at } : { kind: 'outside' }
   }
 
   #view(process: number, reply: OracleReply): ProcessView {

@@ -1,4 +1,5 @@
-import { runnable, type Program, type Step } from './program.ts'
+import { runnable, type Program } from './program.ts'
+import type { Step } from './steps.ts'
 
 /** Whether a program still shows what is being looked for. */
 export type StillFails = (program: Program) => Promise<boolean>

@@ -23,23 +23,17 @@ import {
   MADV_WILLNEED,
   MADV_WIPEONFORK,
 } from '../mm/mman.ts'
-import type { Op } from './program.ts'
+import type { Terrain } from './generation.ts'
+import type { Op } from './steps.ts'
 
 /** What programs of one kind are made of. */
-export interface Theme {
+export interface Theme extends Omit<Terrain, 'locks'> {
   /** what it is about, for --help and reports */
   readonly about: string
   /** pages of the arena */
   readonly arenaPages: number
-  /** pages that ranges mostly consist of: 512 where huge pages matter */
-  readonly unit: 1 | 512
-  /** units, at the start of the arena, that most steps stay in: little room makes ranges overlap */
-  readonly busy: number
   /** how often each step occurs */
   readonly weights: Partial<Record<Op, number>>
-  readonly advice: readonly number[]
-  /** what mmap maps */
-  readonly maps: Partial<Record<'private' | 'shared' | 'file' | 'hugetlb', number>>
   /** transparent huge pages for memory that asks for them */
   readonly thp?: true
   /** free pages of 2 MiB it needs in the pool */

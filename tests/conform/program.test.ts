@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { generate } from '../../src/conform/generate.ts'
-import { PROGRAM_FORMAT, ProgramError, parseProgram, runnable, type Step } from '../../src/conform/program.ts'
-import { stepText } from '../../src/conform/step-text.ts'
+import { PROGRAM_FORMAT, ProgramError, parseProgram, runnable } from '../../src/conform/program.ts'
+import { stepText, type Step } from '../../src/conform/steps.ts'
 import { themes, type ThemeName } from '../../src/conform/themes.ts'
 
 const names = Object.keys(themes) as ThemeName[]

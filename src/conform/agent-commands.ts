@@ -1,0 +1,30 @@
+import { PAGE_SIZE } from '../base/units.ts'
+
+/** Agent commands of a step, without the observation that follows. */
+export interface Commands {
+  readonly lines: readonly string[]
+  /** index of the line whose reply is the step's result */
+  readonly result: number
+  /** index of the line whose `r` is a checksum of bytes read, -1 for none */
+  readonly sum: number
+}
+
+/** What has been said to the agent in one program. */
+export interface ScriptState {
+  /** files on the disk → size */
+  readonly disks: Map<number, number>
+  /** replaced buffers are released late (R-URING-20) */
+  readonly releasesLate: boolean
+}
+
+/** A step that is one command. */
+export function oneCommand(line: string, sum = -1): Commands {
+  return { lines: [line], result: 0, sum }
+}
+
+/** One command for each page of a file. */
+export function eachPage(size: number, line: (at: number, length: number) => string): string[] {
+  const lines: string[] = []
+  for (let at = 0; at < size; at += PAGE_SIZE) lines.push(line(at, Math.min(PAGE_SIZE, size - at)))
+  return lines
+}

@@ -1,0 +1,41 @@
+import type { By, StepKind, StepKinds } from './step-kind.ts'
+import { accessSteps, type AccessStep } from './steps/access.ts'
+import { fileSteps, type FileStep } from './steps/files.ts'
+import { lockSteps, type LockStep } from './steps/locks.ts'
+import { processSteps, type ProcessStep } from './steps/processes.ts'
+import { ringSteps, type RingStep } from './steps/rings.ts'
+import { spaceSteps, type SpaceStep } from './steps/space.ts'
+
+/**
+ * One thing a process of a program does. Addresses are bytes from the start of the arena; files, rings and
+ * processes are numbers of the program's own.
+ */
+export type StepBody = SpaceStep | LockStep | AccessStep | FileStep | ProcessStep | RingStep
+
+export type Step = By<StepBody>
+export type Op = StepBody['op']
+
+const kinds: StepKinds<StepBody> = {
+  ...spaceSteps,
+  ...lockSteps,
+  ...accessSteps,
+  ...fileSteps,
+  ...processSteps,
+  ...ringSteps,
+}
+
+export function isOp(name: unknown): name is Op {
+  return typeof name === 'string' && Object.hasOwn(kinds, name)
+}
+
+/** Everything about a step of this name. */
+export function stepKind(op: Op): StepKind<StepBody> {
+  // a kind only ever gets steps of its own name
+  return kinds[op] as unknown as StepKind<StepBody>
+}
+
+/** One step as a person reads it: `p1: madvise @3 2 pages DONTNEED`. */
+export function stepText(step: Step): string {
+  const text = stepKind(step.op).text(step)
+  return step.by === 0 ? text : `p${step.by}: ${text}`
+}

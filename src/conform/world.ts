@@ -1,0 +1,13 @@
+/** What exists at a point of a program: processes and what they hold. */
+export type World = Map<number, WorldProcess>
+
+export interface WorldProcess {
+  readonly parent: number | null
+  readonly files: Set<number>
+  readonly rings: Set<number>
+}
+
+/** Before the first step: one process that holds nothing. */
+export function newWorld(): World {
+  return new Map([[0, { parent: null, files: new Set(), rings: new Set() }]])
+}
