@@ -25,12 +25,14 @@ const table = {
   ETXTBSY: 26,
   EFBIG: 27,
   ENOSPC: 28,
+  EPIPE: 32,
   ENOSYS: 38,
   EREMOTEIO: 121,
   EMLINK: 31,
   EOVERFLOW: 75,
   EBADFD: 77,
   EOPNOTSUPP: 95,
+  ECANCELED: 125,
   EHWPOISON: 133,
 } as const
 
@@ -57,12 +59,14 @@ export const {
   ETXTBSY,
   EFBIG,
   ENOSPC,
+  EPIPE,
   ENOSYS,
   EREMOTEIO,
   EMLINK,
   EOVERFLOW,
   EBADFD,
   EOPNOTSUPP,
+  ECANCELED,
   EHWPOISON,
 } = table
 
