@@ -6,7 +6,7 @@ const floors = [
   ['mm'],
   ['task'],
   ['io_uring', 'drivers', 'net', 'virt', 'arch', 'security', 'host'],
-  ['explain', 'replay', 'check', 'conform'],
+  ['explain', 'replay', 'check', 'conform', 'gup-test'],
   ['cli', 'web'],
 ]
 const engine = ['base', 'memory', 'mm', 'task', 'io_uring', 'drivers', 'net', 'virt', 'arch', 'security']

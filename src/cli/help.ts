@@ -7,6 +7,7 @@ Usage: pinscope COMMAND [OPTIONS]
   explain     would a pin request succeed on this range of this process?
   snapshot    save what explain needs to know of a process as one JSON file
   conform     does the engine behind these answers agree with a real kernel?
+  gup-test    the kernel's own test and benchmark of GUP, run on the engine
   demo        see both answers on a process started for it; needs no privileges
 
   -h, --help     this text; pinscope COMMAND --help for one command
@@ -104,6 +105,44 @@ Examples:
 
 Exit status: 0 no difference; 1 a difference, or a program ended the kernel; 2 wrong usage, or the
 kernel cannot be asked here.
+`
+
+export const gupTestHelp = `pinscope gup-test: the kernel's own test and benchmark of GUP, run on the engine
+
+Usage: pinscope gup-test [OPTIONS] [PAGE...]
+
+The options and the output are those of tools/testing/selftests/mm/gup_test. Times are what the
+engine needs. What the kernel would log goes to stderr.
+
+  -u              get_user_pages_fast, timed (default)
+  -a              pin_user_pages_fast, timed
+  -L              pin_user_pages with FOLL_LONGTERM, timed
+  -U              get_user_pages
+  -b              pin_user_pages
+  -c              dump pages: PAGE..., at most 8, counted from 0 (default: the first)
+  -p              pin the pages that are dumped
+  -F FLAGS        gup_flags, in the numbers of the kernel that is asked for
+  -m MIB          MiB of memory (default 128)
+  -n PAGES        pages in each call (default 1)
+  -r N            repeat a timed test (default 1)
+  -j N            threads (default 1)
+  -f FILE         map this file (default /dev/zero); only its size and kind are looked at
+  -S              map it shared
+  -H              map hugetlb pages of 2 MiB instead; the pool has as many as it takes
+  -t, -T          MADV_HUGEPAGE, MADV_NOHUGEPAGE (default: neither)
+  -w, -W          with (default) or without FOLL_WRITE
+  -z              do not touch the pages first, and set 0x2 in gup_flags
+  --kernel KERNEL gup-v3 (default), 6.1, 6.6, 6.12, 6.18; from 6.12 on the output is TAP
+  --json          the result as JSON
+  -h, --help      this text
+
+Examples:
+  pinscope gup-test -a -m 64 -r 3
+  pinscope gup-test -L -n 512 -t --kernel 6.12
+  pinscope gup-test -c -p 0 19 0x1000 --kernel 6.1
+
+Exit status: as the kernel's program, 0 also when fewer pages were had; 1 the test could not be run;
+2 wrong usage.
 `
 
 export const demoHelp = `pinscope demo: one request that succeeds and one that fails, explained on real memory

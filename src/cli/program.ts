@@ -3,7 +3,8 @@ import { Command } from 'commander'
 import { runConform } from './conform-command.ts'
 import { runDemo } from './demo-command.ts'
 import { runExplain } from './explain-command.ts'
-import { conformHelp, demoHelp, explainHelp, mainHelp, snapshotHelp } from './help.ts'
+import { defineGupTest } from './gup-test-command.ts'
+import { conformHelp, demoHelp, explainHelp, gupTestHelp, mainHelp, snapshotHelp } from './help.ts'
 import { runSnapshot } from './snapshot-command.ts'
 import { printable } from './terminal.ts'
 
@@ -41,6 +42,7 @@ export function buildProgram(): Command {
       .option('--json')
       .action(runConform),
   )
+  program.addCommand(defineGupTest(command('gup-test', gupTestHelp)))
   program.addCommand(command('demo', demoHelp).action(runDemo))
   return program
 }

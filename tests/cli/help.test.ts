@@ -15,15 +15,18 @@ describe('help', () => {
     (_, command) => {
       const help = command.helpInformation()
       const described = [...help.matchAll(/^ {2}(?:-\w, )?(--[a-z]+)/gm)].map((match) => match[1]!)
-      const existing = command.options.map((option) => option.long!)
+      const existing = command.options.flatMap(({ long }) => long ?? [])
       expect(described.sort()).toEqual([...existing, '--help'].sort())
+      // gup-test has the letters of the kernel's program and no words for them
+      for (const { short } of command.options)
+        if (short !== undefined) expect(help).toMatch(new RegExp(`^ {2}(?:-\\w, )*${short}\\b`, 'm'))
     },
   )
 
   it('names every command that exists and no other', () => {
     const help = program.helpInformation()
     const list = help.slice(help.indexOf('COMMAND [OPTIONS]'), help.indexOf('-h, --help'))
-    const described = [...list.matchAll(/^ {2}([a-z]+) {2}/gm)].map((match) => match[1])
+    const described = [...list.matchAll(/^ {2}([a-z-]+) {2}/gm)].map((match) => match[1])
     expect(described).toEqual(program.commands.map((command) => command.name()))
   })
 

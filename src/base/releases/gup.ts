@@ -62,6 +62,10 @@ export interface GupSwitches {
   readonly dumpPageMayUnlock: boolean
   /** __access_remote_vm tries to grow a stack before and during the copy, instead of leaving it to GUP (R-ARV-2, R-ARV-3) */
   readonly remoteVmGrowsStack: 'never' | 'at-start' | 'always'
+  /** gup_test has the long-term session that the kernel's own tests use: 6.3 on (R-GUP-105) */
+  readonly testHasLongtermSession: boolean
+  /** the selftest program speaks TAP: seen in 6.12; 6.6 was not looked at (R-GUP-108, R-GUP-109) */
+  readonly selftestOutput: 'text' | 'tap'
   /** value of each external and internal flag on this release, null where it does not exist (R-GUP-5) */
   readonly flagValues: Readonly<Record<string, number | null>>
 }
@@ -122,11 +126,14 @@ const r612: GupSwitches = {
   takesLockKillably: true,
   dumpPageMayUnlock: false,
   remoteVmGrowsStack: 'always',
+  testHasLongtermSession: true,
+  selftestOutput: 'tap',
   flagValues: modernFlagValues,
 }
 
 const r66: GupSwitches = {
   ...r612,
+  selftestOutput: 'text',
   refusesSplitPmdOnHugetlb: false,
   fastFolioCheck: 'write-longterm',
   zeroResultIsFault: false,
@@ -176,6 +183,7 @@ const r61: GupSwitches = {
   takesLockKillably: false,
   dumpPageMayUnlock: true,
   remoteVmGrowsStack: 'at-start',
+  testHasLongtermSession: false,
   flagValues: {
     FOLL_WRITE: 0x1,
     FOLL_TOUCH: 0x2,
