@@ -51,26 +51,29 @@ export class BufferIter implements IovIter {
   }
 }
 
-/** One piece of a page. `offset` and `length` in bytes, within the page. */
-export interface BioVec {
-  readonly pfn: number
-  readonly offset: number
-  readonly length: number
+/** Pages in a row that somebody holds; looked up one by one, so that a million of them cost nothing. */
+export interface PageRow {
+  /** @param page index in the row */
+  pfnAt(page: number): number
 }
 
 /** ITER_BVEC: pages that somebody else holds, whatever any page table says. */
-export class BvecIter implements IovIter {
+export class PagesIter implements IovIter {
   readonly #k: Kernel
-  readonly #pieces: readonly BioVec[]
-  #piece = 0
-  /** bytes of the current piece that are done */
-  #done = 0
-  #count = 0
+  readonly #pages: PageRow
+  /** bytes from the start of the row */
+  #at: number
+  #count: number
 
-  constructor(k: Kernel, pieces: readonly BioVec[]) {
+  /**
+   * @param offset bytes from the start of the first page
+   * @param length bytes
+   */
+  constructor(k: Kernel, pages: PageRow, offset: number, length: number) {
     this.#k = k
-    this.#pieces = pieces
-    for (const { length } of pieces) this.#count += length
+    this.#pages = pages
+    this.#at = offset
+    this.#count = length
   }
 
   get count(): number {
@@ -93,16 +96,13 @@ export class BvecIter implements IovIter {
     const { contents } = this.#k.memory
     const n = Math.min(buffer.length, this.#count)
     for (let moved = 0; moved < n;) {
-      const { pfn, offset, length } = this.#pieces[this.#piece]!
-      const part = buffer.subarray(moved, Math.min(n, moved + length - this.#done))
-      if (toPages) contents.write(pfn, offset + this.#done, part)
-      else contents.read(pfn, offset + this.#done, part)
+      const offset = this.#at % PAGE_SIZE
+      const pfn = this.#pages.pfnAt(Math.floor(this.#at / PAGE_SIZE))
+      const part = buffer.subarray(moved, Math.min(n, moved + PAGE_SIZE - offset))
+      if (toPages) contents.write(pfn, offset, part)
+      else contents.read(pfn, offset, part)
       moved += part.length
-      this.#done += part.length
-      if (this.#done === length) {
-        this.#piece++
-        this.#done = 0
-      }
+      this.#at += part.length
     }
     this.#count -= n
     return n

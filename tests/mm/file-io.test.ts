@@ -15,7 +15,7 @@ import {
 import { completeIo, createFile } from '../../src/mm/filemap.ts'
 import { fileRead, fileWrite } from '../../src/mm/file-io.ts'
 import { hugetlbFileSetup, hugetlbPool } from '../../src/mm/hugetlb.ts'
-import { BufferIter, BvecIter, UserIter, type IovIter } from '../../src/mm/iov-iter.ts'
+import { BufferIter, PagesIter, UserIter, type IovIter } from '../../src/mm/iov-iter.ts'
 import { munmap } from '../../src/mm/munmap.ts'
 import { shmemFileSetup } from '../../src/mm/shmem.ts'
 import { truncateFile } from '../../src/mm/truncate.ts'
@@ -166,7 +166,7 @@ describe('read(2) and write(2) through the page cache', () => {
     expect(reader.result).toBe(4)
   })
 
-  it('pieces of pages take and give bytes whatever is mapped', () => {
+  it('held pages take and give bytes whatever is mapped', () => {
     const w = new Files()
     const file = w.memfd(2)
     expect(w.write(file, 0, 'abcdefgh')).toBe(8)
@@ -176,12 +176,9 @@ describe('read(2) and write(2) through the page cache', () => {
     w.k.memory.get(a)
     w.k.memory.get(b)
     w.task.run(truncateFile(w.k, other.mapping, 0))
-    const pieces = [
-      { pfn: a, offset: P - 3, length: 3 },
-      { pfn: b, offset: 0, length: 5 },
-    ]
-    expect(w.io(fileRead(w.k, file, 0, new BvecIter(w.k, pieces)))).toBe(8)
-    expect(w.io(fileWrite(w.k, file, P, new BvecIter(w.k, pieces)))).toBe(8)
+    const pages = { pfnAt: (page: number) => [a, b][page]! }
+    expect(w.io(fileRead(w.k, file, 0, new PagesIter(w.k, pages, P - 3, 8)))).toBe(8)
+    expect(w.io(fileWrite(w.k, file, P, new PagesIter(w.k, pages, P - 3, 8)))).toBe(8)
     expect(w.read(file, P, 8)).toBe('abcdefgh')
     w.k.memory.put(a)
     w.k.memory.put(b)
