@@ -2,6 +2,7 @@ import { faultSwitches, type FaultSwitches } from './releases/fault.ts'
 import { gupSwitches, type GupSwitches } from './releases/gup.ts'
 import { ioUringSwitches, type IoUringSwitches } from './releases/io-uring.ts'
 import { mmSwitches, type MmSwitches } from './releases/mm.ts'
+import { remoteSwitches, type RemoteSwitches } from './releases/remote.ts'
 
 /**
  * The kernels the engine can be. `gup-v3` is the series "remove the vmas parameter from GUP APIs" (v3)
@@ -22,6 +23,7 @@ export interface Release {
   readonly mm: MmSwitches
   readonly fault: FaultSwitches
   readonly ioUring: IoUringSwitches
+  readonly remote: RemoteSwitches
 }
 
 function release(name: ReleaseName): Release {
@@ -32,6 +34,7 @@ function release(name: ReleaseName): Release {
     mm: mmSwitches[name],
     fault: faultSwitches[name],
     ioUring: ioUringSwitches[name],
+    remote: remoteSwitches[name],
   }
 }
 

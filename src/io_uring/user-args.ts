@@ -1,24 +1,11 @@
 import { EFAULT, EINVAL, EOVERFLOW } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
 import { pageAlign } from '../base/units.ts'
+import { elementAt, type Iovec, type IovecArray, type Unreadable } from '../mm/iovec.ts'
 import type { Kernel } from '../mm/kernel.ts'
 
-/**
- * `struct iovec` as the caller wrote it. Both fields are 64-bit values read as signed: an address or a
- * length from 2^63 up is negative, so that the interesting ones near 2^64 stay exact (−4096 is the last
- * page). Values from 2^63 up given as positive numbers mean the same.
- */
-export interface Iovec {
-  readonly base: number
-  /** bytes */
-  readonly length: number
-}
-
-/** User memory that cannot be read: copying it gives -EFAULT. */
-export type Unreadable = 'unreadable'
-
-/** `struct iovec[]` in user memory. What lies beyond its end cannot be read. */
-export type IovecArray = readonly (Iovec | Unreadable)[] | Unreadable
+export { elementAt } from '../mm/iovec.ts'
+export type { Iovec, IovecArray, Unreadable } from '../mm/iovec.ts'
 
 /** `__u64[]` of tags in user memory; exact up to 2^53. What lies beyond its end cannot be read. */
 export type TagArray = readonly (number | Unreadable)[] | Unreadable
@@ -72,14 +59,6 @@ export function signed64(value: number): number {
 /** A signed 64-bit value as the unsigned number GUP expects. Exact for page-aligned values. */
 export function unsigned64(value: number): number {
   return value < 0 ? value + TWO_64 : value
-}
-
-/** Element of an array in user memory. */
-export function elementAt<T>(
-  array: readonly (T | Unreadable)[] | Unreadable | null,
-  index: number,
-): T | Unreadable {
-  return array === null || array === 'unreadable' ? 'unreadable' : (array[index] ?? 'unreadable')
 }
 
 /**

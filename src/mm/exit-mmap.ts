@@ -16,3 +16,9 @@ export function* exitMmap(k: Kernel, mm: Mm): Kthread<void> {
   guard.release()
   k.mms.delete(mm)
 }
+
+/** `mmput`: one user less; the last one takes the address space down. */
+export function* mmput(k: Kernel, mm: Mm): Kthread<void> {
+  mm.users--
+  if (mm.users === 0) yield* exitMmap(k, mm)
+}

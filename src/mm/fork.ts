@@ -76,6 +76,11 @@ function copyLayout(child: Mm, parent: Mm): void {
   child.defFlags = parent.defFlags & VM_NOHUGEPAGE
   child.mdwe = parent.mdwe
   child.thpDisabled = parent.thpDisabled
+  child.dumpable = parent.dumpable
+  child.argStart = parent.argStart
+  child.argEnd = parent.argEnd
+  child.envStart = parent.envStart
+  child.envEnd = parent.envEnd
   child.startBrk = parent.startBrk
   child.brk = parent.brk
   child.startStack = parent.startStack

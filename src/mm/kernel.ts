@@ -15,7 +15,7 @@ import { SwapArea } from './swap.ts'
 
 export type RlimitName = 'memlock' | 'as' | 'data' | 'stack' | 'nofile'
 export type Capability =
-  'CAP_IPC_LOCK' | 'CAP_SYS_RAWIO' | 'CAP_SYS_ADMIN' | 'CAP_SYS_NICE' | 'CAP_SYS_RESOURCE'
+  'CAP_IPC_LOCK' | 'CAP_SYS_RAWIO' | 'CAP_SYS_PTRACE' | 'CAP_SYS_ADMIN' | 'CAP_SYS_NICE' | 'CAP_SYS_RESOURCE'
 
 /** What mm code asks of `current`. Implemented by the machine's tasks. */
 export interface CurrentTask extends RefusalSink {
@@ -82,6 +82,8 @@ export interface MmSettings {
   userReserve: number
   thpEnabled: 'always' | 'madvise' | 'never'
   thpUseZeroPage: boolean
+  /** proc_mem.force_override=: who may force accesses through /proc/PID/mem, where the release asks (R-MEM-8) */
+  procMemForce: 'always' | 'ptrace' | 'never'
 }
 
 export interface KernelOptions {
@@ -112,6 +114,7 @@ const defaultSettings: MmSettings = {
   userReserve: 32_768,
   thpEnabled: 'madvise',
   thpUseZeroPage: true,
+  procMemForce: 'always',
 }
 
 class BootTask implements CurrentTask {

@@ -50,6 +50,15 @@ export class Mm {
   /** PR_SET_THP_DISABLE */
   thpDisabled = false
 
+  /** SUID_DUMP_USER: whether others of the same user may look at it (PR_SET_DUMPABLE) */
+  dumpable = true
+
+  /** where the argument and environment strings lie; 0 0 0 0 before an exec */
+  argStart = 0
+  argEnd = 0
+  envStart = 0
+  envEnd = 0
+
   startBrk = 0
   brk = 0
   startStack = 0

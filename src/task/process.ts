@@ -3,12 +3,12 @@ import type { Kthread } from '../base/kthread.ts'
 import type { Refusal } from '../base/refusal.ts'
 import { PAGE_SIZE, parseSize } from '../base/units.ts'
 import { brk } from '../mm/brk.ts'
-import { exitMmap } from '../mm/exit-mmap.ts'
+import { mmput } from '../mm/exit-mmap.ts'
 import { OpenFile, SHMEM, regularFileKind, type FileKind } from '../mm/file.ts'
 import { createFile } from '../mm/filemap.ts'
 import { forkMm } from '../mm/fork.ts'
 import { hugetlbFileSetup } from '../mm/hugetlb.ts'
-import type { Capability, CurrentTask, Kernel, RlimitName } from '../mm/kernel.ts'
+import type { Capability, Kernel, RlimitName } from '../mm/kernel.ts'
 import { madvise } from '../mm/madvise.ts'
 import {
   MAP_ANONYMOUS,
@@ -28,10 +28,11 @@ import { mremap } from '../mm/mremap.ts'
 import { munmap } from '../mm/munmap.ts'
 import { truncateFile } from '../mm/truncate.ts'
 import { loadUser, storeUser, type AccessResult } from '../mm/user-access.ts'
-import type { FdTable } from './fd-table.ts'
-import { type FileDescription } from './fd-table.ts'
+import type { FdTable, FileDescription } from './fd-table.ts'
+import { RemoteCalls } from './remote-calls.ts'
 import { SignalError } from './signal-error.ts'
 import { SyscallError } from './syscall-error.ts'
+import { addTask, exitTask, type Task, type Trace } from './task.ts'
 
 /** Bytes as a number or as people write them: `65536`, `'64k'`, `'1G'`. */
 export type Size = number | string
@@ -74,6 +75,8 @@ export interface MapOptions {
 export interface ProcessOptions {
   /** real uid; default 1000 */
   uid?: number
+  /** real gid; default the uid */
+  gid?: number
   /** soft limits; what is not named is unlimited, except `stack` 8M and `nofile` 1024 */
   limits?: Partial<Record<RlimitName, Size>>
   capabilities?: readonly Capability[]
@@ -89,19 +92,24 @@ interface Inheritance {
  * One process with one thread: address space, credentials, limits, descriptors and its system calls.
  * A call that fails throws `SyscallError`; an access that faults throws `SignalError`.
  */
-export class Process implements CurrentTask {
+export class Process implements Task {
   readonly kernel: Kernel
   readonly comm: string
   readonly pid: number
   readonly uid: number
+  readonly gid: number
+  readonly capabilities: ReadonlySet<Capability>
   readonly files: FdTable
+  /** process_vm_readv(2), ptrace(2), /proc/PID/mem */
+  readonly remote = new RemoteCalls(this)
   mm: Mm | null
   refusal: Refusal | null = null
   signalPending = false
   fatalSignalPending = false
   memallocPin = false
+  trace: Trace | null = null
+  stopped = false
   readonly #limits: Partial<Record<RlimitName, number>> = { stack: 8 * 1024 * 1024, nofile: 1024 }
-  readonly #capabilities: Set<Capability>
   readonly #options: ProcessOptions
 
   constructor(kernel: Kernel, comm: string, options: ProcessOptions, inherited: Inheritance) {
@@ -109,11 +117,13 @@ export class Process implements CurrentTask {
     this.comm = comm
     this.pid = kernel.nextId()
     this.uid = options.uid ?? 1000
+    this.gid = options.gid ?? this.uid
     this.mm = inherited.mm
     this.files = inherited.files
     this.#options = options
-    this.#capabilities = new Set(options.capabilities)
+    this.capabilities = new Set(options.capabilities)
     for (const [name, value] of Object.entries(options.limits ?? {})) this.setLimit(name as RlimitName, value)
+    addTask(kernel, this)
   }
 
   rlimit(name: RlimitName): number {
@@ -126,7 +136,7 @@ export class Process implements CurrentTask {
   }
 
   capable(capability: Capability): boolean {
-    return this.#capabilities.has(capability)
+    return this.capabilities.has(capability)
   }
 
   /** Runs kernel code as this process. Errors stay negative numbers. */
@@ -313,7 +323,7 @@ export class Process implements CurrentTask {
     const mm = this.#space()
     this.files.closeAll()
     this.mm = null
-    mm.users--
-    if (mm.users === 0) this.run(exitMmap(this.kernel, mm))
+    this.run(mmput(this.kernel, mm))
+    exitTask(this.kernel, this)
   }
 }

@@ -1,0 +1,22 @@
+import type { ReleaseName } from '../release.ts'
+
+/** What differs where one process reaches into another (remote-access.md). */
+export interface RemoteSwitches {
+  /** proc_mem.force_override decides about FOLL_FORCE: 6.12 on, and in patched 6.1; before, always forced (R-MEM-8) */
+  readonly memForceOverride: boolean
+  /** /proc/PID/mem and environ of a task without mm cannot be opened (ESRCH): 6.12 on; before, they read as empty (R-MEM-1, R-CMD-2) */
+  readonly openNeedsMm: boolean
+}
+
+const v3: RemoteSwitches = { memForceOverride: false, openNeedsMm: false }
+const r61: RemoteSwitches = { ...v3, memForceOverride: true }
+const r612: RemoteSwitches = { memForceOverride: true, openNeedsMm: true }
+
+export const remoteSwitches: Readonly<Record<ReleaseName, RemoteSwitches>> = {
+  'gup-v3': v3,
+  '6.1': r61,
+  // not known; taken from 6.1
+  '6.6': r61,
+  '6.12': r612,
+  '6.18': r612,
+}
