@@ -38,6 +38,7 @@ export { Machine } from './task/machine.ts'
 export type { MachineOptions, PinOwner } from './task/machine.ts'
 export { Process } from './task/process.ts'
 export type { MapOptions, ProcessOptions, Protection, Size } from './task/process.ts'
+export type { ProcHandle, RemoteCalls } from './task/remote-calls.ts'
 export { SyscallError } from './task/syscall-error.ts'
 export { SignalError } from './task/signal-error.ts'
 
@@ -60,6 +61,7 @@ export { StaleVmaError } from './mm/mmap-lock.ts'
 
 // what happened, and whether the books balance
 export type { MmEvent, MmObserver } from './mm/events.ts'
+export type { Iovec, IovecArray } from './mm/iovec.ts'
 export type { AuditFinding } from './mm/audit.ts'
 export type { Capability, MmSettings, RlimitName } from './mm/kernel.ts'
 

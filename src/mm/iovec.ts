@@ -1,6 +1,6 @@
 import { EFAULT, EINVAL } from '../base/errno.ts'
 import { refuse, type RefusalSink } from '../base/refusal.ts'
-import { PAGE_SIZE, TASK_SIZE } from '../base/units.ts'
+import { TASK_SIZE } from '../base/units.ts'
 import { asWord, unsigned } from './user-range.ts'
 
 /**
@@ -95,34 +95,4 @@ export function importIovec(
     total += cut
   }
   return { entries, total }
-}
-
-/** Where a transfer through a vector has got to. */
-export class IovIter {
-  readonly #entries: readonly Iovec[]
-  #index = 0
-  #offset = 0
-  /** bytes still to transfer */
-  left: number
-
-  constructor(entries: readonly Iovec[], total: number) {
-    this.#entries = entries
-    this.left = total
-  }
-
-  /** The next piece that lies in one entry and one page, at most `limit` bytes. `left` is not 0. */
-  piece(limit: number): Iovec {
-    while (this.#offset === this.#entries[this.#index]!.length) {
-      this.#index++
-      this.#offset = 0
-    }
-    const entry = this.#entries[this.#index]!
-    const base = entry.base + this.#offset
-    return { base, length: Math.min(limit, entry.length - this.#offset, PAGE_SIZE - (base % PAGE_SIZE)) }
-  }
-
-  advance(bytes: number): void {
-    this.#offset += bytes
-    this.left -= bytes
-  }
 }

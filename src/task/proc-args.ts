@@ -9,7 +9,7 @@ import type { Kernel } from '../mm/kernel.ts'
 import type { Mm } from '../mm/mm.ts'
 import { ProcFile, copyOut, type FilePosition } from './proc-file.ts'
 import { mmAccess } from './ptrace-access.ts'
-import type { Task } from './task.ts'
+import type { TaskStruct } from './task.ts'
 
 /** Anonymous memory only, and only what the process itself may read. @rule R-CMD-1 */
 function peek(k: Kernel, mm: Mm, address: number, into: Uint8Array): Kthread<number> {
@@ -26,9 +26,9 @@ function refuseBuffer(k: Kernel, address: number): number {
  * @rule R-CMD-2
  */
 export class ProcCmdline extends ProcFile {
-  readonly #task: Task
+  readonly #task: TaskStruct
 
-  constructor(task: Task) {
+  constructor(task: TaskStruct) {
     super()
     this.#task = task
   }
@@ -137,7 +137,7 @@ export class ProcEnviron extends ProcFile {
 }
 
 /** Opens /proc/PID/cmdline. */
-export function procCmdlineOpen(task: Task): ProcCmdline {
+export function procCmdlineOpen(task: TaskStruct): ProcCmdline {
   return new ProcCmdline(task)
 }
 
@@ -146,7 +146,7 @@ export function procCmdlineOpen(task: Task): ProcCmdline {
  * @returns the open file, -EACCES, or -ESRCH for a task without address space where the release refuses that
  * @rule R-CMD-2
  */
-export function* procEnvironOpen(k: Kernel, task: Task): Kthread<ProcEnviron | number> {
+export function* procEnvironOpen(k: Kernel, task: TaskStruct): Kthread<ProcEnviron | number> {
   const mm = mmAccess(k, task, 'R-CMD-2')
   if (mm === -EACCES) return -EACCES
   if (typeof mm !== 'number') {

@@ -1,7 +1,7 @@
 import { EFAULT, EINVAL, EOVERFLOW } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
-import { copyFromUser, copyToUser } from '../mm/copy-user.ts'
+import { UserIter } from '../mm/iov-iter.ts'
 import { MAX_RW_COUNT, accessOk } from '../mm/iovec.ts'
 import type { Kernel } from '../mm/kernel.ts'
 import { asWord, unsigned } from '../mm/user-range.ts'
@@ -95,10 +95,10 @@ function* transfer(
  * @returns bytes copied; less than the chunk where the buffer cannot be written
  */
 export function copyOut(k: Kernel, user: number, chunk: Uint8Array): Kthread<number> {
-  return copyToUser(k, k.current.mm!, user, chunk)
+  return new UserIter(k, k.current.mm!, [{ base: user, length: chunk.length }]).copyTo(chunk)
 }
 
 /** Copies a chunk in from the writer. @returns bytes copied */
 export function copyIn(k: Kernel, user: number, chunk: Uint8Array): Kthread<number> {
-  return copyFromUser(k, k.current.mm!, user, chunk)
+  return new UserIter(k, k.current.mm!, [{ base: user, length: chunk.length }]).copyFrom(chunk)
 }

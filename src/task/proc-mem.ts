@@ -9,7 +9,7 @@ import type { Kernel } from '../mm/kernel.ts'
 import type { Mm } from '../mm/mm.ts'
 import { ProcFile, copyIn, copyOut, type FilePosition } from './proc-file.ts'
 import { mmAccess } from './ptrace-access.ts'
-import type { Task } from './task.ts'
+import type { TaskStruct } from './task.ts'
 
 /**
  * An open /proc/PID/mem: the address space the task had when it was opened. It keeps that alive as an
@@ -18,11 +18,11 @@ import type { Task } from './task.ts'
  */
 export class ProcMem extends ProcFile {
   override readonly unsignedOffsets = true
-  readonly #task: Task
+  readonly #task: TaskStruct
   readonly #mm: Mm | null
 
   /** @param mm null: opened on a task without address space, where the release permits that */
-  constructor(task: Task, mm: Mm | null) {
+  constructor(task: TaskStruct, mm: Mm | null) {
     super()
     this.#task = task
     this.#mm = mm
@@ -104,7 +104,7 @@ function noMemory(k: Kernel, address: number): number {
  * @returns the open file, -EACCES, or -ESRCH where a task without address space cannot be opened
  * @rule R-MEM-1
  */
-export function* procMemOpen(k: Kernel, task: Task): Kthread<ProcMem | number> {
+export function* procMemOpen(k: Kernel, task: TaskStruct): Kthread<ProcMem | number> {
   const mm = mmAccess(k, task, 'R-MEM-1')
   if (mm === -EACCES) return -EACCES
   if (typeof mm !== 'number') {

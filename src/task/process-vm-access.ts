@@ -2,11 +2,11 @@ import { EACCES, EFAULT, EINVAL, EPERM, ESRCH } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE } from '../base/units.ts'
-import { copyFromUser, copyToUser } from '../mm/copy-user.ts'
 import { mmput } from '../mm/exit-mmap.ts'
 import { FOLL_WRITE } from '../mm/gup-flags.ts'
 import { LockedGuard, PageArray, pinUserPagesRemote } from '../mm/gup.ts'
-import { IovIter, importIovec, iovecFromUser, type Iovec, type IovecArray } from '../mm/iovec.ts'
+import { UserIter } from '../mm/iov-iter.ts'
+import { importIovec, iovecFromUser, type Iovec, type IovecArray } from '../mm/iovec.ts'
 import type { Kernel } from '../mm/kernel.ts'
 import type { Mm } from '../mm/mm.ts'
 import { unpinUserPagesDirtyLock } from '../mm/unpin.ts'
@@ -62,7 +62,7 @@ export function* processVmRw(k: Kernel, call: ProcessVmCall, write: boolean): Kt
   const mm = mmAccess(k, task, 'R-PVM-1.8')
   if (mm === -EACCES) return refuse(current, EPERM, 'R-PVM-1.8', { ...current.refusal })
   if (typeof mm === 'number') return mm
-  const result = yield* transfer(k, mm, new IovIter(local.entries, local.total), remote, write)
+  const result = yield* transfer(k, mm, new UserIter(k, current.mm!, local.entries), remote, write)
   yield* mmput(k, mm)
   return result
 }
@@ -75,17 +75,17 @@ export function* processVmRw(k: Kernel, call: ProcessVmCall, write: boolean): Kt
 function* transfer(
   k: Kernel,
   mm: Mm,
-  iter: IovIter,
+  iter: UserIter,
   remote: readonly Iovec[],
   write: boolean,
 ): Kthread<number> {
-  const wanted = iter.left
+  const wanted = iter.count
   let error = 0
   for (const { base, length } of remote) {
-    if (iter.left === 0 || error !== 0) break
+    if (iter.count === 0 || error !== 0) break
     if (length > 0) error = yield* transferOne(k, mm, iter, base, length, write)
   }
-  return wanted === iter.left ? error : wanted - iter.left
+  return wanted === iter.count ? error : wanted - iter.count
 }
 
 /**
@@ -100,7 +100,7 @@ function* transfer(
 function* transferOne(
   k: Kernel,
   mm: Mm,
-  iter: IovIter,
+  iter: UserIter,
   base: number,
   length: number,
   write: boolean,
@@ -111,7 +111,7 @@ function* transferOne(
   let left = length
   let pagesLeft = Math.ceil((offset + length) / PAGE_SIZE)
   const pages = new PageArray(Math.min(pagesLeft, PAGES_PER_LOOP))
-  for (let address = start; pagesLeft > 0 && iter.left > 0;) {
+  for (let address = start; pagesLeft > 0 && iter.count > 0;) {
     const n = Math.min(pagesLeft, PAGES_PER_LOOP)
     const pinned = yield* pinBatch(k, mm, unsigned(address), n, write, pages)
     if (pinned < 0) return pinned
@@ -165,36 +165,30 @@ function* pinBatch(
  */
 function* copyPages(
   k: Kernel,
-  iter: IovIter,
+  iter: UserIter,
   pages: PageArray,
   offset: number,
   length: number,
   write: boolean,
 ): Kthread<number> {
   const { contents } = k.memory
-  const mm = k.current.mm!
   const scratch = new Uint8Array(PAGE_SIZE)
-  for (let done = 0; done < length && iter.left > 0;) {
+  for (let done = 0; done < length && iter.count > 0;) {
     const at = offset + done
     const pfn = pages.pfns[Math.floor(at / PAGE_SIZE)]!
     const inPage = at % PAGE_SIZE
-    const { base, length: bytes } = iter.piece(Math.min(length - done, PAGE_SIZE - inPage, iter.left))
-    const part = scratch.subarray(0, bytes)
+    const part = scratch.subarray(0, Math.min(length - done, PAGE_SIZE - inPage, iter.count))
     let copied: number
     if (write) {
-      copied = yield* copyFromUser(k, mm, base, part)
+      copied = yield* iter.copyFrom(part)
       contents.write(pfn, inPage, part.subarray(0, copied))
     } else {
       contents.read(pfn, inPage, part)
-      copied = yield* copyToUser(k, mm, base, part)
+      copied = yield* iter.copyTo(part)
     }
-    iter.advance(copied)
     done += copied
-    if (copied < bytes)
-      return refuse(k.current, EFAULT, 'R-PVM-5', {
-        address: base + copied,
-        why: 'the local buffer cannot be accessed there',
-      })
+    if (copied < part.length)
+      return refuse(k.current, EFAULT, 'R-PVM-5', { why: 'the local buffer cannot be accessed there' })
   }
   return 0
 }

@@ -32,7 +32,7 @@ import type { FdTable, FileDescription } from './fd-table.ts'
 import { RemoteCalls } from './remote-calls.ts'
 import { SignalError } from './signal-error.ts'
 import { SyscallError } from './syscall-error.ts'
-import { addTask, exitTask, type Task, type Trace } from './task.ts'
+import { addTask, exitTask, type TaskStruct, type Trace } from './task.ts'
 
 /** Bytes as a number or as people write them: `65536`, `'64k'`, `'1G'`. */
 export type Size = number | string
@@ -92,7 +92,7 @@ interface Inheritance {
  * One process with one thread: address space, credentials, limits, descriptors and its system calls.
  * A call that fails throws `SyscallError`; an access that faults throws `SignalError`.
  */
-export class Process implements Task {
+export class Process implements TaskStruct {
   readonly kernel: Kernel
   readonly comm: string
   readonly pid: number

@@ -2,7 +2,7 @@ import { EACCES, ESRCH } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
 import type { Kernel } from '../mm/kernel.ts'
 import type { Mm } from '../mm/mm.ts'
-import { currentTask, type Task } from './task.ts'
+import { currentTask, type TaskStruct } from './task.ts'
 
 /**
  * `ptrace_may_access`, the conditions of ptrace(2), "Ptrace access mode checking": same user and group or
@@ -11,7 +11,7 @@ import { currentTask, type Task } from './task.ts'
  * the READ and ATTACH modes without such modules.
  * @returns null when permitted, else why not
  */
-export function ptraceMayAccess(k: Kernel, task: Task): string | null {
+export function ptraceMayAccess(k: Kernel, task: TaskStruct): string | null {
   const caller = currentTask(k)
   if (task === caller || caller.capable('CAP_SYS_PTRACE')) return null
   if (caller.uid !== task.uid || caller.gid !== task.gid) return 'the process belongs to another user'
@@ -27,7 +27,7 @@ export function ptraceMayAccess(k: Kernel, task: Task): string | null {
  * @param rule of the caller, for the reason
  * @returns -ESRCH without an address space (kernel threads, zombies), -EACCES when denied
  */
-export function mmAccess(k: Kernel, task: Task, rule: string): Mm | number {
+export function mmAccess(k: Kernel, task: TaskStruct, rule: string): Mm | number {
   const { mm } = task
   if (mm === null) return refuse(k.current, ESRCH, rule, { why: 'the task has no address space' })
   if (mm !== k.current.mm) {

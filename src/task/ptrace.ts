@@ -2,13 +2,13 @@ import { EFAULT, EIO, EPERM, ESRCH } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { accessRemoteVm } from '../mm/access-remote-vm.ts'
-import { copyToUser } from '../mm/copy-user.ts'
 import { mmput } from '../mm/exit-mmap.ts'
 import { FOLL_FORCE } from '../mm/gup-flags.ts'
+import { UserIter } from '../mm/iov-iter.ts'
 import { accessOk } from '../mm/iovec.ts'
 import type { Kernel } from '../mm/kernel.ts'
 import { ptraceMayAccess } from './ptrace-access.ts'
-import { currentTask, findTask, type Task } from './task.ts'
+import { currentTask, findTask, type TaskStruct } from './task.ts'
 
 /** Bytes of a machine word (64-bit tracers). */
 export const WORD = 8
@@ -63,7 +63,8 @@ export function* ptracePeekData(k: Kernel, pid: number, address: number, data: n
   const error = yield* ptracePeekWord(k, pid, address, word)
   if (error < 0) return error
   // @rule R-PTR-4
-  const stored = accessOk(data, WORD) ? yield* copyToUser(k, k.current.mm!, data, word) : 0
+  const into = new UserIter(k, k.current.mm!, [{ base: data, length: WORD }])
+  const stored = accessOk(data, WORD) ? yield* into.copyTo(word) : 0
   if (stored === WORD) return 0
   return refuse(k.current, EFAULT, 'R-PTR-4', { address: data, why: 'the word cannot be stored there' })
 }
@@ -101,7 +102,7 @@ function* accessWord(
 }
 
 /** @rule R-PTR-1 */
-function checkAttach(k: Kernel, pid: number): Task | number {
+function checkAttach(k: Kernel, pid: number): TaskStruct | number {
   const task = findTask(k, pid)
   const why =
     task === null
@@ -121,7 +122,7 @@ function checkAttach(k: Kernel, pid: number): Task | number {
  */
 export function* ptraceAccessVm(
   k: Kernel,
-  task: Task,
+  task: TaskStruct,
   address: number,
   buffer: Uint8Array,
   write: boolean,

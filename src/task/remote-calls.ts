@@ -9,7 +9,7 @@ import type { Process } from './process.ts'
 import { processVmRw } from './process-vm-access.ts'
 import { WORD, ptraceAttach, ptraceCont, ptraceDetach, ptracePeekWord, ptracePokeData } from './ptrace.ts'
 import { SyscallError } from './syscall-error.ts'
-import { findTask, type Task } from './task.ts'
+import { findTask, type TaskStruct } from './task.ts'
 
 /**
  * The calls by which one process reaches into another: process_vm_readv(2), ptrace(2), /proc/PID/mem.
@@ -111,7 +111,7 @@ export class RemoteCalls {
     return this.#open((task) => procEnvironOpen(this.#process.kernel, task), pid)
   }
 
-  #open(method: (task: Task) => Kthread<ProcFile | number>, pid: number): ProcHandle {
+  #open(method: (task: TaskStruct) => Kthread<ProcFile | number>, pid: number): ProcHandle {
     const { kernel } = this.#process
     let file: ProcFile | null = null
     const open = function* (): Kthread<number> {

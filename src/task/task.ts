@@ -2,12 +2,12 @@ import type { Capability, CurrentTask, Kernel } from '../mm/kernel.ts'
 
 /** Who traces a task, and whether that tracer had CAP_SYS_PTRACE when it attached (R-PTR-2). */
 export interface Trace {
-  readonly tracer: Task
+  readonly tracer: TaskStruct
   readonly capable: boolean
 }
 
 /** `struct task_struct`, as far as one process looks at another. */
-export interface Task extends CurrentTask {
+export interface TaskStruct extends CurrentTask {
   /** real gid; effective, saved and filesystem ids are the same here */
   readonly gid: number
   /** permitted and effective set */
@@ -18,10 +18,10 @@ export interface Task extends CurrentTask {
   stopped: boolean
 }
 
-const tables = new WeakMap<Kernel, Map<number, Task>>()
+const tables = new WeakMap<Kernel, Map<number, TaskStruct>>()
 
 /** The pid namespace: there is one. */
-function pids(k: Kernel): Map<number, Task> {
+function pids(k: Kernel): Map<number, TaskStruct> {
   let table = tables.get(k)
   if (table === undefined) {
     table = new Map()
@@ -31,12 +31,12 @@ function pids(k: Kernel): Map<number, Task> {
 }
 
 /** Makes a task known by its pid. */
-export function addTask(k: Kernel, task: Task): void {
+export function addTask(k: Kernel, task: TaskStruct): void {
   pids(k).set(task.pid, task)
 }
 
 /** The task is gone and waited for: its pid is unknown from now on, and what it traced runs. */
-export function exitTask(k: Kernel, task: Task): void {
+export function exitTask(k: Kernel, task: TaskStruct): void {
   pids(k).delete(task.pid)
   task.trace = null
   for (const other of pids(k).values()) {
@@ -47,12 +47,12 @@ export function exitTask(k: Kernel, task: Task): void {
 }
 
 /** `find_task_by_vpid`. */
-export function findTask(k: Kernel, pid: number): Task | null {
+export function findTask(k: Kernel, pid: number): TaskStruct | null {
   return pids(k).get(pid) ?? null
 }
 
 /** `current`, as other tasks see it. @throws Error when kernel code runs outside of any task */
-export function currentTask(k: Kernel): Task {
+export function currentTask(k: Kernel): TaskStruct {
   const task = findTask(k, k.current.pid)
   if (task !== k.current) throw new Error('this call is made by a task, not by the kernel itself')
   return task

@@ -6,7 +6,7 @@ import { accessRemoteVm } from '../../src/mm/access-remote-vm.ts'
 import { FOLL_ANON, FOLL_FORCE } from '../../src/mm/gup-flags.ts'
 import { MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_PRIVATE, MAP_SHARED } from '../../src/mm/mman.ts'
 import { testTask } from '../support/kernel.ts'
-import { NONE, RO, World } from './gup-fixture.ts'
+import { NONE, RO, World, missVmas } from './gup-fixture.ts'
 
 const all: ReleaseName[] = ['gup-v3', '6.1', '6.6', '6.12', '6.18']
 
@@ -102,5 +102,22 @@ describe.each(all)('__access_remote_vm on %s', (release) => {
     w.k.scheduler.run()
     expect(task.result).toBe(0)
     writer.release()
+  })
+})
+
+describe('a VMA that is missing although the lock was held', () => {
+  test('REMOTE vector 54: the VMA is missing after GUP: bytes so far, a warning, and here the page is put', () => {
+    const w = new World('gup-v3')
+    const a = w.map(2, { touched: true })
+    const first = w.pfn(a)
+    const second = w.pfn(a + PAGE_SIZE)
+    missVmas(w, a, () => w.ref(second) > 1)
+    expect(access(w, a + 96, new Uint8Array(PAGE_SIZE), false)).toBe(PAGE_SIZE - 96)
+    expect([w.ref(first), w.ref(second)]).toEqual([1, 1])
+    expect(w.k.warnings.map(({ id }) => id)).toEqual(['remote-vm-gone'])
+    // GUP itself, called by a tracer: nothing
+    missVmas(w, a, () => w.ref(first) > 1)
+    expect(access(w, a, new Uint8Array(8), true)).toBe(0)
+    expect([w.ref(first), w.k.warnings.length]).toEqual([1, 1])
   })
 })

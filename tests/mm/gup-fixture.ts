@@ -295,3 +295,16 @@ export class Attempt {
     if (this.result > 0) putPages(this.world.k, this.pages, this.result)
   }
 }
+
+/**
+ * Injects what cannot happen under a held lock: look-ups of the VMA tree find nothing from the moment that
+ * `when` holds, typically that somebody has a reference to the page at `address`.
+ */
+export function missVmas(w: World, address: number, when: () => boolean): void {
+  const guard = w.mm.mmapLock.tryRead()!
+  const { vmas } = guard
+  const find = Object.getPrototypeOf(vmas) as { find(address: number): unknown }
+  vmas.find = (at: number) => (when() ? null : (find.find.call(vmas, at) as ReturnType<typeof vmas.find>))
+  guard.release()
+  if (vmas.find(address) === null) throw new Error('the VMA is missing from the start')
+}
