@@ -6,13 +6,14 @@ import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
 import { firstOverlapping, removeUnlocking, splitEdges } from './munmap.ts'
+import { readImpliesExec } from './personality.ts'
 import { mmPopulate } from './populate.ts'
 import { alignUp, asWord } from './user-range.ts'
 import { insertVma } from './vma-link.ts'
 import { mergeNewRange } from './vma-merge.ts'
 import { chargeCommit, mayExpandVm, mlockFutureOk, vmStatAccount } from './vm-accounting.ts'
 import { Vma } from './vma.ts'
-import { VM_ACCOUNT, VM_LOCKED, VM_MAY_ALL, VM_READ, VM_WRITE } from './vm-flags.ts'
+import { VM_ACCOUNT, VM_EXEC, VM_LOCKED, VM_MAY_ALL, VM_READ, VM_WRITE } from './vm-flags.ts'
 import { lockForWrite, tryWriteNow } from './write-lock.ts'
 
 /**
@@ -80,7 +81,8 @@ function growHeap(k: Kernel, guard: MmapWriteGuard, start: number, end: number, 
   const { mm, vmas } = guard
   const pages = (end - start) / PAGE_SIZE
   // @rule R-AS-6
-  const flags = VM_READ | VM_WRITE | VM_MAY_ALL | VM_ACCOUNT | mm.defFlags
+  const executable = readImpliesExec(k.current) ? VM_EXEC : 0
+  const flags = VM_READ | VM_WRITE | executable | VM_MAY_ALL | VM_ACCOUNT | mm.defFlags
   const locked = mlockFutureOk(k, mm, mm.defFlags, pages)
   if (locked < 0) return locked
   const fits = mayExpandVm(k, mm, flags, pages)
@@ -95,7 +97,7 @@ function growHeap(k: Kernel, guard: MmapWriteGuard, start: number, end: number, 
   const charged = chargeCommit(k, mm, pages)
   if (charged < 0) return charged
   const previous = above === null ? vmas.last : above.previous
-  const shape = { flags, highFlags: 0, file: null, uffd: null, policy: null }
+  const shape = { flags, highFlags: 0, file: null, uffd: null, policy: null, anonName: null }
   if (mergeNewRange(k, mm, vmas, previous, null, start, end, start / PAGE_SIZE, shape, null) === null) {
     insertVma(mm, vmas, new Vma(start, end, flags, start / PAGE_SIZE), previous, above)
   }

@@ -1,6 +1,6 @@
 import { WaitQueue } from '../base/kthread.ts'
 import type { HugetlbFile } from './hugetlb-reserve.ts'
-import type { Kernel } from './kernel.ts'
+import type { CurrentTask, Kernel } from './kernel.ts'
 import type { Vma } from './vma.ts'
 
 /** Page cache of one file: index → pfn in blocks of 512, so a resident page costs 4 bytes. */
@@ -176,6 +176,11 @@ export function driverKind(name: string, tracksWrites = false): FileKind {
   return { ...plain, name, pageMkwrite: tracksWrites, faultable: false, closeHook: true }
 }
 
+/** The file has an fsync method: what MS_SYNC asks for is possible. Memory files have one that does nothing. */
+export function canSync(kind: FileKind): boolean {
+  return kind.canWriteback || kind.shmem || kind.hugetlb
+}
+
 export const F_SEAL_GROW = 0x4
 export const F_SEAL_WRITE = 0x8
 export const F_SEAL_FUTURE_WRITE = 0x10
@@ -194,6 +199,8 @@ export class AddressSpace {
   writableMappings = 0
   /** pages charged to the commit limit for the object as a whole: shared anonymous memory (R-AS-40) */
   committed = 0
+  /** made by mmap(MAP_SHARED | MAP_ANONYMOUS): nobody can open it (R-AS-2) */
+  sharedAnonymous = false
   /** F_SEAL_* of a memfd */
   seals = 0
   /** open file descriptions; with the last one the page cache goes */
@@ -208,6 +215,13 @@ export class AddressSpace {
   appendOnly = false
   /** mounted noexec (R-AS-10 step 21) */
   noexec = false
+  /**
+   * uid of the inode's owner. mincore and MADV_PAGEOUT tell and do less to others who may not write the file;
+   * null: whoever asks may (R-AS-111)
+   */
+  owner: number | null = null
+  /** others than the owner may write it */
+  writableByOthers = false
   /** an active swap file (R-AS-10 step 18) */
   swapFile = false
   /** a page of it that must be read from storage keeps its reader asleep until this queue is woken */
@@ -221,6 +235,17 @@ export class AddressSpace {
     this.size = size
     this.pageSize = pageSize
   }
+}
+
+/** `inode_owner_or_capable`, or the permission to write: who may know and do more about a file's pages. */
+export function mayWriteInode(task: CurrentTask, mapping: AddressSpace): boolean {
+  return (
+    mapping.owner === null ||
+    mapping.owner === task.uid ||
+    mapping.writableByOthers ||
+    task.capable('CAP_FOWNER') ||
+    task.capable('CAP_DAC_OVERRIDE')
+  )
 }
 
 /** `struct file`: one open file description. Same file = same object (R-AS-126). */

@@ -40,6 +40,10 @@ export function getUnmappedArea(
     })
   }
   const hugetlb = file !== null && file.mapping.kind.hugetlb
+  // mmap(2) has rounded the length; remap_file_pages(2) has not
+  if (hugetlb && !isMultiple(len, file.mapping.pageSize)) {
+    return refuse(k.current, EINVAL, 'R-AS-41', { why: 'the length is not a multiple of the huge page size' })
+  }
   let address: number
   if ((flags & MAP_FIXED) !== 0) {
     address = hint

@@ -15,7 +15,15 @@ import { SwapArea } from './swap.ts'
 
 export type RlimitName = 'memlock' | 'as' | 'data' | 'stack' | 'nofile'
 export type Capability =
-  'CAP_IPC_LOCK' | 'CAP_SYS_RAWIO' | 'CAP_SYS_PTRACE' | 'CAP_SYS_ADMIN' | 'CAP_SYS_NICE' | 'CAP_SYS_RESOURCE'
+  | 'CAP_DAC_OVERRIDE'
+  | 'CAP_FOWNER'
+  | 'CAP_IPC_LOCK'
+  | 'CAP_IPC_OWNER'
+  | 'CAP_SYS_RAWIO'
+  | 'CAP_SYS_PTRACE'
+  | 'CAP_SYS_ADMIN'
+  | 'CAP_SYS_NICE'
+  | 'CAP_SYS_RESOURCE'
 
 /** What mm code asks of `current`. Implemented by the machine's tasks. */
 export interface CurrentTask extends RefusalSink {
@@ -25,6 +33,8 @@ export interface CurrentTask extends RefusalSink {
   mm: Mm | null
   /** real uid */
   readonly uid: number
+  /** personality(2): READ_IMPLIES_EXEC, ADDR_COMPAT_LAYOUT; none where it is missing */
+  personality?: number
   signalPending: boolean
   fatalSignalPending: boolean
   /** PF_MEMALLOC_PIN: allocate outside movable zones (R-GUP-50) */
@@ -84,6 +94,8 @@ export interface MmSettings {
   thpUseZeroPage: boolean
   /** proc_mem.force_override=: who may force accesses through /proc/PID/mem, where the release asks (R-MEM-8) */
   procMemForce: 'always' | 'ptrace' | 'never'
+  /** CONFIG_ANON_VMA_NAME: memory can be named (R-AS-109) */
+  anonVmaName: boolean
 }
 
 export interface KernelOptions {
@@ -115,6 +127,7 @@ const defaultSettings: MmSettings = {
   thpEnabled: 'madvise',
   thpUseZeroPage: true,
   procMemForce: 'always',
+  anonVmaName: true,
 }
 
 class BootTask implements CurrentTask {

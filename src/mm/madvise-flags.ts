@@ -17,7 +17,7 @@ import {
   MADV_WIPEONFORK,
 } from './mman.ts'
 import type { MmapReadGuard } from './mmap-lock.ts'
-import { vmaModify } from './vma-merge.ts'
+import { changedShape, vmaModify } from './vma-merge.ts'
 import { vmaFacts, type Vma } from './vma.ts'
 import {
   VM_DONTCOPY,
@@ -57,8 +57,7 @@ export function adviseFlags(
   if (why !== null) return refuse(k.current, EINVAL, 'R-AS-103', { address: start, vma: vmaFacts(vma), why })
   const flags = advised(vma, advice)
   if (flags === vma.flags) return 0
-  const { highFlags, file, uffd, policy } = vma
-  const target = vmaModify(k, guard.mm, guard.vmas, vma, start, end, { flags, highFlags, file, uffd, policy })
+  const target = vmaModify(k, guard.mm, guard.vmas, vma, start, end, changedShape(vma, { flags }))
   if (typeof target !== 'number') return 0
   if (target !== -ENOMEM) return target
   return refuse(

@@ -9,7 +9,7 @@ import type { MmapWriteGuard } from './mmap-lock.ts'
 import { countMapped } from './munmap.ts'
 import { mmPopulate } from './populate.ts'
 import { alignDown, alignUp, asWord } from './user-range.ts'
-import { vmaModify } from './vma-merge.ts'
+import { changedShape, vmaModify } from './vma-merge.ts'
 import type { Vma } from './vma.ts'
 import { canDoMlock, limitPages } from './vm-accounting.ts'
 import { VM_LOCKED, VM_LOCKED_MASK, VM_LOCKONFAULT, VM_SPECIAL, VMH_DROPPABLE } from './vm-flags.ts'
@@ -197,8 +197,7 @@ function lockVma(
   const old = vma.flags
   const flags = (old & ~VM_LOCKED_MASK) | lock
   if (flags === old || isNeverLocked(vma)) return 0
-  const { highFlags, file, uffd, policy } = vma
-  const target = vmaModify(k, mm, vmas, vma, start, end, { flags, highFlags, file, uffd, policy })
+  const target = vmaModify(k, mm, vmas, vma, start, end, changedShape(vma, { flags }))
   if (typeof target === 'number') return target
   const pages = (end - start) / PAGE_SIZE
   // @rule R-AS-94

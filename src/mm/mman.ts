@@ -70,3 +70,15 @@ export const MADV_SOFT_OFFLINE = 101
 /** 6.13 on */
 export const MADV_GUARD_INSTALL = 102
 export const MADV_GUARD_REMOVE = 103
+
+export const MS_ASYNC = 1
+export const MS_INVALIDATE = 2
+export const MS_SYNC = 4
+
+/** prctl option */
+export const PR_SET_VMA = 0x53564d41
+export const PR_SET_VMA_ANON_NAME = 0
+
+/** personality(2) */
+export const ADDR_COMPAT_LAYOUT = 0x0200000
+export const READ_IMPLIES_EXEC = 0x0400000

@@ -122,7 +122,7 @@ function addMapping(
   let flags = vmFlags
   const next = vmas.find(start)
   const previous = next === null ? vmas.last : next.previous
-  const shape = { flags, highFlags, file, uffd: null, policy: null }
+  const shape = { flags, highFlags, file, uffd: null, policy: null, anonName: null }
   // @rule R-AS-131
   const merged = mergeNewRange(k, mm, vmas, previous, next, start, end, pgoff, shape, null)
   if (merged === null) {
@@ -245,6 +245,7 @@ function shareAnonymous(k: Kernel, mm: Mm, vma: Vma): number {
     file.put()
     return error
   }
+  file.mapping.sharedAnonymous = true
   vma.file = file
   return 0
 }

@@ -30,6 +30,7 @@ import { mapFreeRange, mapOverRange } from './mmap-region.ts'
 import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
 import { firstOverlapping } from './munmap.ts'
+import { readImpliesExec } from './personality.ts'
 import { mmPopulate } from './populate.ts'
 import { alignUp, asWord, isPageAligned } from './user-range.ts'
 import { canDoMlock, mlockFutureOk } from './vm-accounting.ts'
@@ -107,22 +108,9 @@ export function* mmap(k: Kernel, mm: Mm, request: MmapRequest): Kthread<number> 
     own?.put()
     return guard
   }
-  const len = alignUp(length)
+  const { addr, prot } = request
   const pgoff = own === null ? offset / PAGE_SIZE : 0
-  let address = place(k, guard, request.addr, length, flags, file, pgoff)
-  if (address >= 0) {
-    const vmFlags = mappingFlags(k, mm, request.prot, flags, file, pgoff, len / PAGE_SIZE)
-    if (vmFlags < 0) address = vmFlags
-    else {
-      const highFlags = (flags & MAP_TYPE) === MAP_DROPPABLE && file === null ? VMH_DROPPABLE : 0
-      const index = file !== null ? pgoff : (vmFlags & VM_SHARED) !== 0 ? 0 : address / PAGE_SIZE
-      const replaced = isFixed(flags) ? firstOverlapping(guard.vmas, address, address + len) : null
-      address =
-        replaced === null
-          ? mapFreeRange(k, guard, address, len, vmFlags, highFlags, index, file)
-          : yield* mapOverRange(k, guard, replaced, address, len, vmFlags, highFlags, index, file)
-    }
-  }
+  const address = yield* doMmap(k, guard, { addr, length, prot, flags, file, pgoff })
   // what was asked for at mmap time, even where the VMA could not keep VM_LOCKED (R-AS-56)
   const populate =
     address >= 0 &&
@@ -132,8 +120,51 @@ export function* mmap(k: Kernel, mm: Mm, request: MmapRequest): Kthread<number> 
   guard.release()
   own?.put()
   // @rule R-AS-55
-  if (populate) yield* mmPopulate(k, mm, address, len, true)
+  if (populate) yield* mmPopulate(k, mm, address, alignUp(length), true)
   return address
+}
+
+/** A mapping that is to be made under a lock held already. */
+export interface MappingRequest {
+  readonly addr: number
+  /** bytes, whole huge pages for hugetlb files */
+  readonly length: number
+  readonly prot: number
+  readonly flags: number
+  readonly file: OpenFile | null
+  /** pages */
+  readonly pgoff: number
+}
+
+/**
+ * `do_mmap`: steps 6 to 27 of mmap(2). The lock stays held; populating is the caller's.
+ * @returns the address, or -errno
+ * @rule R-AS-10
+ */
+export function* doMmap(k: Kernel, guard: MmapWriteGuard, request: MappingRequest): Kthread<number> {
+  const { mm } = guard
+  const { length, flags, file, pgoff } = request
+  const prot = impliedProt(k, request.prot, file)
+  const len = alignUp(length)
+  const address = place(k, guard, request.addr, length, flags, file, pgoff)
+  if (address < 0) return address
+  const vmFlags = mappingFlags(k, mm, prot, flags, file, pgoff, len / PAGE_SIZE)
+  if (vmFlags < 0) return vmFlags
+  const highFlags = (flags & MAP_TYPE) === MAP_DROPPABLE && file === null ? VMH_DROPPABLE : 0
+  const index = file !== null ? pgoff : (vmFlags & VM_SHARED) !== 0 ? 0 : address / PAGE_SIZE
+  const replaced = isFixed(flags) ? firstOverlapping(guard.vmas, address, address + len) : null
+  return replaced === null
+    ? mapFreeRange(k, guard, address, len, vmFlags, highFlags, index, file)
+    : yield* mapOverRange(k, guard, replaced, address, len, vmFlags, highFlags, index, file)
+}
+
+/**
+ * personality READ_IMPLIES_EXEC: readable memory can be executed, where the mount of a file permits it.
+ * @rule R-AS-7
+ */
+function impliedProt(k: Kernel, prot: number, file: OpenFile | null): number {
+  if ((prot & PROT_READ) === 0 || !readImpliesExec(k.current)) return prot
+  return file !== null && file.mapping.noexec ? prot : prot | PROT_EXEC
 }
 
 /** @rule R-AS-10.4 */

@@ -112,6 +112,7 @@ function copyVma(
     vma.highFlags,
   )
   copy.policy = vma.policy
+  copy.anonName = vma.anonName
   copy.specialName = vma.specialName
   copy.hugetlb = vma.hugetlb
   if (vma.uffd !== null) {

@@ -8,9 +8,10 @@ import { PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_SEM, PROT_WRIT
 import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
 import { checkSealed } from './munmap.ts'
+import { readImpliesExec } from './personality.ts'
 import { populateVmaPageRange } from './populate.ts'
 import { alignUp, asWord, isPageAligned } from './user-range.ts'
-import { vmaModify } from './vma-merge.ts'
+import { changedShape, vmaModify } from './vma-merge.ts'
 import { vmaFacts, type Vma } from './vma.ts'
 import {
   chargeCommit,
@@ -26,6 +27,7 @@ import {
   VM_EXEC,
   VM_GROWSDOWN,
   VM_LOCKED,
+  VM_MAYEXEC,
   VM_SHARED,
   VM_WRITE,
 } from './vm-flags.ts'
@@ -63,7 +65,9 @@ export function* mprotect(k: Kernel, mm: Mm, addr: number, len: number, prot: nu
   }
   const guard = tryWriteNow(k, mm) ?? (yield* lockForWrite(k, mm))
   if (typeof guard === 'number') return guard
-  const result = yield* protectRange(k, guard, start, end, access & VM_ACCESS_FLAGS, grows)
+  // @rule R-AS-7
+  const implied = (access & PROT_READ) !== 0 && readImpliesExec(k.current)
+  const result = yield* protectRange(k, guard, start, end, access & VM_ACCESS_FLAGS, grows, implied)
   guard.release()
   return result
 }
@@ -75,6 +79,7 @@ function* protectRange(
   end: number,
   access: number,
   grows: number,
+  execToo: boolean,
 ): Kthread<number> {
   const { vmas } = guard
   // an address in the kernel half lies behind every VMA
@@ -104,7 +109,8 @@ function* protectRange(
     // @rule R-AS-63
     if (vma === null || vma.start > at) return unmapped(k, at)
     const to: number = Math.min(vma.end, end)
-    const error = yield* protectVma(k, guard, vma, at, to, access)
+    const wanted: number = execToo && (vma.flags & VM_MAYEXEC) !== 0 ? access | VM_EXEC : access
+    const error = yield* protectVma(k, guard, vma, at, to, wanted)
     if (error < 0) return error
     at = to
     vma = vmas.find(at)
@@ -176,8 +182,7 @@ function* protectVma(
     flags &= ~VM_ACCOUNT
     returned = pages
   }
-  const { highFlags, file, uffd, policy } = vma
-  const target = vmaModify(k, mm, vmas, vma, start, end, { flags, highFlags, file, uffd, policy })
+  const target = vmaModify(k, mm, vmas, vma, start, end, changedShape(vma, { flags }))
   if (typeof target === 'number') {
     unchargeCommit(k, mm, charged)
     return target

@@ -5,7 +5,7 @@ import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
 import { alignUp, asWord, isPageAligned } from './user-range.ts'
-import { vmaModify } from './vma-merge.ts'
+import { changedShape, vmaModify } from './vma-merge.ts'
 import { VMH_SEALED } from './vm-flags.ts'
 import { lockForWrite, tryWriteNow } from './write-lock.ts'
 
@@ -61,9 +61,8 @@ function sealRange(k: Kernel, guard: MmapWriteGuard, start: number, end: number)
     const vma = vmas.find(at)!
     const to = Math.min(vma.end, end)
     if ((vma.highFlags & VMH_SEALED) === 0) {
-      const { flags, file, uffd, policy } = vma
-      const highFlags = vma.highFlags | VMH_SEALED
-      const target = vmaModify(k, mm, vmas, vma, at, to, { flags, highFlags, file, uffd, policy })
+      const sealed = changedShape(vma, { highFlags: vma.highFlags | VMH_SEALED })
+      const target = vmaModify(k, mm, vmas, vma, at, to, sealed)
       if (typeof target === 'number') return target
     }
     at = to

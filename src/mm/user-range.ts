@@ -32,3 +32,21 @@ export function alignUp(word: number): number {
 export function isPageAligned(word: number): boolean {
   return Math.floor(word / PAGE_SIZE) * PAGE_SIZE === word
 }
+
+/** Whether a word, as an unsigned number, is smaller than another. */
+export function isBelow(word: number, other: number): boolean {
+  return word < 0 === other < 0 ? word < other : other < 0
+}
+
+/**
+ * The end of a range of words, or null where it wraps around 2^64.
+ * @param start word
+ * @param length word
+ */
+export function rangeEnd(start: number, length: number): number | null {
+  const end = start + length
+  // 2^64 itself is 0: below every start but 0
+  if (start >= 0 && length >= 0) return end
+  if (start >= 0) return end < 0 ? end : null
+  return length >= 0 && end < 0 ? end : null
+}

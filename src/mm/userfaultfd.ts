@@ -134,7 +134,7 @@ export function* handleUserfault(
 }
 
 function shape(vma: Vma, flags: number, uffd: Userfaultfd | null): Parameters<typeof vmaModify>[6] {
-  return { flags, highFlags: vma.highFlags, file: vma.file, uffd, policy: vma.policy }
+  return { flags, highFlags: vma.highFlags, file: vma.file, uffd, policy: vma.policy, anonName: vma.anonName }
 }
 
 /**

@@ -15,6 +15,7 @@ export function dupVma(_k: Kernel, vma: Vma): Vma {
   const file = vma.file === null ? null : vma.file.get()
   const copy = new Vma(vma.start, vma.end, vma.flags & ~VM_LOCKED_MASK, vma.pgoff, file, vma.highFlags)
   copy.policy = vma.policy
+  copy.anonName = vma.anonName
   copy.specialName = vma.specialName
   return copy
 }

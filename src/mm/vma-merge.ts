@@ -19,6 +19,13 @@ export interface VmaShape {
   readonly file: OpenFile | null
   readonly uffd: Userfaultfd | null
   readonly policy: object | null
+  readonly anonName: string | null
+}
+
+/** What a VMA is, with something changed: the shape for `vmaModify`. */
+export function changedShape(vma: Vma, changes: Partial<VmaShape>): VmaShape {
+  const { flags, highFlags, file, uffd, policy, anonName } = vma
+  return { flags, highFlags, file, uffd, policy, anonName, ...changes }
 }
 
 /**
@@ -33,6 +40,7 @@ function sameKind(k: Kernel, vma: Vma, shape: VmaShape): boolean {
     vma.file === shape.file &&
     vma.uffd === shape.uffd &&
     vma.policy === shape.policy &&
+    vma.anonName === shape.anonName &&
     (shape.flags & VM_SPECIAL) === 0 &&
     vma.specialName === null &&
     (vma.file === null || !vma.file.mapping.kind.closeHook || k.release.mm.closeHookExpandable)
@@ -187,6 +195,7 @@ export function vmaModify(
   vma.highFlags = shape.highFlags
   vma.uffd = shape.uffd
   vma.policy = shape.policy
+  vma.anonName = shape.anonName
   return vma
 }
 
@@ -282,6 +291,7 @@ export function splitVmaUnlimited(
     : new Vma(address, vma.end, vma.flags, cut, vma.file, vma.highFlags)
   other.uffd = vma.uffd
   other.policy = vma.policy
+  other.anonName = vma.anonName
   other.specialName = vma.specialName
   other.hugetlb = vma.hugetlb
   if (vma.file !== null) vma.file.get()

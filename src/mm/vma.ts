@@ -45,6 +45,8 @@ export class Vma {
   mm: Mm | null = null
   /** NUMA policy: an opaque value, null default (R-AS-130) */
   policy: object | null = null
+  /** given by prctl(PR_SET_VMA_ANON_NAME), shown as `[anon:NAME]` or `[anon_shmem:NAME]` (R-AS-109) */
+  anonName: string | null = null
   /** `[vdso]`, `[vvar]` and the like, as vm_ops->name gives it */
   specialName: string | null = null
   /** unmapped and gone: touching it afterwards is the bug the series is about */

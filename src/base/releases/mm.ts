@@ -42,6 +42,8 @@ export interface MmSwitches {
   readonly hasAbove4G: boolean
   /** MADV_DONTNEED of 2 MiB or more gives emptied page tables back: 6.14 on (R-AS-148) */
   readonly dontNeedFreesPageTables: boolean
+  /** PR_SET_VMA_ANON_NAME takes shared anonymous memory too: 6.2 on (R-AS-109) */
+  readonly namesSharedAnonymous: boolean
   /** VmFlags has a name for VM_LOCKONFAULT, `lf`; seen on 6.12 and 6.18, `??` on 6.1 (R-AS-5) */
   readonly namesLockOnFault: boolean
 }
@@ -67,6 +69,7 @@ const r61: MmSwitches = {
   thpFileAlignTakesLower: true,
   hasAbove4G: false,
   dontNeedFreesPageTables: false,
+  namesSharedAnonymous: false,
   namesLockOnFault: false,
 }
 const v3: MmSwitches = {
@@ -74,6 +77,7 @@ const v3: MmSwitches = {
   checksAfterUnmap: 'commit-seal-mdwe',
   sealedSharedReadAllowed: false,
   closeHookExpandable: true,
+  namesSharedAnonymous: true,
   hasMdwe: true,
 }
 const r66: MmSwitches = { ...v3, munmapAlwaysDowngrades: true }
