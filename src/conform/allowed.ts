@@ -22,9 +22,9 @@ export const allowedDifferences: readonly AllowedDifference[] = [
       "MADV_FREE marks pages as lazily freeable (SWAPBACKED goes) when a per-CPU batch is drained, at a time of the kernel's own (R-AS-105, R-AG-9); nothing else shows it",
     covers: ({ what, page }, program, step) =>
       what === 'flags' &&
-      page?.kernel?.flags !== undefined &&
-      page.engine?.flags?.replace(' SWAPBACKED', '') === page.kernel?.flags &&
-      page.engine.flags.includes('ANON') &&
+      page?.engine?.flags !== undefined &&
+      page.kernel?.flags?.replace(' SWAPBACKED', '') === page.engine?.flags &&
+      page.kernel.flags.includes('ANON') &&
       program.steps.slice(0, step + 1).some((each) => each.op === 'madvise' && each.advice === MADV_FREE),
   },
   {

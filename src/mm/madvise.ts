@@ -28,7 +28,9 @@ import {
 import type { Mm } from './mm.ts'
 import type { MmapReadGuard } from './mmap-lock.ts'
 import { checkSealed } from './munmap.ts'
+import { coolPages, freeLazily, readAhead } from './page-advice.ts'
 import { madvisePopulate } from './populate.ts'
+import { pageOut } from './reclaim.ts'
 import { punchHole } from './truncate.ts'
 import { alignUp, asWord, isPageAligned } from './user-range.ts'
 import { vmaFacts, type Vma } from './vma.ts'
@@ -43,8 +45,8 @@ import { freePageTables, zapRange } from './zap.ts'
  * @param len bytes, rounded up to pages
  * @param advice MADV_*
  * @returns 0, -EINVAL, -ENOMEM (hole), -EACCES, -EPERM, -EAGAIN, -EFAULT, -EINTR
- * @throws Unmodelled for COLLAPSE, HWPOISON, SOFT_OFFLINE, FREE of swapped-out pages, and FREE, COLD and
- * PAGEOUT of a part of a large folio that would be split
+ * @throws Unmodelled for COLLAPSE, HWPOISON, SOFT_OFFLINE, and FREE, COLD and PAGEOUT where a large folio
+ * would be split
  * @rule R-AS-100
  */
 export function* madvise(k: Kernel, mm: Mm, addr: number, len: number, advice: number): Kthread<number> {
@@ -136,9 +138,9 @@ class AdviceWalk {
       case MADV_DONTNEED_LOCKED:
         return yield* dropPages(k, mm, vma, start, end)
       case MADV_FREE:
-        // what is freed lazily keeps its data until memory runs out, which nothing here does
-        if (mm.swapents > 0) throw new Unmodelled('MADV_FREE with pages swapped out', 'R-AS-105')
-        return keepFolios(k, mm, start, end)
+        keepFolios(k, mm, start, end)
+        freeLazily(k, mm, start, end)
+        return 0
       case MADV_REMOVE:
         return yield* this.#remove(k, vma, start, end)
       case MADV_GUARD_INSTALL:
@@ -148,11 +150,16 @@ class AdviceWalk {
         yield* removeGuard(k, mm, vma, start, end)
         return 0
       case MADV_COLD:
+        keepFolios(k, mm, start, end)
+        coolPages(k, mm, start, end)
+        return 0
       case MADV_PAGEOUT:
-        // reclaim, which changes no result here
-        return keepFolios(k, mm, start, end)
+        keepFolios(k, mm, start, end)
+        pageOut(k, mm, vma, start, end)
+        return 0
       default:
-        // WILLNEED: read-ahead
+        // WILLNEED
+        if (!vma.isAnonymous && vma.file !== null) readAhead(k, vma, start, end)
         return 0
     }
   }
@@ -189,12 +196,10 @@ class AdviceWalk {
 
 /**
  * Lazy freeing and reclaim split a large folio they are told about in part.
- * @returns 0
  * @rule R-HUGE-26
  */
-function keepFolios(k: Kernel, mm: Mm, start: number, end: number): number {
+function keepFolios(k: Kernel, mm: Mm, start: number, end: number): void {
   if (adviceSplitsFolio(k, mm, start, end)) throw new Unmodelled('a large folio split by advice', 'R-HUGE-26')
-  return 0
 }
 
 /** Why this VMA does not take the advice; null when it does. */

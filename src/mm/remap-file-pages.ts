@@ -58,7 +58,8 @@ export function* remapFilePages(
   let result: number
   if (vma === null || vma.start > start) result = invalid('nothing is mapped here')
   else if ((vma.flags & VM_SHARED) === 0) result = invalid('the mapping is not shared', vma)
-  else if (!isUniform(guard, vma, end < 0 ? Infinity : end)) result = invalid('the range leaves its mapping', vma)
+  else if (!isUniform(guard, vma, end < 0 ? Infinity : end))
+    result = invalid('the range leaves its mapping', vma)
   else {
     const file = vma.file!.get()
     const locked = (vma.flags & VM_LOCKED) !== 0 ? MAP_LOCKED : 0

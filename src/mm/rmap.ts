@@ -18,6 +18,7 @@ import {
   VM_SOFTDIRTY,
   VM_SPECIAL,
   VM_WRITE,
+  VMH_DROPPABLE,
 } from './vm-flags.ts'
 import { AnonVma, type Vma } from './vma.ts'
 
@@ -75,13 +76,21 @@ function mlockFlag(vma: Vma): number {
 }
 
 /**
+ * Droppable memory is never swapped: it is dropped instead.
+ * @rule R-AS-22
+ */
+export function swapbackedFlag(vma: Vma): number {
+  return (vma.highFlags & VMH_DROPPABLE) === 0 ? PG_SWAPBACKED : 0
+}
+
+/**
  * `folio_add_new_anon_rmap`: the first mapping of a fresh small page. The allocation's reference becomes
  * the mapping's; the page is exclusive.
  * @rule R-FLT-10
  */
 export function addNewAnonPage(k: Kernel, mm: Mm, vma: Vma, address: number, pfn: number): void {
   const { flags, mapping, index, mapcount } = k.memory.frames
-  flags[pfn]! |= PG_UPTODATE | PG_SWAPBACKED | PG_LRU | PG_ANON | PG_ANON_EXCLUSIVE | mlockFlag(vma)
+  flags[pfn]! |= PG_UPTODATE | PG_LRU | PG_ANON | PG_ANON_EXCLUSIVE | swapbackedFlag(vma) | mlockFlag(vma)
   mapping[pfn] = vma.anonVma!.id
   index[pfn] = vma.pageIndex(address)
   mapcount[pfn] = 1

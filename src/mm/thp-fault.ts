@@ -5,7 +5,6 @@ import {
   PG_ANON_EXCLUSIVE,
   PG_LRU,
   PG_MLOCKED,
-  PG_SWAPBACKED,
   PG_SWAPCACHE,
   PG_UPTODATE,
 } from '../memory/page-flags.ts'
@@ -25,7 +24,7 @@ import {
   PTE_UFFD_WP,
   type PmdEntry,
 } from './page-table.ts'
-import { anonVmaPrepare } from './rmap.ts'
+import { anonVmaPrepare, swapbackedFlag } from './rmap.ts'
 import { splitHugePmd } from './thp-map.ts'
 import { VM_HUGEPAGE, VM_LOCKED, VM_NOHUGEPAGE, VM_SPECIAL, VM_UFFD_MISSING } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
@@ -82,7 +81,8 @@ function installNewThp(k: Kernel, mm: Mm, vma: Vma, pmd: number): number {
   if (head === 0) return VM_FAULT_FALLBACK
   const { flags } = frames
   const end = head + PTRS_PER_PTE
-  for (let pfn = head; pfn < end; pfn++) flags[pfn]! |= PG_UPTODATE | PG_SWAPBACKED | PG_LRU | PG_ANON
+  const word = PG_UPTODATE | PG_LRU | PG_ANON | swapbackedFlag(vma)
+  for (let pfn = head; pfn < end; pfn++) flags[pfn]! |= word
   frames.set(head, PG_ANON_EXCLUSIVE)
   if ((vma.flags & (VM_LOCKED | VM_SPECIAL)) === VM_LOCKED) frames.set(head, PG_MLOCKED)
   frames.mapping.fill(vma.anonVma!.id, head, end)

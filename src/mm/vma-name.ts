@@ -38,7 +38,8 @@ export function* setAnonVmaName(
   if (name !== null && typeof name === 'object')
     return refuse(k.current, EFAULT, 'R-AS-109', { why: 'the name cannot be read' })
   if (name !== null && name.length >= MAX_LENGTH) return invalid('the name is longer than 79 bytes')
-  if (name !== null && ![...name].every(isPermitted)) return invalid('the name has a character it may not have')
+  if (name !== null && ![...name].every(isPermitted))
+    return invalid('the name has a character it may not have')
   const start = asWord(addr)
   const guard = tryWriteNow(k, mm) ?? (yield* lockForWrite(k, mm))
   if (typeof guard === 'number') return guard
@@ -57,7 +58,13 @@ function isPermitted(character: string): boolean {
   return character >= ' ' && character <= '~' && !FORBIDDEN.includes(character)
 }
 
-function nameRange(k: Kernel, guard: MmapWriteGuard, start: number, end: number, name: string | null): number {
+function nameRange(
+  k: Kernel,
+  guard: MmapWriteGuard,
+  start: number,
+  end: number,
+  name: string | null,
+): number {
   const { mm, vmas } = guard
   let hole = -1
   for (let at = start; at < end;) {

@@ -43,6 +43,7 @@ export class TestTask implements CurrentTask {
   signalPending = false
   fatalSignalPending = false
   memallocPin = false
+  personality = 0
   readonly kernel: Kernel
   readonly limits: Partial<Record<RlimitName, number>>
   readonly capabilities: Set<Capability>
