@@ -92,7 +92,8 @@ difference is shortened and saved under conform-failures/.
   --seed S         where to begin; the same seed makes the same programs (default: the clock)
   --minutes M      stop after so many minutes
   --only THEME     only these kinds of programs, separated by commas: basic, space, files, disk,
-                   fork, pins, fork-pins, limits, locks, seal, mem, thp, hugetlb
+                   fork, pins, fork-pins, limits, locks, seal, mem, process-vm, ptrace, thp,
+                   hugetlb
   --replay FILE    run the programs of this file instead: a saved difference or a list of programs
   --json           the result as JSON
   -h, --help       this text

@@ -14,6 +14,18 @@ export interface AllowedDifference {
   readonly covers: (difference: Difference, program: Program, step: number) => boolean
 }
 
+/** Steps that may read what is not mapped yet. */
+const READS: ReadonlySet<string> = new Set([
+  'load',
+  'sum',
+  'madvise',
+  'mmap',
+  'mlock',
+  'processVm',
+  'ptrace',
+  'mem',
+])
+
 /** All of them. */
 export const allowedDifferences: readonly AllowedDifference[] = [
   {
@@ -36,12 +48,8 @@ export const allowedDifferences: readonly AllowedDifference[] = [
       const each = program.steps[step]!
       return (
         what === 'entry' &&
-        (each.op === 'load' ||
-          each.op === 'sum' ||
-          each.op === 'madvise' ||
-          each.op === 'mmap' ||
-          each.op === 'mlock') &&
-        program.theme === 'disk' &&
+        READS.has(each.op) &&
+        program.steps.slice(0, step).some(({ op }) => op === 'disk') &&
         (page?.kernel ?? page?.engine)?.file === true
       )
     },

@@ -2,13 +2,14 @@ import type { Kthread } from '../base/kthread.ts'
 import type { Refusal } from '../base/refusal.ts'
 import { PAGE_SIZE } from '../base/units.ts'
 import type { IoUring } from '../io_uring/io-uring.ts'
-import { exitMmap } from '../mm/exit-mmap.ts'
+import { mmput } from '../mm/exit-mmap.ts'
 import type { OpenFile } from '../mm/file.ts'
 import { forkMm } from '../mm/fork.ts'
-import type { Capability, CurrentTask, Kernel, RlimitName } from '../mm/kernel.ts'
+import type { Capability, Kernel, RlimitName } from '../mm/kernel.ts'
 import { MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE } from '../mm/mman.ts'
 import { Mm } from '../mm/mm.ts'
 import { mmap } from '../mm/mmap.ts'
+import { addTask, exitTask, type TaskStruct, type Trace } from '../task/task.ts'
 
 /** Where the agent has its own code and data; the engine's stand-in for them lies here. */
 const OWN_AT = 0x400000
@@ -24,12 +25,13 @@ export interface EngineProcessOptions {
 }
 
 /** One process of a program on the engine, laid out as an agent process is: empty but for its own memory. */
-export class EngineProcess implements CurrentTask {
+export class EngineProcess implements TaskStruct {
   readonly kernel: Kernel
   readonly number: number
   readonly comm: string
   readonly pid: number
   readonly uid: number
+  readonly gid: number
   readonly space: Mm
   readonly files: Map<number, OpenFile>
   readonly rings: Map<number, IoUring>
@@ -40,6 +42,8 @@ export class EngineProcess implements CurrentTask {
   signalPending = false
   fatalSignalPending = false
   memallocPin = false
+  trace: Trace | null = null
+  stopped = false
 
   private constructor(kernel: Kernel, number: number, mm: Mm, from: EngineProcess | EngineProcessOptions) {
     this.kernel = kernel
@@ -47,6 +51,7 @@ export class EngineProcess implements CurrentTask {
     this.comm = `p${number}`
     this.pid = kernel.nextId()
     this.uid = from.uid
+    this.gid = from.uid
     this.space = mm
     this.mm = mm
     this.memlock = from.memlock
@@ -55,6 +60,7 @@ export class EngineProcess implements CurrentTask {
     this.files = new Map([...(parent?.files ?? [])].map(([name, file]) => [name, file.get()]))
     this.rings = new Map(parent?.rings ?? [])
     for (const ring of this.rings.values()) ring.file.get()
+    addTask(kernel, this)
   }
 
   /** The first process of a program. */
@@ -97,7 +103,7 @@ export class EngineProcess implements CurrentTask {
     this.files.clear()
     this.rings.clear()
     this.mm = null
-    this.space.users--
-    if (this.space.users === 0) this.run(exitMmap(this.kernel, this.space))
+    this.run(mmput(this.kernel, this.space))
+    exitTask(this.kernel, this)
   }
 }

@@ -82,7 +82,8 @@ export class KernelDriver implements Driver {
   #observation(step: Step, part: StepLines, replies: readonly OracleReply[]): Observation {
     const outcome = this.#outcome(step, replies[part.result]!)
     const total = (field: 'acq' | 'rel'): number | null => {
-      const values = replies.map((reply) => reply[field])
+      // commands that change nothing are not observed
+      const values = replies.filter(({ maps }) => maps !== undefined).map((reply) => reply[field])
       return values.some((v) => typeof v !== 'number')
         ? null
         : (values as number[]).reduce((a, b) => a + b, 0)
@@ -90,7 +91,7 @@ export class KernelDriver implements Driver {
     const summed = part.sum < 0 ? null : replies[part.sum]!
     return {
       outcome,
-      sum: summed !== null && summed.e === 0 ? Number(summed.r) : null,
+      sum: summed !== null && summed.e === 0 ? Number(summed.v ?? summed.r) : null,
       acquired: total('acq'),
       released: total('rel'),
       processes: part.views

@@ -12,6 +12,7 @@ const SHOW_EVERYTHING = 'obs 5'
 const capabilityBits: readonly (readonly [bit: number, name: Capability])[] = [
   [14, 'CAP_IPC_LOCK'],
   [17, 'CAP_SYS_RAWIO'],
+  [19, 'CAP_SYS_PTRACE'],
   [21, 'CAP_SYS_ADMIN'],
   [23, 'CAP_SYS_NICE'],
   [24, 'CAP_SYS_RESOURCE'],

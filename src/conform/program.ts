@@ -34,19 +34,30 @@ export function parseProgram(value: unknown): Program {
   return { formatVersion, theme, steps: steps as Step[] }
 }
 
+/** Fields that may be lists of ranges. */
+const LISTS: ReadonlySet<string> = new Set(['buffers', 'local', 'remote'])
+
+function isRange(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  const { at, length } = value as Record<string, unknown>
+  return Number.isSafeInteger(at) && Number.isSafeInteger(length)
+}
+
 function checkStep(step: unknown, i: number): void {
   const fail = (what: string): never => {
     throw new ProgramError(`step ${i}: ${what}`)
   }
   if (typeof step !== 'object' || step === null) return fail('not an object')
-  const { op, by, buffers, ...rest } = step as Record<string, unknown>
+  const { op, by, ...rest } = step as Record<string, unknown>
   if (!isOp(op)) fail(`unknown op ${JSON.stringify(op)}`)
   if (!Number.isSafeInteger(by)) fail('"by" is not a number')
   for (const [key, field] of Object.entries(rest)) {
-    if (field !== null && typeof field !== 'boolean' && !Number.isSafeInteger(field))
+    if (LISTS.has(key) && Array.isArray(field)) {
+      if (!field.every(isRange)) fail(`"${key}" is not a list of ranges`)
+    } else if (key === 'buffers') fail('"buffers" is not a list')
+    else if (field !== null && typeof field !== 'boolean' && !Number.isSafeInteger(field))
       fail(`"${key}" is not a number`)
   }
-  if (buffers !== undefined && !Array.isArray(buffers)) fail('"buffers" is not a list')
 }
 
 /**

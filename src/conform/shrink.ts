@@ -1,4 +1,5 @@
 import { runnable, type Program } from './program.ts'
+import type { Range } from './range.ts'
 import type { Step } from './steps.ts'
 
 /** Whether a program still shows what is being looked for. */
@@ -56,9 +57,19 @@ function* simplerSteps(step: Step): Generator<Step> {
           yield { ...step, flags: field - mask } as Step
       }
     }
-    if (key === 'buffers' && Array.isArray(field) && field.length > 1) {
-      for (let i = 0; i < field.length; i++) yield { ...step, buffers: field.toSpliced(i, 1) } as Step
+    if (Array.isArray(field)) {
+      const ranges = field as readonly Range[]
+      for (const list of simplerLists(ranges)) yield { ...step, [key]: list } as Step
     }
+  }
+}
+
+/** The list without one of its ranges, or with one that has a simpler place or length. */
+function* simplerLists(ranges: readonly Range[]): Generator<readonly Range[]> {
+  if (ranges.length > 1) for (let i = 0; i < ranges.length; i++) yield ranges.toSpliced(i, 1)
+  for (const [i, range] of ranges.entries()) {
+    for (const at of simplerNumbers(range.at)) yield ranges.with(i, { ...range, at })
+    for (const length of simplerNumbers(range.length)) yield ranges.with(i, { ...range, length })
   }
 }
 

@@ -3,6 +3,7 @@ import { accessSteps, type AccessStep } from './steps/access.ts'
 import { fileSteps, type FileStep } from './steps/files.ts'
 import { lockSteps, type LockStep } from './steps/locks.ts'
 import { processSteps, type ProcessStep } from './steps/processes.ts'
+import { remoteSteps, type RemoteStep } from './steps/remote.ts'
 import { ringSteps, type RingStep } from './steps/rings.ts'
 import { spaceSteps, type SpaceStep } from './steps/space.ts'
 
@@ -10,7 +11,7 @@ import { spaceSteps, type SpaceStep } from './steps/space.ts'
  * One thing a process of a program does. Addresses are bytes from the start of the arena; files, rings and
  * processes are numbers of the program's own.
  */
-export type StepBody = SpaceStep | LockStep | AccessStep | FileStep | ProcessStep | RingStep
+export type StepBody = SpaceStep | LockStep | AccessStep | FileStep | ProcessStep | RemoteStep | RingStep
 
 export type Step = By<StepBody>
 export type Op = StepBody['op']
@@ -21,6 +22,7 @@ const kinds: StepKinds<StepBody> = {
   ...accessSteps,
   ...fileSteps,
   ...processSteps,
+  ...remoteSteps,
   ...ringSteps,
 }
 

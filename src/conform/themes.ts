@@ -146,6 +146,18 @@ export const themes = {
     weights: { ...space, ...access, mem: 10, fork: 3, reap: 1, memfd: 1 },
     maps: { private: 4, shared: 1, file: 1 },
   },
+  'process-vm': {
+    ...small,
+    about: 'process_vm_readv and process_vm_writev between parent and child',
+    weights: { ...space, ...access, ...files, processVm: 16, fork: 3, reap: 1, disk: 1 },
+    maps: { private: 4, shared: 1, file: 3 },
+  },
+  ptrace: {
+    ...small,
+    about: 'words peeked and poked into a child, /proc/PID/mem',
+    weights: { ...space, ...access, ...files, ptrace: 12, mem: 5, fork: 4, reap: 1, disk: 1 },
+    maps: { private: 4, shared: 1, file: 3 },
+  },
   thp: {
     ...large,
     about: 'transparent huge pages: faults, splits, fork, pins',

@@ -11,6 +11,7 @@ export const engineSetup: EngineSetup = {
     'CAP_SYS_RESOURCE',
     'CAP_SYS_RAWIO',
     'CAP_SYS_NICE',
+    'CAP_SYS_PTRACE',
   ]),
   memlock: 8 * 2 ** 20,
   own: 2752,

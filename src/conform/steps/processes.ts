@@ -1,24 +1,13 @@
-import { FOLL_FORCE } from '../../mm/gup-flags.ts'
-import { accessRemoteVm } from '../../mm/access-remote-vm.ts'
 import { oneCommand } from '../agent-commands.ts'
-import { DANGLING, OK, addressOf, answer } from '../engine-context.ts'
-import { addUp, pattern } from '../pattern.ts'
-import { arenaRange, rangeText, type Range } from '../range.ts'
-import type { Outcome } from '../observation.ts'
+import { DANGLING, OK, answer } from '../engine-context.ts'
 import type { StepKinds } from '../step-kind.ts'
 
-/** Processes, and what one does to another. */
+/** Processes. */
 export type ProcessStep =
-  | { readonly op: 'fork'; readonly child: number }
-  | { readonly op: 'reap'; readonly child: number }
-  /** /proc/PID/mem of another process of the program, or of itself */
-  | ({ readonly op: 'mem'; readonly of: number; readonly write: boolean; readonly seed: number } & Range)
+  { readonly op: 'fork'; readonly child: number } | { readonly op: 'reap'; readonly child: number }
 
 /** processes of one program, at most */
 const MOST_PROCESSES = 4
-/** bytes the agent moves in one go */
-const MOST_BYTES = 32768
-const EIO = 5
 
 export const processSteps: StepKinds<ProcessStep> = {
   fork: {
@@ -70,41 +59,6 @@ export const processSteps: StepKinds<ProcessStep> = {
       engine.processes.delete(child)
       process.exit()
       return OK
-    },
-  },
-  mem: {
-    make(generation, process) {
-      const { random, processes } = generation
-      const children = processes.filter(({ parent }) => parent === process.number)
-      const of = children.length > 0 && random.chance(70) ? random.pick(children).number : process.number
-      const { at, length } = generation.bytes()
-      return {
-        op: 'mem',
-        of,
-        write: random.chance(60),
-        seed: random.below(256),
-        at,
-        length: Math.min(length, MOST_BYTES),
-      }
-    },
-    text: (step) => `/proc/p${step.of}/mem ${step.write ? 'write' : 'read'} ${rangeText(step)}`,
-    commands(step) {
-      const who = step.of === step.by ? 'self' : `p${step.of}`
-      const prepare = `fill &0 ${step.length} ${step.write ? step.seed : 0}`
-      const transfer = `mem ${step.write ? 'w' : 'r'} ${who} ${arenaRange(step)} &0`
-      if (step.write) return { lines: [prepare, transfer], result: 1, sum: -1 }
-      return { lines: [prepare, transfer, `sum &0 ${step.length}`], result: 1, sum: 2 }
-    },
-    follow: (world, _self, { by, of }) => of === by || world.get(of)?.parent === by,
-    run(engine, self, { of, write, seed, at, length }) {
-      const target = engine.processes.get(of)
-      if (target === undefined) return DANGLING
-      const buffer = pattern(write ? seed : 0, 0, length)
-      const address = addressOf(engine, at)
-      const done = self.run(accessRemoteVm(engine.k, target.space, address, buffer, write, FOLL_FORCE))
-      const outcome: Outcome =
-        done === 0 && length > 0 ? { kind: 'errno', errno: EIO } : { kind: 'value', value: done }
-      return write ? { outcome } : { outcome, sum: addUp(0, buffer) }
     },
   },
 }
