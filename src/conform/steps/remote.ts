@@ -77,23 +77,25 @@ export const remoteSteps: StepKinds<RemoteStep> = {
         local: generation.bytes().at,
       }
     },
-    text: (step) =>
-      `/proc/p${step.of}/mem ${step.write ? 'write' : 'read'} ${rangeText(step)}${
-        step.local == null ? '' : ` ${step.write ? 'from' : 'to'} ${arenaAddress(step.local)}`
-      }`,
+    text(step) {
+      const { local = null } = step
+      const own = local === null ? '' : ` ${step.write ? 'from' : 'to'} ${arenaAddress(local)}`
+      return `/proc/p${step.of}/mem ${step.write ? 'write' : 'read'} ${rangeText(step)}${own}`
+    },
     commands(step) {
       const transfer = `mem ${step.write ? 'w' : 'r'} ${nameOf(step.of, step.by)} ${arenaRange(step)}`
-      if (step.local != null) return oneCommand(`${transfer} ${arenaAddress(step.local)}`)
+      const { local = null } = step
+      if (local !== null) return oneCommand(`${transfer} ${arenaAddress(local)}`)
       const prepare = `fill &0 ${step.length} ${step.write ? step.seed : 0}`
       if (step.write) return { lines: [prepare, `${transfer} &0`], result: 1, sum: -1 }
       return { lines: [prepare, `${transfer} &0`, `sum &0 ${step.length}`], result: 1, sum: 2 }
     },
     follow: (world, _self, { by, of }) => reaches(world, by, of),
-    run(engine, self, { of, write, seed, at, length, local }) {
+    run(engine, self, { of, write, seed, at, length, local = null }) {
       const target = engine.processes.get(of)
       if (target === undefined) return DANGLING
       const address = addressOf(engine, at)
-      if (local != null) {
+      if (local !== null) {
         const file = self.run(procMemOpen(engine.k, target))
         if (typeof file === 'number') return count(file)
         return count(self.run(procRwAt(engine.k, file, write, addressOf(engine, local), length, address)))
