@@ -4,12 +4,12 @@ const floors = [
   ['base'],
   ['memory'],
   ['mm'],
-  ['task'],
+  ['ipc', 'task'],
   ['io_uring', 'drivers', 'net', 'virt', 'arch', 'security', 'host'],
   ['explain', 'replay', 'check', 'conform', 'gup-test'],
   ['cli', 'web'],
 ]
-const engine = ['base', 'memory', 'mm', 'task', 'io_uring', 'drivers', 'net', 'virt', 'arch', 'security']
+const engine = ['base', 'memory', 'mm', 'ipc', 'task', 'io_uring', 'drivers', 'net', 'virt', 'arch', 'security']
 
 const anyOf = (folders) => `^src/(${folders.join('|')})/`
 

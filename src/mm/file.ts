@@ -152,6 +152,8 @@ export const SHMEM: FileKind = {
 /** SysV shared memory: shmem behind vm_ops of its own (io-uring.md §6). */
 export const SYSV_SHM: FileKind = { ...SHMEM, name: 'sysv-shm', shmemOps: false, closeHook: true }
 export const HUGETLBFS: FileKind = { ...plain, name: 'hugetlbfs', hugetlb: true, readWrite: 'hugetlb' }
+/** SHM_HUGETLB: huge pages behind the vm_ops of SysV shared memory. */
+export const SYSV_HUGETLB: FileKind = { ...HUGETLBFS, name: 'sysv-shm-hugetlb', closeHook: true }
 export const SECRETMEM: FileKind = { ...plain, name: 'secretmem', secretmem: true }
 /** /dev/zero: private mappings are anonymous memory that keeps its file; shared ones are shmem. */
 export const DEV_ZERO: FileKind = {
@@ -192,6 +194,9 @@ export class AddressSpace {
   readonly kind: FileKind
   /** i_size in bytes */
   size: number
+  /** `maj:min` of its file system in hexadecimal, and the number of its inode, as /proc/PID/maps prints them */
+  device = '00:01'
+  inode: number
   readonly pages = new PageCache()
   /** i_mmap: every VMA that maps it */
   readonly mappers = new Set<Vma>()
@@ -231,6 +236,7 @@ export class AddressSpace {
 
   constructor(id: number, kind: FileKind, size: number, pageSize = 4096) {
     this.id = id
+    this.inode = id
     this.kind = kind
     this.size = size
     this.pageSize = pageSize

@@ -1,7 +1,7 @@
 import { EINVAL } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
-import { AddressSpace, HUGETLBFS, OpenFile } from './file.ts'
+import { AddressSpace, HUGETLBFS, OpenFile, type FileKind } from './file.ts'
 import { pageCacheRemove } from './filemap.ts'
 import { hugetlbPool, type HugetlbSubpool } from './hugetlb-pool.ts'
 import { HugetlbFile, hugetlbFile, hugetlbReserveFile } from './hugetlb-reserve.ts'
@@ -20,6 +20,8 @@ export interface HugetlbFileOptions {
   readonly noreserve: boolean
   /** limit of the mount it lies on */
   readonly subpool?: HugetlbSubpool
+  /** default HUGETLBFS */
+  readonly kind?: FileKind
   /** opened for reading; default true */
   readonly readable?: boolean
   /** opened for writing; default true */
@@ -40,7 +42,7 @@ export function hugetlbFileSetup(
 export function hugetlbFileSetup(k: Kernel, options: HugetlbFileOptions): OpenFile | number
 export function hugetlbFileSetup(k: Kernel, options: HugetlbFileOptions): OpenFile | number {
   const pool = hugetlbPool(k, options.pageSize)
-  const mapping = new AddressSpace(k.nextId(), HUGETLBFS, options.size, options.pageSize)
+  const mapping = new AddressSpace(k.nextId(), options.kind ?? HUGETLBFS, options.size, options.pageSize)
   mapping.hugetlb = new HugetlbFile(pool, options.subpool ?? null)
   if (!options.noreserve) {
     const error = hugetlbReserveFile(k, mapping, 0, options.size / options.pageSize)

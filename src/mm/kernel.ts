@@ -33,6 +33,8 @@ export interface CurrentTask extends RefusalSink {
   mm: Mm | null
   /** real uid */
   readonly uid: number
+  /** real gid; where it is missing, the number of the uid */
+  readonly gid?: number
   /** personality(2): READ_IMPLIES_EXEC, ADDR_COMPAT_LAYOUT; none where it is missing */
   personality?: number
   signalPending: boolean

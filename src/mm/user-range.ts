@@ -33,11 +33,6 @@ export function isPageAligned(word: number): boolean {
   return Math.floor(word / PAGE_SIZE) * PAGE_SIZE === word
 }
 
-/** Whether a word, as an unsigned number, is smaller than another. */
-export function isBelow(word: number, other: number): boolean {
-  return word < 0 === other < 0 ? word < other : other < 0
-}
-
 /**
  * The end of a range of words, or null where it wraps around 2^64.
  * @param start word

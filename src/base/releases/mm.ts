@@ -42,6 +42,8 @@ export interface MmSwitches {
   readonly hasAbove4G: boolean
   /** MADV_DONTNEED of 2 MiB or more gives emptied page tables back: 6.14 on (R-AS-148) */
   readonly dontNeedFreesPageTables: boolean
+  /** process_madvise on oneself needs CAP_SYS_NICE, does not, or takes any advice: 6.1, 6.12, 6.13 on (R-AS-108) */
+  readonly processMadviseSelf: 'needs-nice' | 'plain' | 'any-advice'
   /** PR_SET_VMA_ANON_NAME takes shared anonymous memory too: 6.2 on (R-AS-109) */
   readonly namesSharedAnonymous: boolean
   /** VmFlags has a name for VM_LOCKONFAULT, `lf`; seen on 6.12 and 6.18, `??` on 6.1 (R-AS-5) */
@@ -69,6 +71,7 @@ const r61: MmSwitches = {
   thpFileAlignTakesLower: true,
   hasAbove4G: false,
   dontNeedFreesPageTables: false,
+  processMadviseSelf: 'needs-nice',
   namesSharedAnonymous: false,
   namesLockOnFault: false,
 }
@@ -90,6 +93,7 @@ const r612: MmSwitches = {
   sealedSharedReadAllowed: true,
   readOnlyDropsAccount: true,
   mergePrefersPrevious: true,
+  processMadviseSelf: 'plain',
   hasMseal: true,
   namesLockOnFault: true,
   futureWriteSealInMethod: false,
@@ -106,6 +110,7 @@ export const mmSwitches: Readonly<Record<ReleaseName, MmSwitches>> = {
     ...r612,
     alignsPlainFilesForThp: false,
     touchedMergesIntoUntouched: true,
+    processMadviseSelf: 'any-advice',
     hasGuardPages: true,
     mremapMultiVma: true,
     hugetlbHintRoundsUp: true,
