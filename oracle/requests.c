@@ -30,6 +30,8 @@ void cmd_sqe(void)
 		.buf_index = number_word_or(7, 0),
 		.flags = number_word_or(8, 0),
 		.user_data = number_word_or(9, 0),
+		.rw_flags = number_word_or(10, 0),
+		.ioprio = number_word_or(11, 0),
 	};
 
 	if (tail - __atomic_load_n(ring->sq_head, __ATOMIC_ACQUIRE) >= ring->sq_entries)

@@ -1,11 +1,12 @@
-import { EBUSY, EFAULT, EINVAL, ENXIO, EOVERFLOW } from '../base/errno.ts'
+import { EBUSY, EFAULT, EINTR, EINVAL, ENXIO, EOVERFLOW } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import type { Kernel } from '../mm/kernel.ts'
 import { BufferTable } from './buffer.ts'
 import type { IoUring } from './io-uring.ts'
 import type { LastHead } from './memlock.ts'
-import { releaseBuffer, releaseTable, sqeBufferRegister } from './rsrc.ts'
+import { Generation, RsrcNode, releaseGenerations, releaseTable, removeNode } from './rsrc-node.ts'
+import { sqeBufferRegister } from './rsrc.ts'
 import {
   copyIovec,
   elementAt,
@@ -57,7 +58,7 @@ export function* buffersRegister(
   for (let slot = 0; slot < nr; slot++) {
     const error = yield* registerEntry(k, ring, table, { data, tags, slot, last })
     if (error < 0) {
-      releaseTable(k, ring, table, false)
+      releaseTable(k, table, false)
       ring.buffers = null
       return error
     }
@@ -89,7 +90,7 @@ function* registerEntry(
   if (iovec.base === 0 && tag !== 0) return refuseTagOfEmptySlot(k)
   const buffer = yield* sqeBufferRegister(k, ring, iovec, last)
   if (typeof buffer === 'number') return buffer
-  table.install(slot, buffer, tag)
+  table.install(slot, buffer === null ? null : new RsrcNode(ring, buffer, tag))
   return 0
 }
 
@@ -145,7 +146,8 @@ export function* buffersUpdate(
   if (offset + nr > 0xffffffff) return refused(EOVERFLOW, 'the last slot number does not fit 32 bits')
   const table = ring.buffers
   if (table === null) return refused(ENXIO, 'the ring has no buffer table')
-  if (offset + nr > table.length) return refused(EINVAL, 'the slots lie beyond the end of the table')
+  if (ring.quiescing || offset + nr > table.length)
+    return refused(EINVAL, 'the slots lie beyond the end of the table')
   const last: LastHead = { head: 0 }
   for (let done = 0; done < nr; done++) {
     const error = yield* updateEntry(k, ring, table, arg, done, last)
@@ -179,22 +181,50 @@ function* updateEntry(
   const buffer = yield* sqeBufferRegister(k, ring, iovec, last)
   if (typeof buffer === 'number') return buffer
   const old = table.take(arg.offset + index)
-  table.install(arg.offset + index, buffer, tag)
+  table.install(arg.offset + index, buffer === null ? null : new RsrcNode(ring, buffer, tag))
   if (k.exploring) yield PREEMPT
-  if (old.buffer !== null) releaseBuffer(k, ring, old.buffer, old.tag)
+  if (old !== null) removeNode(k, old)
   return 0
 }
 
 /**
- * IORING_UNREGISTER_BUFFERS. Until 6.12 the kernel first waits for requests in flight; the model has
- * none, so there is nothing to wait for.
- * @returns 0 or -ENXIO
+ * IORING_UNREGISTER_BUFFERS. Until 6.12 the kernel first waits for the requests that use buffers, without
+ * `uring_lock`; later it does not, and what requests still use goes with them.
+ * @returns 0, -ENXIO, or -EINTR when a signal ended the wait: the table stays
  * @rule R-URING-21
  */
-export function buffersUnregister(k: Kernel, ring: IoUring): number {
+export function* buffersUnregister(k: Kernel, ring: IoUring): Kthread<number> {
   const table = ring.buffers
-  if (table === null) return refuse(k.current, ENXIO, 'R-URING-21', { why: 'the ring has no buffer table' })
+  if (table === null || ring.quiescing)
+    return refuse(k.current, ENXIO, 'R-URING-21', { why: 'the ring has no buffer table' })
+  if (k.release.ioUring.unregisterQuiesces) {
+    const error = yield* quiesce(k, ring)
+    if (error < 0) return error
+  }
   ring.buffers = null
-  releaseTable(k, ring, table, k.release.ioUring.unregisterPostsTags)
+  releaseTable(k, table, k.release.ioUring.unregisterPostsTags)
   return 0
+}
+
+/**
+ * `io_rsrc_ref_quiesce`: sleeps until every request that uses a buffer is done. Meanwhile the table cannot be
+ * used and cannot be replaced.
+ */
+function* quiesce(k: Kernel, ring: IoUring): Kthread<number> {
+  ring.quiescing = true
+  if (ring.generations.at(-1)!.requests > 0) ring.generations.push(new Generation())
+  releaseGenerations(k, ring)
+  let error = 0
+  while (ring.generations.length > 1 && error === 0) {
+    ring.uringLock.unlock()
+    const { quiesceQueue: queue } = ring
+    yield { queue, what: queue.name, signals: 'any' }
+    if (!ring.uringLock.tryLock()) yield* ring.uringLock.lock()
+    if (ring.generations.length > 1 && (k.current.signalPending || k.fatalSignalPending))
+      error = refuse(k.current, EINTR, 'R-URING-21', {
+        why: 'a signal ended the wait for requests in flight',
+      })
+  }
+  ring.quiescing = false
+  return error
 }

@@ -1,7 +1,11 @@
 import { PAGE_SHIFT, PAGE_SIZE } from '../base/units.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
 import type { Frames } from '../memory/frames.ts'
+import type { PageRow } from '../mm/iov-iter.ts'
+import type { UserStruct } from '../mm/kernel.ts'
+import type { Mm } from '../mm/mm.ts'
 import type { PageArray } from '../mm/page-array.ts'
+import type { RsrcNode } from './rsrc-node.ts'
 
 /** What coalescing made of the pages of one buffer (coalesce.ts). */
 export interface Segments {
@@ -15,9 +19,16 @@ export interface Segments {
   readonly disordered: boolean
 }
 
+/** Whose counters a buffer is charged to: its ring's (R-URING-7). */
+export interface Account {
+  /** null: not limited */
+  readonly user: UserStruct | null
+  readonly mmAccount: Mm
+}
+
 /**
  * `struct io_mapped_ubuf`: one registered buffer. Owns `nrPins` pins and the charge of `acctPages`.
- * Immutable once made.
+ * Immutable once made, but for the nodes that hold it.
  */
 export class RegisteredBuffer {
   /** user address of its first byte, unsigned */
@@ -29,13 +40,29 @@ export class RegisteredBuffer {
   readonly segments: Segments
   /** pages it charged; the charge leaves with it, whoever else still pins the folio (R-URING-46) */
   readonly acctPages: number
+  readonly account: Account
+  /** what holds it: slots, and requests after the slot was emptied; of several rings when it was cloned */
+  readonly nodes = new Set<RsrcNode>()
 
-  constructor(ubuf: number, length: number, nrPages: number, segments: Segments, acctPages: number) {
+  constructor(
+    ubuf: number,
+    length: number,
+    nrPages: number,
+    segments: Segments,
+    acctPages: number,
+    account: Account,
+  ) {
     this.ubuf = ubuf
     this.length = length
     this.nrPages = nrPages
     this.segments = segments
     this.acctPages = acctPages
+    this.account = account
+  }
+
+  /** Its pages one after the other, as I/O uses them. */
+  row(frames: Frames): PageRow {
+    return { pfnAt: (page) => this.pfnAt(frames, page) }
   }
 
   /**
@@ -79,62 +106,53 @@ export function largeHeads(frames: Frames, segments: Segments): Set<number> {
 /** The buffer table of a ring: 1 to 16384 slots. Protected by `uring_lock`. */
 export class BufferTable {
   /** null: empty slot */
-  readonly #buffers: (RegisteredBuffer | null)[]
-  readonly #tags: Float64Array
+  readonly #nodes: (RsrcNode | null)[]
   /** head of a large folio → in how many buffers of the table it occurs (R-URING-44) */
   readonly #heads = new Map<number, number>()
   readonly #frames: Frames
 
   constructor(frames: Frames, slots: number) {
     this.#frames = frames
-    this.#buffers = new Array<RegisteredBuffer | null>(slots).fill(null)
-    this.#tags = new Float64Array(slots)
+    this.#nodes = new Array<RsrcNode | null>(slots).fill(null)
   }
 
   get length(): number {
-    return this.#buffers.length
+    return this.#nodes.length
+  }
+
+  /** What is in a slot; null for an empty slot and beyond the table. */
+  node(slot: number): RsrcNode | null {
+    return this.#nodes[slot] ?? null
   }
 
   /** The buffer in a slot; null for an empty slot and beyond the table. */
   buffer(slot: number): RegisteredBuffer | null {
-    return this.#buffers[slot] ?? null
-  }
-
-  tag(slot: number): number {
-    return this.#tags[slot] ?? 0
+    return this.node(slot)?.buffer ?? null
   }
 
   hasHead(head: number): boolean {
     return this.#heads.has(head)
   }
 
-  /** Fills an empty slot; the tag of an empty slot is 0. */
-  install(slot: number, buffer: RegisteredBuffer | null, tag: number): void {
-    this.#buffers[slot] = buffer
-    this.#tags[slot] = tag
-    if (buffer === null) return
-    for (const head of largeHeads(this.#frames, buffer.segments))
+  /** Fills an empty slot. */
+  install(slot: number, node: RsrcNode | null): void {
+    this.#nodes[slot] = node
+    if (node === null) return
+    for (const head of largeHeads(this.#frames, node.buffer.segments))
       this.#heads.set(head, (this.#heads.get(head) ?? 0) + 1)
   }
 
   /** Empties a slot. @returns what was in it */
-  take(slot: number): { buffer: RegisteredBuffer | null; tag: number } {
-    const taken = { buffer: this.buffer(slot), tag: this.tag(slot) }
-    this.#buffers[slot] = null
-    this.#tags[slot] = 0
-    if (taken.buffer === null) return taken
+  take(slot: number): RsrcNode | null {
+    const taken = this.node(slot)
+    this.#nodes[slot] = null
+    if (taken === null) return null
     for (const head of largeHeads(this.#frames, taken.buffer.segments)) {
       const left = this.#heads.get(head)! - 1
       if (left === 0) this.#heads.delete(head)
       else this.#heads.set(head, left)
     }
     return taken
-  }
-
-  forEach(visit: (buffer: RegisteredBuffer, slot: number) => void): void {
-    this.#buffers.forEach((buffer, slot) => {
-      if (buffer !== null) visit(buffer, slot)
-    })
   }
 }
 

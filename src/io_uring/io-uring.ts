@@ -1,5 +1,5 @@
 import { EFAULT } from '../base/errno.ts'
-import { PREEMPT, type Kthread } from '../base/kthread.ts'
+import { PREEMPT, WaitQueue, type Kthread } from '../base/kthread.ts'
 import { Mutex } from '../base/locks.ts'
 import { refuse } from '../base/refusal.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
@@ -7,8 +7,9 @@ import { AddressSpace, OpenFile, driverKind, type FileKind } from '../mm/file.ts
 import type { CurrentTask, Kernel, PageHolder, PinCharge, UserStruct } from '../mm/kernel.ts'
 import type { Mm } from '../mm/mm.ts'
 import type { BufferTable } from './buffer.ts'
-import { releaseTable } from './rsrc.ts'
 import { accountLocked, unaccountLocked } from './memlock.ts'
+import { cancelRequests, type Request, type Sqe } from './request.ts'
+import { Generation, releaseGenerations, releaseTable, type RsrcNode } from './rsrc-node.ts'
 import {
   IORING_SETUP_R_DISABLED,
   IORING_SETUP_SINGLE_ISSUER,
@@ -29,6 +30,9 @@ export interface Cqe {
 export interface Restrictions {
   readonly registerOps: ReadonlySet<number>
   readonly sqeOps: ReadonlySet<number>
+  /** IOSQE_* a request may have, and those it must have */
+  readonly sqeFlagsAllowed: number
+  readonly sqeFlagsRequired: number
 }
 
 /**
@@ -66,8 +70,23 @@ export class IoUring implements PageHolder {
   restricted = false
   dying = false
   buffers: BufferTable | null = null
-  /** completions posted and not taken, oldest first */
+  /** what holds a buffer on behalf of this ring: slots, and requests whose slot was emptied */
+  readonly nodes = new Set<RsrcNode>()
+  /** the current generation of requests and what is left of older ones; never empty (R-URING-20) */
+  readonly generations: Generation[] = [new Generation()]
+  /** UNREGISTER waits for requests: the table counts as empty (R-URING-21) */
+  quiescing = false
+  readonly quiesceQueue: WaitQueue
+  /** the submission queue: entries the program has filled in and the kernel has not taken */
+  readonly sqes: Sqe[] = []
+  /** requests that are not done */
+  readonly requests = new Set<Request>()
+  /** woken requests of a DEFER_TASKRUN ring, which go on when their task waits for completions */
+  readonly deferred: Request[] = []
+  /** the completion queue: posted and not taken, oldest first; at most `sizes.cq` */
   readonly cqes: Cqe[] = []
+  /** completions that found the queue full */
+  readonly overflow: Cqe[] = []
 
   /** @internal `ioUringSetup` makes rings */
   constructor(
@@ -90,22 +109,39 @@ export class IoUring implements PageHolder {
     this.disabled = (this.flags & IORING_SETUP_R_DISABLED) !== 0
     if ((this.flags & IORING_SETUP_SINGLE_ISSUER) !== 0 && !this.disabled) this.submitterTask = k.current
     this.uringLock = new Mutex(`uring_lock of ring ${this.id}`, k)
+    this.quiesceQueue = new WaitQueue(`requests of ring ${this.id} that use buffers`)
     this.file = new IoUringFile(k, this)
   }
 
   forEachReference(visit: (pfn: number, references: number, pins: number) => void): void {
-    this.buffers?.forEach((buffer) => buffer.forEachPin((pfn) => visit(pfn, 0, 1)))
+    for (const { buffer } of this.#ownNodes()) buffer.forEachPin((pfn) => visit(pfn, 0, 1))
   }
 
   charges(): readonly PinCharge[] {
     let pinned = 0
-    this.buffers?.forEach((buffer) => (pinned += buffer.acctPages))
+    for (const { buffer } of this.#ownNodes()) pinned += buffer.acctPages
     return [{ user: this.user, lockedVm: pinned + this.chargedPages, mm: this.mmAccount, pinnedVm: pinned }]
   }
 
-  /** Posts a completion. */
-  post(userData: number): void {
-    this.cqes.push({ userData, res: 0, flags: 0 })
+  /** Nodes whose buffer this ring answers for: of several rings that share one, the first that still has it. */
+  *#ownNodes(): Generator<RsrcNode> {
+    for (const node of this.nodes) {
+      const [first] = node.buffer.nodes
+      if (first === node) yield node
+    }
+  }
+
+  /** Posts a completion. @rule R-URING-94 */
+  post(userData: number, res: number): void {
+    const cqe = { userData, res, flags: 0 }
+    if (this.overflow.length > 0 || this.cqes.length >= this.sizes.cq) this.overflow.push(cqe)
+    else this.cqes.push(cqe)
+  }
+
+  /** Moves completions that found the queue full to where there is room now. @rule R-URING-94 */
+  flushOverflow(): void {
+    while (this.overflow.length > 0 && this.cqes.length < this.sizes.cq)
+      this.cqes.push(this.overflow.shift()!)
   }
 }
 
@@ -156,20 +192,35 @@ export function* ioUringSetup(k: Kernel, params: SetupParams): Kthread<IoUring |
   if (charged < 0) return charged
   const ring = new IoUring(k, params, sizes, user, mm, pages)
   k.holders.add(ring)
+  cancelAtExit(k)
   return ring
 }
 
+const hooked = new WeakSet<Kernel>()
+
+/** A task that exits or execs takes its requests with it, on every ring. @rule R-URING-97 */
+function cancelAtExit(k: Kernel): void {
+  if (hooked.has(k)) return
+  hooked.add(k)
+  k.exitHooks.add((task) => {
+    for (const holder of k.holders) if (holder instanceof IoUring) cancelRequests(holder, task)
+  })
+}
+
 /**
- * The last reference to the ring's file is gone: every buffer is unpinned and uncharged, then the ring
- * memory. No completions: nobody is left to read them.
+ * The last reference to the ring's file is gone: requests are cancelled, every buffer is unpinned and
+ * uncharged, then the ring memory. No completions: nobody is left to read them.
  *
  * The kernel does this from a work item some 12 to 24 ms later (R-URING-66); here it happens at once.
  */
 export function ioRingRelease(k: Kernel, ring: IoUring): void {
   ring.dying = true
+  cancelRequests(ring, null)
   const table = ring.buffers
   ring.buffers = null
-  if (table !== null) releaseTable(k, ring, table, false)
+  if (table !== null) releaseTable(k, table, false)
+  releaseGenerations(k, ring)
+  k.delayedWork.delete(ring)
   unaccountLocked(ring.user, ring.chargedPages)
   k.holders.delete(ring)
 }

@@ -3,7 +3,7 @@ import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE } from '../base/units.ts'
 import { ORDER_MASK } from '../memory/page-flags.ts'
 import type { Kernel, UserStruct } from '../mm/kernel.ts'
-import type { Segments } from './buffer.ts'
+import type { Account, Segments } from './buffer.ts'
 import type { IoUring } from './io-uring.ts'
 
 /** The last large folio the current register call has looked at (`last_hpage`); 0 none. */
@@ -83,14 +83,14 @@ export function unaccountLocked(user: UserStruct | null, pages: number): void {
  * @returns 0 or -ENOMEM
  * @rule R-URING-41
  */
-export function accountBuffer(k: Kernel, ring: IoUring, pages: number): number {
-  const result = accountLocked(k, ring.user, pages)
-  if (result === 0) ring.mmAccount.pinnedVm += pages
+export function accountBuffer(k: Kernel, { user, mmAccount }: Account, pages: number): number {
+  const result = accountLocked(k, user, pages)
+  if (result === 0) mmAccount.pinnedVm += pages
   return result
 }
 
 /** @rule R-URING-47 */
-export function unaccountBuffer(ring: IoUring, pages: number): void {
-  unaccountLocked(ring.user, pages)
-  ring.mmAccount.pinnedVm -= pages
+export function unaccountBuffer({ user, mmAccount }: Account, pages: number): void {
+  unaccountLocked(user, pages)
+  mmAccount.pinnedVm -= pages
 }

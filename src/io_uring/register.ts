@@ -116,7 +116,7 @@ function* registerLocked(
     }
     case IORING_UNREGISTER_BUFFERS:
       if (arg !== null || nrArgs !== 0) return refused(EINVAL, 'the opcode takes no argument')
-      return buffersUnregister(k, ring)
+      return yield* buffersUnregister(k, ring)
     case IORING_REGISTER_BUFFERS2:
       return yield* buffersRegister2(k, ring, structure<RsrcRegister>(op, arg, 'rsrc-register'), nrArgs)
     case IORING_REGISTER_BUFFERS_UPDATE:
@@ -163,6 +163,8 @@ function registerRestrictions(k: Kernel, ring: IoUring, arg: RegisterArgument, n
   if (given.length < nr) return refused(EFAULT, 'the restrictions cannot be read')
   const registerOps = new Set<number>()
   const sqeOps = new Set<number>()
+  let sqeFlagsAllowed = 0
+  let sqeFlagsRequired = 0
   for (const restriction of given.slice(0, nr)) {
     if (restriction.allow === 'unknown') return refused(EINVAL, 'a restriction of unknown kind')
     if (restriction.allow === 'register-op') {
@@ -170,8 +172,10 @@ function registerRestrictions(k: Kernel, ring: IoUring, arg: RegisterArgument, n
         return refused(EINVAL, 'this release has no such opcode')
       registerOps.add(restriction.opcode)
     } else if (restriction.allow === 'sqe-op') sqeOps.add(restriction.opcode)
+    else if (restriction.allow === 'sqe-flags') sqeFlagsAllowed = restriction.flags
+    else sqeFlagsRequired = restriction.flags
   }
-  ring.restrictions = { registerOps, sqeOps }
+  ring.restrictions = { registerOps, sqeOps, sqeFlagsAllowed, sqeFlagsRequired }
   return 0
 }
 

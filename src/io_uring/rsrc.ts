@@ -8,10 +8,10 @@ import type { Kernel } from '../mm/kernel.ts'
 import { unwatched, vmaLookup, type MmapReadGuard } from '../mm/mmap-lock.ts'
 import { unpinUserPages } from '../mm/unpin.ts'
 import { vmaFacts, type Vma } from '../mm/vma.ts'
-import { RegisteredBuffer, pagesSpanned, type BufferTable } from './buffer.ts'
+import { RegisteredBuffer, pagesSpanned } from './buffer.ts'
 import { coalesce } from './coalesce.ts'
 import type { IoUring } from './io-uring.ts'
-import { accountBuffer, acctPages, unaccountBuffer, type LastHead } from './memlock.ts'
+import { accountBuffer, acctPages, type LastHead } from './memlock.ts'
 import { checkPinOverflow, unsigned64, type Iovec } from './user-args.ts'
 
 /**
@@ -164,32 +164,5 @@ export function* sqeBufferRegister(
     return error
   }
   if (k.exploring) yield PREEMPT
-  return new RegisteredBuffer(iovec.base, iovec.length, pages.length, segments, charge)
-}
-
-/**
- * Gives back a buffer's pins and exactly what it charged, then posts its tag.
- *
- * 6.1 does it from a work item up to a second after the slot was replaced (R-URING-20), and every release
- * waits for requests that use the buffer; the model has no such requests, so it happens at once.
- * @param tag 0 posts nothing
- * @rule R-URING-47
- * @rule R-URING-52
- */
-export function releaseBuffer(k: Kernel, ring: IoUring, buffer: RegisteredBuffer, tag: number): void {
-  unpinUserPages(k, buffer.segments.pages, buffer.segments.nrPins)
-  unaccountBuffer(ring, buffer.acctPages)
-  if (tag !== 0) ring.post(tag)
-}
-
-/**
- * Empties a table, highest slot first.
- * @param postTags post the tags of the buffers: UNREGISTER on 6.18, nowhere else
- * @rule R-URING-53
- */
-export function releaseTable(k: Kernel, ring: IoUring, table: BufferTable, postTags: boolean): void {
-  for (let slot = table.length - 1; slot >= 0; slot--) {
-    const { buffer, tag } = table.take(slot)
-    if (buffer !== null) releaseBuffer(k, ring, buffer, postTags ? tag : 0)
-  }
+  return new RegisteredBuffer(iovec.base, iovec.length, pages.length, segments, charge, ring)
 }

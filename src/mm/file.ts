@@ -261,6 +261,8 @@ export class OpenFile {
   readonly path: string
   readonly readable: boolean
   readonly writable: boolean
+  /** f_pos, bytes: where the next read or write without a position begins */
+  pos = 0
   /** references: descriptors and VMAs (R-AS-125) */
   refs = 1
   /** called when the last reference goes */

@@ -184,6 +184,10 @@ export class Kernel implements MmapLockHost {
   /** interleavings are being explored: code yields PREEMPT at its preemption points */
   exploring = false
   observer: MmObserver | null = null
+  /** told of a task that exits or execs, before its files and its memory go */
+  readonly exitHooks = new Set<(task: CurrentTask) => void>()
+  /** what the kernel does of its own accord some time later, by whose it is; no clock runs here */
+  readonly delayedWork = new Map<object, () => void>()
   readonly warnings: Warning[] = []
   readonly #warned = new Set<string>()
   #lastId = 0
@@ -217,6 +221,14 @@ export class Kernel implements MmapLockHost {
   /** Runs kernel code as a task to its end. @throws DeadlockError */
   run<T>(task: CurrentTask, body: Kthread<T>): T {
     return this.scheduler.call(task.comm, task, body)
+  }
+
+  /** Time passes: what was put off happens, and tasks that can run do. */
+  settle(): void {
+    const due = [...this.delayedWork.values()]
+    this.delayedWork.clear()
+    for (const work of due) work()
+    this.scheduler.runUntilIdle()
   }
 
   /** The huge zero folio, made at first use. 0 when memory is exhausted. */

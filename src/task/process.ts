@@ -321,6 +321,7 @@ export class Process implements TaskStruct {
   /** _exit(2): descriptors are closed, the address space goes when nobody else uses it. */
   exit(): void {
     const mm = this.#space()
+    for (const hook of this.kernel.exitHooks) hook(this)
     this.files.closeAll()
     this.mm = null
     this.run(mmput(this.kernel, mm))

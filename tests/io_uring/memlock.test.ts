@@ -40,8 +40,10 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     rig.update(1, [{ base: h + P, length: P }])
     expect(rig.vmPin).toBe(512)
     rig.update(0, [EMPTY])
-    expect(rig.vmPin).toBe(0)
-    expect(rig.pinned).toBe(1)
+    const late = release === '6.1' || release === 'gup-v3'
+    expect([rig.vmPin, rig.pinned]).toEqual(late ? [512, 2] : [0, 1])
+    rig.k.settle()
+    expect([rig.vmPin, rig.pinned]).toEqual([0, 1])
   })
 
   it('URING vector 29: and the next slice of that page is charged nothing', () => {
@@ -65,6 +67,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     rig.register([{ base: h, length: P }])
     expect(rig.vmPin).toBe(512)
     expect(rig.update(0, [{ base: h, length: 2 * P }]).result).toBe(1)
+    rig.k.settle()
     expect(rig.vmPin).toBe(0)
     expect(rig.pinned).toBeGreaterThan(0)
   })

@@ -186,6 +186,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.register2({ nr: 3, data: slots, tags: [11, 0, 0] }).result).toBe(0)
     const fresh = { base: a + 3 * P, length: P }
     expect(rig.update(0, [fresh, { base: hole, length: P }, fresh]).result).toBe(1)
+    rig.k.settle()
     expect(rig.ring.cqes).toEqual([{ userData: 11, res: 0, flags: 0 }])
     expect(rig.ring.buffers!.buffer(0)!.ubuf).toBe(a + 3 * P)
     expect(rig.ring.buffers!.buffer(1)!.ubuf).toBe(a + P)
@@ -197,6 +198,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     rig.register2({ nr: 1, data: [{ base: a, length: P }], tags: [11] })
     expect(rig.update(0, [{ base: a + P, length: P }]).result).toBe(1)
     expect(rig.update(0, [{ base: 0, length: 0 }]).result).toBe(1)
+    rig.k.settle()
     expect(rig.ring.cqes.map(({ userData }) => userData)).toEqual([11])
   })
 

@@ -1,6 +1,7 @@
 /** A task with a ring, and short words for the mappings and calls the io_uring tests are made of. */
 import type { ReleaseName } from '../../src/base/release.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../../src/base/units.ts'
+import { ioUringEnter } from '../../src/io_uring/enter.ts'
 import { type IoUring, ioUringSetup } from '../../src/io_uring/io-uring.ts'
 import {
   IORING_REGISTER_BUFFERS,
@@ -10,6 +11,7 @@ import {
   ioUringRegister,
   type RingFd,
 } from '../../src/io_uring/register.ts'
+import { IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED, type Sqe } from '../../src/io_uring/request.ts'
 import type { SetupParams } from '../../src/io_uring/setup-flags.ts'
 import type {
   Iovec,
@@ -19,9 +21,13 @@ import type {
   RsrcUpdate,
 } from '../../src/io_uring/user-args.ts'
 import { PG_DRIVER, PG_UPTODATE } from '../../src/memory/page-flags.ts'
+import { exitMmap } from '../../src/mm/exit-mmap.ts'
+import { fileRead, fileWrite } from '../../src/mm/file-io.ts'
 import { SHMEM, driverKind, type FileKind, type OpenFile } from '../../src/mm/file.ts'
 import { createFile } from '../../src/mm/filemap.ts'
+import { forkMm } from '../../src/mm/fork.ts'
 import { hugetlbFileSetup, hugetlbPool } from '../../src/mm/hugetlb.ts'
+import { BufferIter } from '../../src/mm/iov-iter.ts'
 import type { Kernel, KernelOptions } from '../../src/mm/kernel.ts'
 import { madvise } from '../../src/mm/madvise.ts'
 import {
@@ -39,7 +45,8 @@ import { mmap } from '../../src/mm/mmap.ts'
 import { mprotect } from '../../src/mm/mprotect.ts'
 import { munmap } from '../../src/mm/munmap.ts'
 import { PTE_ACCESSED, PTE_PRESENT, PTE_WRITE, pteSlot } from '../../src/mm/page-table.ts'
-import { accessUser } from '../../src/mm/user-access.ts'
+import { accessUser, loadUser, storeUser } from '../../src/mm/user-access.ts'
+import { FdTable, type FileDescription } from '../../src/task/fd-table.ts'
 import { result, testKernel, testTask, type TestTask, type TestTaskOptions } from '../support/kernel.ts'
 
 export const RW = PROT_READ | PROT_WRITE
@@ -61,6 +68,7 @@ export class Rig {
   readonly k: Kernel
   readonly task: TestTask
   readonly ring: IoUring
+  readonly files = new FdTable()
   #place = 0x10000000
 
   constructor(
@@ -231,6 +239,95 @@ export class Rig {
   ): Outcome {
     const arg: RsrcUpdate = { type: 'rsrc-update', offset, data, tags, nr: data.length }
     return this.call(IORING_REGISTER_BUFFERS_UPDATE, arg, 32, ring, task)
+  }
+
+  // ---- requests -----------------------------------------------------------------------------------
+
+  /** Puts an open file under a descriptor of its own, for requests. */
+  fd(file: FileDescription): number {
+    return this.files.install(file, 1024)
+  }
+
+  /** Submits requests and lets those that can go on do so. @returns what io_uring_enter returned */
+  submit(sqes: readonly Sqe[], ring: IoUring = this.ring, task: TestTask = this.task): number | string {
+    ring.sqes.push(...sqes)
+    const lookup = (fd: number): FileDescription | null => this.files.get(fd)
+    const taken = task.run(ioUringEnter(this.k, ring, ring.sqes.length, true, lookup))
+    this.k.scheduler.runUntilIdle()
+    return result(taken)
+  }
+
+  /** Takes all completions: [user_data, result] */
+  completions(ring: IoUring = this.ring): [number, number | string][] {
+    return ring.cqes.splice(0).map(({ userData, res }) => [userData, result(res)])
+  }
+
+  /** One request, submitted alone. @returns its result, null while it waits */
+  request(sqe: Sqe, ring: IoUring = this.ring, task: TestTask = this.task): number | string | null {
+    this.submit([{ userData: 99, ...sqe }], ring, task)
+    const at = ring.cqes.findIndex(({ userData }) => userData === 99)
+    return at < 0 ? null : result(ring.cqes.splice(at, 1)[0]!.res)
+  }
+
+  /** READ_FIXED of a file into the buffer in slot 0 */
+  readFixed(fd: number, addr: number, len: number, more: Partial<Sqe> = {}): number | string | null {
+    return this.request({ opcode: IORING_OP_READ_FIXED, fd, addr, len, ...more })
+  }
+
+  /** WRITE_FIXED from the buffer in slot 0 to the start of a file */
+  writeFixed(fd: number, addr: number, len: number, more: Partial<Sqe> = {}): number | string | null {
+    return this.request({ opcode: IORING_OP_WRITE_FIXED, fd, addr, len, ...more })
+  }
+
+  /** A memory file that is full of one letter. */
+  letters(letter: string, length = P): number {
+    const file = this.memfd(0)
+    const bytes = new Uint8Array(length).fill(letter.charCodeAt(0))
+    this.ok(fileWrite(this.k, file, 0, new BufferIter(bytes)))
+    return this.fd(file)
+  }
+
+  /** What WRITE_FIXED of one byte sends to a new file: the pinned page's byte. */
+  sent(addr: number, task: TestTask = this.task): string {
+    const file = this.memfd(0)
+    const fd = this.fd(file)
+    const done = this.request({ opcode: IORING_OP_WRITE_FIXED, fd, addr, len: 1 }, this.ring, task)
+    if (done !== 1) throw new Error(`WRITE_FIXED: ${done}`)
+    return this.fileText(file, 1)
+  }
+
+  fileText(file: OpenFile, length: number, offset = 0): string {
+    const into = new Uint8Array(length)
+    this.ok(fileRead(this.k, file, offset, new BufferIter(into)))
+    return String.fromCharCode(...into)
+  }
+
+  /** The program stores a letter, or bytes. */
+  store(address: number, what: string | Uint8Array, task: TestTask = this.task): void {
+    const bytes = typeof what === 'string' ? new TextEncoder().encode(what) : what
+    const done = task.run(storeUser(this.k, task.space, address, bytes))
+    if (!done.ok) throw new Error(`store: ${done.signal}`)
+  }
+
+  /** What the program sees: a letter, '.' for 0, or the signal. */
+  sees(address: number, task: TestTask = this.task): string {
+    const byte = new Uint8Array(1)
+    const done = task.run(loadUser(this.k, task.space, address, byte))
+    if (!done.ok) return done.signal
+    return byte[0] === 0 ? '.' : String.fromCharCode(byte[0]!)
+  }
+
+  fork(): TestTask {
+    const mm = this.task.run(forkMm(this.k, this.task.space, 'child'))
+    if (typeof mm === 'number') throw new Error('fork')
+    return testTask(this.k, { comm: 'child', uid: this.task.uid, mm })
+  }
+
+  exit(task: TestTask): void {
+    const mm = task.space
+    for (const hook of this.k.exitHooks) hook(task)
+    task.mm = null
+    task.run(exitMmap(this.k, mm))
   }
 
   get vmPin(): number {

@@ -24,8 +24,23 @@ export interface IoUringSwitches {
   readonly copiesTagsPerEntry: boolean
   /** buffers that the same REGISTER call made before count as registered when folios are charged: not in 6.18 (R-URING-44) */
   readonly chargesSeeSameCall: boolean
-  /** a replaced buffer is released by a delayed work item, up to a second later; the engine does it at once: until 6.5 (R-URING-20) */
+  /**
+   * what a request keeps from being released: the slot it uses, or everything that is replaced from then on,
+   * in the order of replacement: until 6.12 (R-URING-20)
+   */
+  readonly nodes: 'per-slot' | 'per-ring'
+  /** a replaced buffer is released by a delayed work item, up to a second later: until 6.5 (R-URING-20) */
   readonly releasesReplacedLate: boolean
+  /** READ_FIXED and WRITE_FIXED look at slot and range before the descriptor, at the slot only, or at neither (R-URING-57) */
+  readonly fixedImport: 'range-first' | 'slot-first' | 'issue'
+  /** READ and WRITE look at the address before the descriptor: 6.12 on (R-URING-93) */
+  readonly plainImportFirst: boolean
+  /** of requests that wait for the same pipe the newest goes on first: 6.12 on (R-URING-96) */
+  readonly pollWakesNewestFirst: boolean
+  /** IORING_OP_LAST */
+  readonly lastOperation: number
+  /** IORING_NOP_* bits that exist (R-URING-95) */
+  readonly nopFlags: number
   /** IORING_SETUP_* bits that exist (R-URING-6) */
   readonly setupFlags: number
   /** IORING_REGISTER_LAST */
@@ -48,7 +63,13 @@ const r61: IoUringSwitches = {
   unregisterPostsTags: false,
   copiesTagsPerEntry: false,
   chargesSeeSameCall: true,
+  nodes: 'per-ring',
   releasesReplacedLate: true,
+  fixedImport: 'slot-first',
+  plainImportFirst: false,
+  pollWakesNewestFirst: false,
+  lastOperation: 49,
+  nopFlags: 0,
   setupFlags: 0x3fff,
   lastOpcode: 26,
   blindRegistration: false,
@@ -73,6 +94,11 @@ const r612: IoUringSwitches = {
   pinsFast: true,
   rejectsHugeLength: true,
   coalesces: 'folios',
+  fixedImport: 'range-first',
+  plainImportFirst: true,
+  pollWakesNewestFirst: true,
+  lastOperation: 58,
+  nopFlags: 1,
   lastOpcode: 31,
 }
 
@@ -86,9 +112,13 @@ export const ioUringSwitches: Readonly<Record<ReleaseName, IoUringSwitches>> = {
     overflowUsesAlignedLength: true,
     chargesRingMemory: true,
     unregisterQuiesces: false,
+    nodes: 'per-slot',
     unregisterPostsTags: true,
     copiesTagsPerEntry: true,
     chargesSeeSameCall: false,
+    fixedImport: 'issue',
+    lastOperation: 63,
+    nopFlags: 0x1f,
     setupFlags: 0x7ffff,
     lastOpcode: 36,
     blindRegistration: true,

@@ -1,0 +1,81 @@
+import { EFAULT } from '../base/errno.ts'
+import { refuse } from '../base/refusal.ts'
+import { PAGE_SIZE, TASK_SIZE } from '../base/units.ts'
+import { MAX_RW_COUNT } from '../mm/file-io.ts'
+import { PagesIter, UserIter, type IovIter } from '../mm/iov-iter.ts'
+import type { Kernel } from '../mm/kernel.ts'
+import type { RegisteredBuffer } from './buffer.ts'
+import type { Request } from './request.ts'
+import type { RsrcNode } from './rsrc-node.ts'
+import { signed64, unsigned64 } from './user-args.ts'
+
+/** What is in the slot that a request names; null: no table, beyond it, or an empty slot. */
+export function findBuffer({ ring, sqe }: Request): RsrcNode | null {
+  // while UNREGISTER waits the table counts as empty
+  return ring.quiescing ? null : (ring.buffers?.node(sqe.bufIndex ?? 0) ?? null)
+}
+
+/**
+ * Takes the buffer a request names, for as long as the request lasts.
+ * @returns 0 or -EFAULT, even for length 0
+ * @rule R-URING-55
+ */
+export function takeBuffer(k: Kernel, request: Request): number {
+  if (request.buffer !== null) return 0
+  const node = findBuffer(request)
+  if (node === null)
+    return refuse(k.current, EFAULT, 'R-URING-55', { why: 'there is no buffer in this slot' })
+  request.hold(node)
+  return 0
+}
+
+/**
+ * `io_import_fixed`, the check: the range must lie in the buffer. What is mapped at these addresses now is
+ * never looked at.
+ * @returns 0 or -EFAULT
+ * @rule R-URING-56
+ */
+export function checkFixedRange(k: Kernel, buffer: RegisteredBuffer, { sqe }: Request): number {
+  const address = signed64(sqe.addr ?? 0)
+  const length = sqe.len ?? 0
+  const { ubuf } = buffer
+  if (address >= 0 && address >= ubuf && address + length <= ubuf + buffer.length) return 0
+  return refuse(k.current, EFAULT, 'R-URING-56', {
+    address: unsigned64(address),
+    why: 'the range does not lie in the registered buffer',
+  })
+}
+
+/**
+ * The pinned pages behind a range of the buffer.
+ * @throws Unmodelled for a buffer whose pages were joined out of order (R-URING-38)
+ * @rule R-URING-60
+ */
+export function fixedIter(k: Kernel, buffer: RegisteredBuffer, { sqe }: Request): IovIter {
+  const offset = (buffer.ubuf % PAGE_SIZE) + ((sqe.addr ?? 0) - buffer.ubuf)
+  return new PagesIter(k, buffer.row(k.memory.frames), offset, sqe.len ?? 0)
+}
+
+/**
+ * `import_ubuf`: user memory must lie below the kernel's; whether anything is mapped shows later.
+ * @returns 0 or -EFAULT
+ * @rule R-URING-93
+ */
+export function checkUserRange(k: Kernel, { sqe }: Request): number {
+  const address = signed64(sqe.addr ?? 0)
+  if (address >= 0 && address + plainLength(sqe.len ?? 0) <= TASK_SIZE) return 0
+  return refuse(k.current, EFAULT, 'R-URING-93', {
+    address: unsigned64(address),
+    why: 'the memory does not lie in user space',
+  })
+}
+
+/** The memory of the submitter at the address of the request. */
+export function userIter(k: Kernel, { sqe, task }: Request): IovIter {
+  if (task.mm === null) throw new Error('a request of a task without an address space')
+  return new UserIter(k, task.mm, [{ base: sqe.addr ?? 0, length: plainLength(sqe.len ?? 0) }])
+}
+
+function plainLength(length: number): number {
+  return Math.min(length, MAX_RW_COUNT)
+}
