@@ -44,7 +44,9 @@ export { SignalError } from './task/signal-error.ts'
 
 // who pins
 export { openIoUring } from './io_uring/facade.ts'
-export type { IoUringHandle, IoUringOptions } from './io_uring/facade.ts'
+export type { FixedRequest, IoUringHandle, IoUringOptions } from './io_uring/facade.ts'
+export type { Cqe } from './io_uring/io-uring.ts'
+export type { Sqe } from './io_uring/request.ts'
 
 // which kernel it is
 export { RELEASE_NAMES, isReleaseName, releases } from './base/release.ts'

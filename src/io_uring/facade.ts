@@ -1,17 +1,34 @@
 import type { Kthread } from '../base/kthread.ts'
 import type { Process } from '../task/process.ts'
-import { IoUringFile, ioUringSetup } from './io-uring.ts'
+import { ioUringEnter } from './enter.ts'
+import { IoUring, IoUringFile, ioUringSetup, type Cqe } from './io-uring.ts'
 import {
   IORING_REGISTER_BUFFERS,
   IORING_UNREGISTER_BUFFERS,
   ioUringRegister,
   type RingFd,
 } from './register.ts'
+import { IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED, type Sqe } from './request.ts'
 import type { SetupParams } from './setup-flags.ts'
 import type { Iovec, RegisterArgument } from './user-args.ts'
 
 /** What io_uring_setup(2) is asked for; `entries` is rounded up to a power of two. */
 export type IoUringOptions = SetupParams
+
+/** READ_FIXED or WRITE_FIXED: bytes between a file or pipe and a registered buffer. */
+export interface FixedRequest {
+  readonly fd: number
+  /** slot of the buffer table; default 0 */
+  readonly index?: number
+  /** an address of the buffer as it was when it was registered */
+  readonly address: number
+  /** bytes */
+  readonly length: number
+  /** bytes into the file; default 0; -1: where the file stands */
+  readonly offset?: number
+  /** comes back in the completion; default 0 */
+  readonly userData?: number
+}
 
 /**
  * A ring as its program sees it: a descriptor and the calls one makes with it. Every failure is a
@@ -42,6 +59,43 @@ export class IoUringHandle {
     this.#register(IORING_UNREGISTER_BUFFERS, null, 0)
   }
 
+  /**
+   * Reads from a file into a registered buffer: the bytes land in the pages that are pinned, whatever is mapped
+   * at the address now. Submits at once; `completions()` has the result, which is bytes or a negative errno.
+   * @throws SyscallError EBADFD, EEXIST; never for what is wrong with the request itself
+   */
+  readFixed(request: FixedRequest): void {
+    this.submit(fixed(IORING_OP_READ_FIXED, request))
+  }
+
+  /** Writes the pinned pages of a registered buffer to a file; otherwise as `readFixed`. */
+  writeFixed(request: FixedRequest): void {
+    this.submit(fixed(IORING_OP_WRITE_FIXED, request))
+  }
+
+  /**
+   * io_uring_enter(2) for entries of any kind.
+   * @returns entries taken: one that is refused before it is tried is the last one (R-URING-92)
+   * @throws SyscallError EBADF, EBADFD, EEXIST
+   */
+  submit(...entries: readonly Sqe[]): number {
+    const { kernel, files } = this.process
+    const ring = this.#ring()
+    if (ring instanceof IoUring) ring.sqes.push(...entries)
+    return this.process.call(
+      'io_uring_enter',
+      ioUringEnter(kernel, ring, entries.length, true, (fd) => files.get(fd)),
+    )
+  }
+
+  /** Takes the completions there are: results of requests, and tags of buffers that are gone. */
+  completions(): Cqe[] {
+    const ring = this.#ring()
+    if (!(ring instanceof IoUring)) return []
+    this.submit()
+    return ring.cqes.splice(0)
+  }
+
   /** close(2). The last descriptor of the ring takes its pins with it. @throws SyscallError EBADF */
   close(): void {
     this.process.close(this.fd)
@@ -57,6 +111,11 @@ export class IoUringHandle {
     if (file === null) return 'closed'
     return file instanceof IoUringFile ? file.ring : 'other-file'
   }
+}
+
+function fixed(opcode: number, request: FixedRequest): Sqe {
+  const { fd, index = 0, address, length, offset = 0, userData = 0 } = request
+  return { opcode, fd, bufIndex: index, addr: address, len: length, off: offset, userData }
 }
 
 /**

@@ -198,6 +198,5 @@ export function* runWoken(request: Request): Kthread<void> {
  * @rule R-URING-97
  */
 export function cancelRequests(ring: IoUring, task: CurrentTask | null): void {
-  for (const request of ring.requests)
-    if (task === null || request.task === task) request.cancel()
+  for (const request of ring.requests) if (task === null || request.task === task) request.cancel()
 }

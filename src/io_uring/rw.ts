@@ -1,13 +1,12 @@
-import { EAGAIN, EBADF, EINVAL } from '../base/errno.ts'
+import { EAGAIN, EBADF } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
-import { fileRead, fileWrite } from '../mm/file-io.ts'
-import { OpenFile } from '../mm/file.ts'
 import type { IovIter } from '../mm/iov-iter.ts'
 import type { Kernel } from '../mm/kernel.ts'
 import type { FileDescription } from '../task/fd-table.ts'
-import { PipeEnd, pipeRead, pipeWrite } from '../task/pipe.ts'
+import { PipeEnd } from '../task/pipe.ts'
+import { vfsRead, vfsWrite } from '../task/read-write.ts'
 import { checkFixedRange, checkUserRange, fixedIter, takeBuffer, userIter } from './import.ts'
 import { IoUringFile } from './io-uring.ts'
 import {
@@ -50,7 +49,8 @@ export function issueWrite(k: Kernel, request: Request): Kthread<number | Waits>
 }
 
 /**
- * `io_read` and `io_write`: descriptor, memory, open mode, position, transfer.
+ * `io_read` and `io_write`: descriptor, memory, open mode, position, transfer. On an empty or full pipe the
+ * request waits, with O_NONBLOCK too.
  * @rule R-URING-57
  * @rule R-URING-93
  */
@@ -61,14 +61,12 @@ function* issue(k: Kernel, request: Request, write: boolean): Kthread<number | W
   if (file === null) return refuse(k.current, EBADF, 'R-URING-57', { why: 'the descriptor is not open' })
   const iter = importMemory(k, request)
   if (typeof iter === 'number') return iter
-  if (file instanceof PipeEnd) return yield* onPipe(k, file, iter, write)
   if (file instanceof IoUringFile) throw new Unmodelled('I/O on an io_uring descriptor', 'R-URING-93')
-  if (!(file instanceof OpenFile))
-    return refuse(k.current, EINVAL, 'R-URING-93', { why: 'this kind of file cannot be read or written' })
-  const here = (sqe.off ?? 0) === -1
-  const transfer = write ? fileWrite : fileRead
-  const done = yield* transfer(k, file, here ? file.pos : (sqe.off ?? 0), iter)
-  if (here && done > 0) file.pos += done
+  const offset = (sqe.off ?? 0) === -1 ? null : (sqe.off ?? 0)
+  const done = yield* (write ? vfsWrite : vfsRead)(k, file, offset, iter, true)
+  // @rule R-URING-96
+  if (done === -EAGAIN && file instanceof PipeEnd)
+    return { queue: write ? file.pipe.writeQueue : file.pipe.readQueue }
   return done
 }
 
@@ -87,14 +85,4 @@ function importMemory(k: Kernel, request: Request): IovIter | number {
   if (taken < 0) return taken
   const error = checkFixedRange(k, request.buffer!, request)
   return error < 0 ? error : fixedIter(k, request.buffer!, request)
-}
-
-/**
- * A request on an empty or full pipe waits, with O_NONBLOCK too.
- * @rule R-URING-96
- */
-function* onPipe(k: Kernel, file: PipeEnd, iter: IovIter, write: boolean): Kthread<number | Waits> {
-  const result = yield* write ? pipeWrite(k, file, iter, true) : pipeRead(k, file, iter, true)
-  if (result !== -EAGAIN) return result
-  return { queue: write ? file.pipe.writeQueue : file.pipe.readQueue }
 }

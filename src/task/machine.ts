@@ -70,6 +70,11 @@ export class Machine {
     return owners
   }
 
+  /** Time passes: what the kernel puts off happens (a replaced buffer of 6.1 is released), woken tasks run. */
+  settle(): void {
+    this.kernel.settle()
+  }
+
   /** Differences between every counter and what it must be; empty when the books balance. */
   audit(): AuditFinding[] {
     return audit(this.kernel)

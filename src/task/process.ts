@@ -27,8 +27,11 @@ import { mprotect } from '../mm/mprotect.ts'
 import { mremap } from '../mm/mremap.ts'
 import { munmap } from '../mm/munmap.ts'
 import { truncateFile } from '../mm/truncate.ts'
+import { BufferIter } from '../mm/iov-iter.ts'
 import { loadUser, storeUser, type AccessResult } from '../mm/user-access.ts'
 import type { FdTable, FileDescription } from './fd-table.ts'
+import { makePipe } from './pipe.ts'
+import { vfsRead, vfsWrite } from './read-write.ts'
 import { RemoteCalls } from './remote-calls.ts'
 import { SignalError } from './signal-error.ts'
 import { SyscallError } from './syscall-error.ts'
@@ -144,10 +147,11 @@ export class Process implements TaskStruct {
     return this.kernel.run(this, body)
   }
 
-  /** Runs a system call. @throws SyscallError with the reason when it returns an errno */
+  /** Runs a system call, and then whoever it has woken. @throws SyscallError with the reason when it returns an errno */
   call(name: string, body: Kthread<number>): number {
     this.refusal = null
     const result = this.kernel.run(this, body)
+    this.kernel.scheduler.runUntilIdle()
     if (result < 0) throw new SyscallError(name, result, this.#reasonFor(result))
     return result
   }
@@ -276,6 +280,36 @@ export class Process implements TaskStruct {
   #fileOf(fd: number): OpenFile | null {
     const file = this.files.get(fd)
     return file instanceof OpenFile ? file : null
+  }
+
+  /** pipe2(2). @returns the descriptors to read from and to write to */
+  pipe(): { read: number; write: number } {
+    const { read, write } = makePipe(this.kernel)
+    return { read: this.install(read), write: this.install(write) }
+  }
+
+  /**
+   * read(2), or pread(2) with an offset.
+   * @param offset bytes; where the file stands without one
+   * @returns at most `length` bytes, fewer at the end of the file
+   * @throws SyscallError EBADF, EINVAL; DeadlockError when it sleeps and nobody can wake it
+   */
+  read(fd: number, length: number, offset: number | null = null): Uint8Array {
+    const into = new Uint8Array(length)
+    const body = vfsRead(this.kernel, this.#described('read', fd), offset, new BufferIter(into))
+    return into.subarray(0, this.call('read', body))
+  }
+
+  /** write(2), or pwrite(2) with an offset. @returns bytes written @throws SyscallError */
+  write(fd: number, bytes: Uint8Array, offset: number | null = null): number {
+    const body = vfsWrite(this.kernel, this.#described('write', fd), offset, new BufferIter(bytes))
+    return this.call('write', body)
+  }
+
+  #described(call: string, fd: number): FileDescription {
+    const file = this.files.get(fd)
+    if (file === null) throw new SyscallError(call, EBADF, null)
+    return file
   }
 
   ftruncate(fd: number, size: Size): void {

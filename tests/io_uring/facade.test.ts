@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { openIoUring } from '../../src/io_uring/facade.ts'
 import type { Kernel } from '../../src/mm/kernel.ts'
+import { MADV_DONTNEED } from '../../src/mm/mman.ts'
 import { Mm } from '../../src/mm/mm.ts'
 import { FdTable } from '../../src/task/fd-table.ts'
 import { Process, type ProcessOptions } from '../../src/task/process.ts'
@@ -114,5 +115,47 @@ describe('openIoUring', () => {
     expect(k.user(app.uid).lockedVm).toBe(charged)
     app.files.closeAll()
     expect(k.user(app.uid).lockedVm).toBe(0)
+  })
+
+  it('R-URING-60 fixed reads land in the pinned pages, which the process no longer sees', () => {
+    const k = testKernel()
+    const app = spawn(k)
+    const ring = openIoUring(app, { entries: 8 })
+    const base = app.mmap({ length: '8k' })
+    app.store(base, new Uint8Array([1]))
+    ring.registerBuffers([{ base, length: 8192 }])
+    app.madvise(base, 8192, MADV_DONTNEED)
+    const fd = app.memfdCreate('data', 0)
+    app.write(fd, new Uint8Array([7, 8, 9]))
+    ring.readFixed({ fd, address: base, length: 3, userData: 5 })
+    ring.writeFixed({ fd, address: base, length: 4, offset: 10 })
+    ring.readFixed({ fd: 99, address: base, length: 3 })
+    expect(ring.completions().map(({ userData, res }) => [userData, res])).toEqual([
+      [5, 3],
+      [0, 4],
+      [0, -9],
+    ])
+    expect([...app.load(base, 3)]).toEqual([0, 0, 0])
+    expect([...app.read(fd, 4, 10)]).toEqual([7, 8, 9, 0])
+    app.exit()
+  })
+
+  it('R-URING-96 a read from a pipe waits for bytes', () => {
+    const k = testKernel()
+    const app = spawn(k)
+    const ring = openIoUring(app, { entries: 8 })
+    const base = app.mmap({ length: '4k' })
+    ring.registerBuffers([{ base, length: 4096 }])
+    const pipe = app.pipe()
+    ring.readFixed({ fd: pipe.read, address: base, length: 10 })
+    expect(ring.completions()).toEqual([])
+    app.write(pipe.write, new Uint8Array([1, 2]))
+    expect([...app.load(base, 3)]).toEqual([1, 2, 0])
+    expect(ring.completions()).toEqual([{ userData: 0, res: 2, flags: 0 }])
+    ring.close()
+    expect(ring.completions()).toEqual([])
+    expect(failure(() => ring.submit({ opcode: 0 })).code).toBe('EBADF')
+    expect(failure(() => app.read(99, 1)).code).toBe('EBADF')
+    app.exit()
   })
 })
