@@ -30,6 +30,11 @@ export class Contents {
     else this.#bytes.set(to, bytes.slice())
   }
 
+  /** A copy of the whole page, null for zeros. */
+  snapshot(pfn: number): Uint8Array | null {
+    return this.#bytes.get(pfn)?.slice() ?? null
+  }
+
   /** Back to zeros: a page is cleared when it is freed. */
   clear(pfn: number): void {
     if (this.#bytes.size > 0) this.#bytes.delete(pfn)

@@ -7,6 +7,7 @@ import {
   PG_HUGETLB,
   PG_PRIVATE,
   PG_RESERVED,
+  PG_SWAPCACHE,
 } from '../memory/page-flags.ts'
 import { PTRS_PER_PTE } from '../base/units.ts'
 import type { AddressSpace } from './file.ts'
@@ -31,6 +32,8 @@ interface Ledger {
   readonly pins: Int32Array
   readonly maps: Int32Array
   readonly entire: Int32Array
+  /** entries and files that name a swap slot */
+  readonly slots: Map<number, number>
 }
 
 /**
@@ -50,10 +53,12 @@ export function audit(kernel: Kernel): AuditFinding[] {
     pins: new Int32Array(frames.count),
     maps: new Int32Array(frames.count),
     entire: new Int32Array(frames.count),
+    slots: new Map(),
   }
   for (const mm of kernel.mms) auditMm(kernel, mm, ledger, expect)
   for (const mapping of kernel.mappings.values()) auditMapping(kernel, mapping, ledger, expect)
   auditHolders(kernel, ledger, expect)
+  auditSwap(kernel, ledger, expect)
   auditFrames(kernel, ledger, expect)
   auditHugetlb(kernel, expect)
   expect(
@@ -148,7 +153,10 @@ function auditPageTable(kernel: Kernel, mm: Mm, name: string, ledger: Ledger, ex
       const bits = entry.bits[slot]!
       if (bits === 0) continue
       used++
-      if ((bits & PTE_SWAP) !== 0) rss.swap++
+      if ((bits & PTE_SWAP) !== 0) {
+        rss.swap++
+        countSlot(ledger, entry.pfn[slot]!)
+      }
       if ((bits & PTE_PRESENT) === 0 || (bits & PTE_SPECIAL) !== 0) continue
       const pfn = entry.pfn[slot]!
       ledger.maps[pfn]!++
@@ -185,7 +193,31 @@ function auditMapping(kernel: Kernel, mapping: AddressSpace, ledger: Ledger, exp
     if (!isHugetlb && !frames.isLarge(pfn))
       expect(`${name}: page ${index} has its index`, index >>> 0, frames.index[pfn]!)
   })
+  for (const [index, slot] of mapping.swapped) {
+    countSlot(ledger, slot)
+    expect(`${name}: page ${index} is cached and swapped out`, 0, mapping.pages.get(index))
+  }
   for (const vma of mapping.mappers) expect(`${name}: mapper was freed`, 0, vma.freed ? 1 : 0)
+}
+
+function countSlot(ledger: Ledger, slot: number): void {
+  ledger.slots.set(slot, (ledger.slots.get(slot) ?? 0) + 1)
+}
+
+function auditSwap(kernel: Kernel, ledger: Ledger, expect: Expect): void {
+  const { frames } = kernel.memory
+  const { swap } = kernel
+  let used = 0
+  swap.forEachSlot((slot, count, pfn) => {
+    used++
+    expect(`swap slot ${slot}: entries`, ledger.slots.get(slot) ?? 0, count)
+    ledger.slots.delete(slot)
+    if (pfn === 0) return
+    expect(`swap slot ${slot}: its cached page knows it`, slot, swap.slotOf(pfn))
+    expect(`pfn ${pfn}: marked as in the swap cache`, 1, frames.has(pfn, PG_SWAPCACHE) ? 1 : 0)
+  })
+  expect('swap: slots in use', used, swap.used)
+  for (const [slot, entries] of ledger.slots) expect(`swap slot ${slot}: named but free`, 0, entries)
 }
 
 function auditHolders(kernel: Kernel, ledger: Ledger, expect: Expect): void {

@@ -7,6 +7,7 @@ import { F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_WRITE, type AddressSpace, type
 import { beginRead, newCachedPage } from './filemap.ts'
 import type { IovIter } from './iov-iter.ts'
 import type { Kernel } from './kernel.ts'
+import { shmemSwapIn } from './shmem-swap.ts'
 
 /** Most bytes one read or write moves. */
 export const MAX_RW_COUNT = 0x7ffff000
@@ -56,7 +57,7 @@ function* pageToRead(k: Kernel, mapping: AddressSpace, at: number): Kthread<numb
     return head === 0 ? 0 : head + Math.floor((at % mapping.pageSize) / PAGE_SIZE)
   }
   const index = Math.floor(at / PAGE_SIZE)
-  if (mapping.kind.shmem && mapping.pages.get(index) === 0) return 0
+  if (mapping.kind.shmem && mapping.pages.get(index) === 0 && !mapping.swapped.has(index)) return 0
   return yield* cachedPage(k, mapping, index, mapping.slowIo)
 }
 
@@ -65,7 +66,8 @@ function* cachedPage(k: Kernel, mapping: AddressSpace, index: number, slow: bool
   const { frames } = k.memory
   for (;;) {
     let pfn = mapping.pages.get(index)
-    if (pfn === 0) pfn = slow ? beginRead(k, mapping, index) : newCachedPage(k, mapping, index)
+    if (pfn === 0 && mapping.swapped.has(index)) pfn = shmemSwapIn(k, mapping, index)
+    else if (pfn === 0) pfn = slow ? beginRead(k, mapping, index) : newCachedPage(k, mapping, index)
     if (pfn === 0) return -ENOMEM
     if (frames.has(frames.head(pfn), PG_UPTODATE)) return pfn
     yield { queue: mapping.io, what: `page ${index} of a file to be read`, signals: 'fatal' }

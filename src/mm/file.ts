@@ -198,6 +198,8 @@ export class AddressSpace {
   device = '00:01'
   inode: number
   readonly pages = new PageCache()
+  /** memory files: pages that are swapped out, index → swap slot */
+  readonly swapped = new Map<number, number>()
   /** i_mmap: every VMA that maps it */
   readonly mappers = new Set<Vma>()
   /** shared mappings that may write; seals are refused while there are any */

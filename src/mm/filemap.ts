@@ -48,6 +48,8 @@ export function openAgain(
   return new OpenFile(mapping, path, access, () => {
     if (--mapping.opens > 0) return
     mapping.pages.forEach((index) => pageCacheRemove(k, mapping, index))
+    for (const slot of mapping.swapped.values()) k.swap.free(slot)
+    mapping.swapped.clear()
     k.committed -= mapping.committed
     k.mappings.delete(mapping.id)
   })

@@ -3,7 +3,6 @@ import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
-import { adviceSplitsFolio } from './folio-split.ts'
 import { installGuard, removeGuard } from './guard-markers.ts'
 import type { Kernel } from './kernel.ts'
 import { adviseFlags, changesFlags } from './madvise-flags.ts'
@@ -28,9 +27,8 @@ import {
 import type { Mm } from './mm.ts'
 import type { MmapReadGuard } from './mmap-lock.ts'
 import { checkSealed } from './munmap.ts'
-import { coolPages, freeLazily, readAhead } from './page-advice.ts'
+import { adviseCold, adviseFree, advisePageout, adviseWillNeed } from './page-advice.ts'
 import { madvisePopulate } from './populate.ts'
-import { pageOut } from './reclaim.ts'
 import { punchHole } from './truncate.ts'
 import { alignUp, asWord, isPageAligned } from './user-range.ts'
 import { vmaFacts, type Vma } from './vma.ts'
@@ -45,8 +43,7 @@ import { freePageTables, zapRange } from './zap.ts'
  * @param len bytes, rounded up to pages
  * @param advice MADV_*
  * @returns 0, -EINVAL, -ENOMEM (hole), -EACCES, -EPERM, -EAGAIN, -EFAULT, -EINTR
- * @throws Unmodelled for COLLAPSE, HWPOISON, SOFT_OFFLINE, and FREE, COLD and PAGEOUT where a large folio
- * would be split
+ * @throws Unmodelled for COLLAPSE, HWPOISON and SOFT_OFFLINE
  * @rule R-AS-100
  */
 export function* madvise(k: Kernel, mm: Mm, addr: number, len: number, advice: number): Kthread<number> {
@@ -138,8 +135,7 @@ class AdviceWalk {
       case MADV_DONTNEED_LOCKED:
         return yield* dropPages(k, mm, vma, start, end)
       case MADV_FREE:
-        keepFolios(k, mm, start, end)
-        freeLazily(k, mm, start, end)
+        adviseFree(k, mm, vma, start, end)
         return 0
       case MADV_REMOVE:
         return yield* this.#remove(k, vma, start, end)
@@ -150,16 +146,13 @@ class AdviceWalk {
         yield* removeGuard(k, mm, vma, start, end)
         return 0
       case MADV_COLD:
-        keepFolios(k, mm, start, end)
-        coolPages(k, mm, start, end)
+        adviseCold(k, mm, vma, start, end)
         return 0
       case MADV_PAGEOUT:
-        keepFolios(k, mm, start, end)
-        pageOut(k, mm, vma, start, end)
+        advisePageout(k, mm, vma, start, end)
         return 0
       default:
-        // WILLNEED
-        if (!vma.isAnonymous && vma.file !== null) readAhead(k, vma, start, end)
+        adviseWillNeed(k, mm, vma, start, end)
         return 0
     }
   }
@@ -192,14 +185,6 @@ class AdviceWalk {
     this.guard = mm.mmapLock.tryRead() ?? (yield* mm.mmapLock.read())
     return error
   }
-}
-
-/**
- * Lazy freeing and reclaim split a large folio they are told about in part.
- * @rule R-HUGE-26
- */
-function keepFolios(k: Kernel, mm: Mm, start: number, end: number): void {
-  if (adviceSplitsFolio(k, mm, start, end)) throw new Unmodelled('a large folio split by advice', 'R-HUGE-26')
 }
 
 /** Why this VMA does not take the advice; null when it does. */

@@ -1,99 +1,164 @@
-import { PAGE_SIZE, PTRS_PER_PTE } from '../base/units.ts'
+import { PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import {
+  PG_ANON,
   PG_DIRTY,
+  PG_LOCKED,
   PG_LRU,
   PG_MLOCKED,
   PG_REFERENCED,
   PG_SWAPBACKED,
   PG_SWAPCACHE,
+  PG_UPTODATE,
 } from '../memory/page-flags.ts'
+import { mayWriteInode } from './file.ts'
 import { beginRead, readIntoCache } from './filemap.ts'
+import { canSplitFolio, isMappedShared, splitFolio } from './folio-split.ts'
+import { splitHugePmd } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
-import { visitNormalPtes } from './normal-ptes.ts'
-import { PTE_ACCESSED, PTE_DIRTY, PTE_SWAP, pmdIndex, Leaf, pteSlot } from './page-table.ts'
+import { unwatched } from './mmap-lock.ts'
+import {
+  HugePmd,
+  Leaf,
+  PTE_ACCESSED,
+  PTE_DIRTY,
+  PTE_MARKER_POISON,
+  PTE_PRESENT,
+  PTE_SPECIAL,
+  PTE_SWAP,
+  pmdIndex,
+} from './page-table.ts'
 import type { Vma } from './vma.ts'
+import { discardHugePmd, reclaimPage } from './vmscan.ts'
+
+/** What a piece of advice does with what it finds. Needs `mmap_lock` for read. */
+interface AdviceVisitor {
+  /** a present entry of a small page that is not special */
+  page(leaf: Leaf, slot: number, pfn: number): void
+  /**
+   * A whole anonymous large folio that only this mm maps, by its PMD (`slot` null) or by 512 entries.
+   * @returns false: it is to be split, and its pages to be looked at one by one
+   */
+  folio(head: number, entry: HugePmd | Leaf, slot: number | null, pmd: number): boolean
+  /** an entry that is not present */
+  nonpresent?(leaf: Leaf, slot: number): void
+}
 
 /**
  * MADV_COLD on one VMA: pages that nobody else maps lose what says that they were used.
- * @rule R-AS-103
+ * @rule R-FLT-90
  */
-export function coolPages(k: Kernel, mm: Mm, start: number, end: number): void {
+export function adviseCold(k: Kernel, mm: Mm, vma: Vma, start: number, end: number): void {
   const { frames } = k.memory
-  visitNormalPtes(mm, start, end, {
-    pte(leaf, slot) {
-      const head = frames.head(leaf.pfn[slot]!)
-      if (!frames.has(head, PG_LRU) || frames.totalMapcount(head) !== 1) return
+  visitPages(k, mm, vma, start, end, {
+    page(leaf, slot, pfn) {
+      if (frames.mapcount[pfn] !== 1 || !frames.has(pfn, PG_LRU)) return
       leaf.bits[slot]! &= ~PTE_ACCESSED
+      frames.clear(pfn, PG_REFERENCED)
+    },
+    folio(head, entry, slot) {
+      clearBits(entry, slot, PTE_ACCESSED)
       frames.clear(head, PG_REFERENCED)
-    },
-    huge(entry) {
-      if (k.isHugeZero(entry.pfn) || frames.totalMapcount(frames.head(entry.pfn)) !== 1) return
-      entry.bits &= ~PTE_ACCESSED
-      frames.clear(entry.pfn, PG_REFERENCED)
+      return true
     },
   })
 }
 
 /**
- * MADV_FREE on one VMA of anonymous memory: its pages may be dropped until they are written again. They show
- * it by not being SWAPBACKED any more, which the kernel takes from them when a per-CPU batch is drained and
- * which happens at once here. What is swapped out is dropped now.
- * @rule R-AS-105
+ * MADV_PAGEOUT on one VMA: pages that nobody else maps are reclaimed, as far as swap space and their state allow.
+ * @rule R-AS-169
+ * @rule R-HUGE-37
  */
-export function freeLazily(k: Kernel, mm: Mm, start: number, end: number): void {
+export function advisePageout(k: Kernel, mm: Mm, vma: Vma, start: number, end: number): void {
   const { frames } = k.memory
-  visitNormalPtes(mm, start, end, {
-    pte(leaf, slot) {
-      const pfn = leaf.pfn[slot]!
-      const head = frames.head(pfn)
-      if (frames.has(head, PG_SWAPCACHE | PG_DIRTY)) {
-        // somebody else's data may still have to be written
-        if (frames.totalMapcount(head) !== 1) return
-        if (frames.has(head, PG_SWAPCACHE) && !k.swap.freeCache(head)) return
-        frames.clear(head, PG_DIRTY)
-      }
-      leaf.bits[slot]! &= ~(PTE_DIRTY | PTE_ACCESSED)
-      markLazilyFree(k, head)
+  // pages of a file are left to those who may write it
+  const anonOnly = !vma.isAnonymous && !mayWriteInode(k.current, vma.file!.mapping)
+  visitPages(k, mm, vma, start, end, {
+    page(leaf, slot, pfn) {
+      if (frames.mapcount[pfn] !== 1 || (frames.flags[pfn]! & (PG_LRU | PG_LOCKED)) !== PG_LRU) return
+      if (anonOnly && !frames.has(pfn, PG_ANON)) return
+      reclaimPage(k, mm, vma, leaf, slot)
     },
-    huge(entry) {
-      if (k.isHugeZero(entry.pfn) || frames.totalMapcount(entry.pfn) !== 1) return
-      frames.clear(entry.pfn, PG_DIRTY)
-      entry.bits &= ~(PTE_DIRTY | PTE_ACCESSED)
-      markLazilyFree(k, entry.pfn)
+    folio(head, entry, _slot, pmd) {
+      if (entry instanceof Leaf || frames.has(head, PG_SWAPBACKED)) return false
+      discardHugePmd(k, mm, vma, pmd, entry)
+      return true
     },
   })
-  dropSwapped(k, mm, start, end)
-}
-
-function markLazilyFree(k: Kernel, head: number): void {
-  const { frames } = k.memory
-  if (!frames.has(head, PG_LRU) || frames.has(head, PG_MLOCKED | PG_SWAPCACHE)) return
-  const end = head + frames.nrPages(head)
-  for (let pfn = head; pfn < end; pfn++) frames.clear(pfn, PG_SWAPBACKED | PG_REFERENCED)
-}
-
-function dropSwapped(k: Kernel, mm: Mm, start: number, end: number): void {
-  for (let address = start; mm.swapents > 0 && address < end; address += PAGE_SIZE) {
-    const leaf = mm.pageTable.pmd(pmdIndex(address))
-    if (!(leaf instanceof Leaf)) {
-      address += (PTRS_PER_PTE - 1 - pteSlot(address)) * PAGE_SIZE
-      continue
-    }
-    const slot = pteSlot(address)
-    if ((leaf.bits[slot]! & PTE_SWAP) === 0) continue
-    k.swap.free(leaf.pfn[slot]!)
-    mm.swapents--
-    leaf.set(slot, 0, 0)
-  }
 }
 
 /**
- * MADV_WILLNEED on one VMA: the pages its file has on storage are read into the cache. Memory files keep
- * theirs, and nothing is mapped.
+ * MADV_FREE on one VMA of anonymous memory: its pages may be dropped until they are written again. They show it by
+ * not being SWAPBACKED any more, which the kernel takes from them when a per-CPU batch is drained and which happens
+ * at once here. What is swapped out is dropped now.
+ * @rule R-FLT-73
+ * @rule R-AS-170
+ */
+export function adviseFree(k: Kernel, mm: Mm, vma: Vma, start: number, end: number): void {
+  visitPages(k, mm, vma, start, end, {
+    page(leaf, slot, pfn) {
+      if (freesLazily(k, pfn)) clearBits(leaf, slot, PTE_DIRTY | PTE_ACCESSED, 1)
+    },
+    folio(head, entry, slot) {
+      if (freesLazily(k, head)) clearBits(entry, slot, PTE_DIRTY | PTE_ACCESSED)
+      return true
+    },
+    nonpresent(leaf, slot) {
+      const bits = leaf.bits[slot]!
+      if ((bits & PTE_SWAP) !== 0) {
+        mm.swapents--
+        k.swap.free(leaf.pfn[slot]!)
+      } else if ((bits & PTE_MARKER_POISON) === 0) return
+      leaf.set(slot, 0, 0)
+    },
+  })
+}
+
+/** The folio becomes one that may be dropped; false: it must keep its data. */
+function freesLazily(k: Kernel, pfn: number): boolean {
+  const { frames } = k.memory
+  const head = frames.head(pfn)
+  const large = frames.isLarge(head)
+  if (frames.has(head, PG_SWAPCACHE | PG_DIRTY)) {
+    // who shares the page has not said that its data may go
+    if (!large && frames.mapcount[pfn] !== 1) return false
+    if (frames.has(head, PG_SWAPCACHE) && !k.swap.freeCache(head)) return false
+    frames.clear(head, PG_DIRTY)
+  }
+  // a page that only this mapping shows is not locked, whatever its flag still says
+  const locked = frames.has(head, PG_MLOCKED) && !large && frames.mapcount[pfn] !== 1
+  if (!frames.has(head, PG_ANON) || !frames.has(head, PG_LRU) || locked) return true
+  for (let i = 0; i < frames.nrPages(head); i++) frames.clear(head + i, PG_SWAPBACKED | PG_REFERENCED)
+  return true
+}
+
+function clearBits(entry: HugePmd | Leaf, slot: number | null, bits: number, pages = PTRS_PER_PTE): void {
+  if (entry instanceof HugePmd) entry.bits &= ~bits
+  else for (let i = 0; i < pages; i++) entry.bits[slot! + i]! &= ~bits
+}
+
+/**
+ * MADV_WILLNEED on one VMA. Pages a file has on storage are read into its cache; memory files keep theirs. Swapped
+ * anonymous pages come into the swap cache: who finds his page there and has no exclusive marker does not own it.
+ * Nothing is mapped.
+ * @rule R-FLT-96
  * @rule R-AS-103
  */
-export function readAhead(k: Kernel, vma: Vma, start: number, end: number): void {
+export function adviseWillNeed(k: Kernel, mm: Mm, vma: Vma, start: number, end: number): void {
+  if (vma.file !== null) {
+    readAhead(k, vma, start, end)
+    return
+  }
+  visitPages(k, mm, vma, start, end, {
+    page() {},
+    folio: () => true,
+    nonpresent(leaf, slot) {
+      if ((leaf.bits[slot]! & PTE_SWAP) !== 0) readSwapCache(k, leaf.pfn[slot]!)
+    },
+  })
+}
+
+function readAhead(k: Kernel, vma: Vma, start: number, end: number): void {
   const { mapping } = vma.file!
   if (!mapping.kind.canWriteback || mapping.dax) return
   const first = vma.pageIndex(start)
@@ -102,4 +167,107 @@ export function readAhead(k: Kernel, vma: Vma, start: number, end: number): void
   else
     for (let index = first; index < last; index++)
       if (mapping.pages.get(index) === 0) beginRead(k, mapping, index)
+}
+
+function readSwapCache(k: Kernel, entry: number): void {
+  const { memory, swap } = k
+  if (swap.cached(entry) !== 0) return
+  const pfn = memory.allocFolio(0, { movable: true })
+  if (pfn === 0) return
+  memory.frames.set(pfn, PG_UPTODATE | PG_SWAPBACKED | PG_LRU)
+  swap.read(entry, pfn)
+  swap.addToCache(entry, pfn)
+  memory.put(pfn)
+}
+
+function visitPages(
+  k: Kernel,
+  mm: Mm,
+  maybeWatched: Vma,
+  start: number,
+  end: number,
+  visitor: AdviceVisitor,
+): void {
+  const vma = unwatched(maybeWatched)
+  const { pageTable } = mm
+  const last = Math.ceil(end / PMD_SIZE)
+  for (let i = pageTable.nextPmd(pmdIndex(start), last); i >= 0; i = pageTable.nextPmd(i + 1, last)) {
+    const base = i * PMD_SIZE
+    const from = Math.max(start, base)
+    const to = Math.min(end, base + PMD_SIZE)
+    const entry = pageTable.pmd(i)
+    if (entry instanceof HugePmd && !splits(k, mm, vma, i, entry, to - from === PMD_SIZE, visitor)) continue
+    const leaf = pageTable.pmd(i)
+    if (leaf instanceof Leaf)
+      visitLeaf(k, mm, leaf, (from - base) / PAGE_SIZE, (to - base) / PAGE_SIZE, i, visitor)
+  }
+}
+
+/**
+ * One huge entry: advised as a whole, or split.
+ * @returns true: the pages are small now and to be looked at
+ * @rule R-HUGE-26
+ */
+function splits(
+  k: Kernel,
+  mm: Mm,
+  vma: Vma,
+  pmd: number,
+  entry: HugePmd,
+  whole: boolean,
+  visitor: AdviceVisitor,
+): boolean {
+  const head = entry.pfn
+  if ((entry.bits & PTE_PRESENT) === 0 || k.isHugeZero(head) || !k.memory.frames.has(head, PG_ANON))
+    return false
+  if (isMappedShared(k, mm, head)) return false
+  if (whole && visitor.folio(head, entry, null, pmd)) return false
+  if (!canSplitFolio(k, head)) return false
+  splitHugePmd(k, mm, vma, pmd)
+  return splitFolio(k, head)
+}
+
+function visitLeaf(
+  k: Kernel,
+  mm: Mm,
+  leaf: Leaf,
+  first: number,
+  end: number,
+  pmd: number,
+  visitor: AdviceVisitor,
+): void {
+  const { frames } = k.memory
+  for (let slot = first; slot < end; slot++) {
+    const bits = leaf.bits[slot]!
+    if ((bits & PTE_PRESENT) === 0) {
+      if (bits !== 0) visitor.nonpresent?.(leaf, slot)
+      continue
+    }
+    if ((bits & PTE_SPECIAL) !== 0) continue
+    const pfn = leaf.pfn[slot]!
+    if (frames.isLarge(pfn)) {
+      const head = frames.head(pfn)
+      const run = folioRun(k, leaf, slot, end)
+      const kept =
+        isMappedShared(k, mm, head) ||
+        (run === frames.nrPages(head) && visitor.folio(head, leaf, slot, pmd)) ||
+        !splitFolio(k, head)
+      if (kept) {
+        slot += run - 1
+        continue
+      }
+    }
+    visitor.page(leaf, slot, pfn)
+  }
+}
+
+/** How many entries from `slot` on show consecutive pages of one folio. */
+function folioRun(k: Kernel, leaf: Leaf, slot: number, end: number): number {
+  const { frames } = k.memory
+  const pfn = leaf.pfn[slot]!
+  const most = Math.min(end - slot, frames.head(pfn) + frames.nrPages(pfn) - pfn)
+  let run = 1
+  while (run < most && (leaf.bits[slot + run]! & PTE_PRESENT) !== 0 && leaf.pfn[slot + run] === pfn + run)
+    run++
+  return run
 }

@@ -1,10 +1,11 @@
 import { PAGE_SIZE } from '../base/units.ts'
-import { VM_FAULT_SIGBUS } from './fault-flags.ts'
+import { VM_FAULT_MAJOR, VM_FAULT_SIGBUS } from './fault-flags.ts'
 import { outOfMemory, refuseFault } from './fault-refusal.ts'
 import { NEEDS_USERFAULT } from './fault-sleep.ts'
 import { SHMEM, type OpenFile } from './file.ts'
 import { createFile, newCachedPage } from './filemap.ts'
 import type { Kernel } from './kernel.ts'
+import { shmemSwapIn } from './shmem-swap.ts'
 import { VM_UFFD_MISSING } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
 
@@ -35,6 +36,8 @@ export function shmemFault(k: Kernel, vma: Vma, address: number): number {
     )
   }
   if (mapping.pages.get(index) !== 0) return 0
+  if (mapping.swapped.has(index))
+    return shmemSwapIn(k, mapping, index) === 0 ? outOfMemory(k, 'R-FLT-43', vma, address) : VM_FAULT_MAJOR
   if ((vma.flags & VM_UFFD_MISSING) !== 0) return NEEDS_USERFAULT
   return newCachedPage(k, mapping, index) === 0 ? outOfMemory(k, 'R-FLT-43', vma, address) : 0
 }

@@ -62,7 +62,7 @@ export function doSwapPage(
   }
   mm.swapents--
   swap.free(entry)
-  if ((vma.flags & VM_LOCKED) !== 0 || (write && frames.refcount[pfn] === 2)) swap.freeCache(pfn)
+  if (swap.full || (vma.flags & VM_LOCKED) !== 0 || (write && frames.refcount[pfn] === 2)) swap.freeCache(pfn)
   if (exclusive || frames.refcount[pfn] === 1) {
     exclusive = true
     frames.set(pfn, PG_ANON_EXCLUSIVE)

@@ -6,6 +6,7 @@ import { F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, type AddressSpace } from './file.ts'
 import { pageCacheRemove } from './filemap.ts'
 import { punchHugetlb, truncateHugetlb } from './hugetlb.ts'
 import type { Kernel } from './kernel.ts'
+import { shmemFreeSwap, shmemSwapIn } from './shmem-swap.ts'
 import { zapRangeAtOnce } from './zap.ts'
 
 /**
@@ -38,7 +39,8 @@ function zeroBytes(k: Kernel, mapping: AddressSpace, from: number, to: number): 
   for (let at = from; at < to;) {
     const offset = at % PAGE_SIZE
     const length = Math.min(PAGE_SIZE - offset, to - at)
-    const pfn = mapping.pages.get(Math.floor(at / PAGE_SIZE))
+    const index = Math.floor(at / PAGE_SIZE)
+    const pfn = mapping.swapped.has(index) ? shmemSwapIn(k, mapping, index) : mapping.pages.get(index)
     if (pfn !== 0) k.memory.contents.write(pfn, offset, new Uint8Array(length))
     at += length
   }
@@ -56,6 +58,7 @@ function removePages(k: Kernel, mapping: AddressSpace, start: number, end: numbe
     start,
     end,
   )
+  shmemFreeSwap(k, mapping, start, end)
 }
 
 /**

@@ -1,15 +1,15 @@
 import { describe, expect, it } from 'vitest'
 import { PAGE_SIZE, PMD_SIZE } from '../../src/base/units.ts'
-import { PG_ANON, PG_DIRTY, PG_UPTODATE } from '../../src/memory/page-flags.ts'
+import { PG_ANON, PG_DIRTY, PG_SWAPBACKED, PG_UPTODATE } from '../../src/memory/page-flags.ts'
 import { regularFileKind } from '../../src/mm/file.ts'
 import { createFile, pageCacheInsert } from '../../src/mm/filemap.ts'
-import { adviceSplitsFolio } from '../../src/mm/folio-split.ts'
 import { madvise } from '../../src/mm/madvise.ts'
 import {
   MADV_DONTDUMP,
   MADV_DONTNEED,
   MADV_FREE,
   MADV_NOHUGEPAGE,
+  MADV_PAGEOUT,
   MAP_SHARED,
   MREMAP_FIXED,
   MREMAP_MAYMOVE,
@@ -282,22 +282,45 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect(app.kernel.memory.frames.has(pfn, PG_ANON)).toBe(false)
   })
 
-  it('HUGE vector H20: MADV_FREE of a part would split the folio, which is not modelled; pinned: nothing', () => {
+  it('HUGE vector H20: MADV_FREE of a part splits the folio; pinned: it stays one', () => {
     const app = withThp(release)
     const { kernel: k, space: mm } = app
-    expect([adviceSplitsFolio(k, mm, page(5), page(6)), adviceSplitsFolio(k, mm, BASE, page(512))]).toEqual([
-      true,
-      false,
-    ])
+    const { frames } = k.memory
+    const pfn = pfnAt(app, BASE)
     const held = pin(app, page(9))
     const before = entryAt(app, BASE)
     expect(app.run(madvise(k, mm, page(5), PAGE_SIZE, MADV_FREE))).toBe(0)
     expect(entryAt(app, BASE)).toEqual(before)
     held.release()
+    expect(app.run(madvise(k, mm, page(5), PAGE_SIZE, MADV_FREE))).toBe(0)
+    expect([entryAt(app, page(5)), frames.isLarge(pfn)]).toEqual([
+      { pfn: pfn + 5, write: true, huge: false },
+      false,
+    ])
+    expect([frames.has(pfn + 5, PG_SWAPBACKED), frames.has(pfn + 6, PG_SWAPBACKED)]).toEqual([false, true])
+  })
+
+  it('R-HUGE-26 a folio that a child maps too is not split; of one that is, unmapped pages are freed', () => {
+    const app = withThp(release)
+    const { kernel: k, space: mm } = app
+    const pfn = pfnAt(app, BASE)
     app.run(munmap(k, mm, page(100), PAGE_SIZE))
-    expect(adviceSplitsFolio(k, mm, page(5), page(6))).toBe(true)
-    fork(app)
-    expect(adviceSplitsFolio(k, mm, page(5), page(6))).toBe(false)
+    const child = fork(app)
+    expect(app.run(madvise(k, mm, page(5), PAGE_SIZE, MADV_FREE))).toBe(0)
+    expect(k.memory.frames.isLarge(pfn)).toBe(true)
+    exit(child)
+    const free = k.memory.buddy.free[0]
+    expect(app.run(madvise(k, mm, page(5), PAGE_SIZE, MADV_FREE))).toBe(0)
+    expect([k.memory.frames.isLarge(pfn), k.memory.buddy.free[0]]).toEqual([false, free! + 1])
+  })
+
+  it('R-HUGE-37 a huge page is swapped out as a whole and comes back in small pages', () => {
+    const app = withThp(release)
+    const { kernel: k, space: mm } = app
+    k.swap.swapon(600)
+    expect(app.run(madvise(k, mm, BASE, PMD_SIZE, MADV_PAGEOUT))).toBe(0)
+    expect([mm.swapents, mm.rssAnon, k.swap.used]).toEqual([512, 0, 512])
+    expect([touch(app, page(7), true), mm.swapents]).toEqual(['ok', 511])
   })
 
   it('HUGE vector H23: mremap to an aligned address moves the PMD, to another one its ptes', () => {

@@ -12,6 +12,8 @@ export interface FaultSwitches {
   readonly hugetlbCacheRefPerPage: boolean
   /** read swap-in of an exclusive entry gives a writable pte: 6.12 on (R-FLT-52) */
   readonly swapInReadWritable: boolean
+  /** a lazily freed page that could not be dropped for a reference becomes an ordinary one: up to 6.12 (R-FLT-73) */
+  readonly failedDiscardSwapbacks: boolean
   /** guard markers exist: 6.13 on (R-FLT-78) */
   readonly guardMarkers: boolean
   /** PGFAULT counts every attempt of a fault that is retried: 6.1 (R-FLT-22) */
@@ -34,6 +36,7 @@ const r61: FaultSwitches = {
   hugeZeroWriteAllocatesThp: false,
   hugetlbCacheRefPerPage: false,
   swapInReadWritable: false,
+  failedDiscardSwapbacks: true,
   guardMarkers: false,
   countsEveryAttempt: true,
   dontneedFreesTables: false,
@@ -62,6 +65,7 @@ export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
     ...r612,
     largeFolioReuse: 'sole-mm',
     hugeZeroWriteAllocatesThp: true,
+    failedDiscardSwapbacks: false,
     guardMarkers: true,
     dontneedFreesTables: true,
     writePrefaults: false,
