@@ -1,11 +1,13 @@
 /* hello, levels, reset and the end. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include "agent.h"
 
@@ -136,6 +138,7 @@ void cmd_hello(void)
 	/* One line is the heading. */
 	field_number("swap", read_file("/proc/swaps", devices, sizeof(devices)) > 0 && strchr(devices, '\n') &&
 				     strchr(devices, '\n')[1]);
+	out_bool("ksm", RAW(SYS_faccessat, AT_FDCWD, "/sys/kernel/mm/ksm/run", W_OK) == 0);
 	field_number("memlock", limit.rlim_cur == RLIM_INFINITY ? -1 : (int64_t)limit.rlim_cur);
 	out_filesystem("disk", shared->config.disk);
 	out_filesystem("tmp", shared->config.tmp);

@@ -227,7 +227,7 @@ export class Correspondence {
     }
     this.seen.add('resident and huge pages of each mapping')
     for (const [i, mapping] of kernel.maps.entries()) {
-      for (const key of ['rss', 'anonymous', 'huge', 'hugetlb'] as const) {
+      for (const key of ['rss', 'anonymous', 'huge', 'hugetlb', 'swap'] as const) {
         const there = mapping[key]
         const here = engine.maps[i]?.[key]
         if (there !== here)

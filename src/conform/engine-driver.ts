@@ -27,6 +27,8 @@ export interface EngineSetup {
   readonly thpDisabled: boolean
   /** 2 MiB pages of the pool that are free and not promised */
   readonly hugePages: number
+  /** pages of swap space */
+  readonly swapSlots: number
 }
 
 /** Runs programs on the engine. */
@@ -75,6 +77,7 @@ class EngineRun implements EngineContext {
       settings: { thpEnabled: setup.thp },
     })
     if (setup.hugePages > 0) hugetlbPool(this.k, PMD_SIZE).resize(setup.hugePages)
+    this.k.swap.swapon(setup.swapSlots)
     const first = EngineProcess.first(this.k, setup)
     this.processes.set(0, first)
     this.#base = { totalVm: first.space.totalVm }

@@ -100,10 +100,10 @@ function residentIn(
   k: Kernel,
   process: EngineProcess,
   vma: Vma,
-): Pick<MappingView, 'rss' | 'anonymous' | 'huge' | 'hugetlb'> {
+): Pick<MappingView, 'rss' | 'anonymous' | 'huge' | 'hugetlb' | 'swap'> {
   const { frames } = k.memory
   const { pageTable } = process.space
-  const sums = { rss: 0, anonymous: 0, huge: 0, hugetlb: 0 }
+  const sums = { rss: 0, anonymous: 0, huge: 0, hugetlb: 0, swap: 0 }
   const last = Math.ceil(vma.end / PMD_SIZE)
   for (let i = pageTable.nextPmd(pmdIndex(vma.start), last); i >= 0; i = pageTable.nextPmd(i + 1, last)) {
     const entry = pageTable.pmd(i)
@@ -123,11 +123,16 @@ function residentIn(
       for (let address = from; address < to; address += PAGE_SIZE) {
         const slot = pteSlot(address)
         const bits = entry.bits[slot]!
+        if ((bits & PTE_SWAP) !== 0) sums.swap += 4
         if ((bits & PTE_PRESENT) === 0 || (bits & PTE_SPECIAL) !== 0) continue
         sums.rss += 4
         if (frames.has(frames.head(entry.pfn[slot]!), PG_ANON)) sums.anonymous += 4
       }
     }
+  }
+  for (const index of vma.file?.mapping.swapped.keys() ?? []) {
+    const address = vma.start + (index - vma.pgoff) * PAGE_SIZE
+    if (address >= vma.start && address < vma.end) sums.swap += 4
   }
   return sums
 }

@@ -1,6 +1,6 @@
 import { GuestAgent } from '../host/guest/guest-agent.ts'
 import type { GuestSeries } from '../host/guest/kernel.ts'
-import { hugePagesFor, openOracle, type KernelOracle } from './kernel-oracle.ts'
+import { hugePagesFor, openOracle, swapFor, type KernelOracle } from './kernel-oracle.ts'
 import type { ThemeName } from './themes.ts'
 
 /**
@@ -11,10 +11,17 @@ import type { ThemeName } from './themes.ts'
  */
 export function startGuestOracle(series: GuestSeries, themes: readonly ThemeName[]): Promise<KernelOracle> {
   const hugepages = hugePagesFor(themes)
+  const swap = swapFor(themes)
   return openOracle({
     release: series,
     start: (theme) =>
-      GuestAgent.start({ kernel: series, pages: theme.arenaPages, thp: theme.thp === true, hugepages }),
+      GuestAgent.start({
+        kernel: series,
+        pages: theme.arenaPages,
+        thp: theme.thp === true,
+        hugepages,
+        ...(swap > 0 ? { swap } : {}),
+      }),
     restore: () => Promise.resolve(),
   })
 }

@@ -1,6 +1,6 @@
 import { OracleAgent } from '../host/oracle-agent.ts'
 import { OracleSettings } from '../host/oracle-settings.ts'
-import { hugePagesFor, openOracle, type KernelOracle } from './kernel-oracle.ts'
+import { hugePagesFor, openOracle, swapFor, type KernelOracle } from './kernel-oracle.ts'
 import { themeOf, type ThemeName } from './themes.ts'
 
 /**
@@ -10,9 +10,12 @@ import { themeOf, type ThemeName } from './themes.ts'
  */
 export function startHostOracle(themes: readonly ThemeName[]): Promise<KernelOracle> {
   const hugePages = hugePagesFor(themes)
+  const swap = swapFor(themes)
   const settings = OracleSettings.apply({
     ...(hugePages > 0 ? { hugepages: hugePages } : {}),
     ...(themes.some((name) => themeOf(name).thp === true) ? { thp: 'madvise' } : {}),
+    ...(swap > 0 ? { swap } : {}),
+    ksm: themes.some((name) => themeOf(name).ksm === true),
   })
   return openOracle({
     release: '6.18',

@@ -154,9 +154,22 @@ export class KernelDriver implements Driver {
 }
 
 function mappingView([first, end, perms, offset, file, name]: OracleMapping, vma: OracleVma): MappingView {
-  const [flags, rss, anonymous, , , huge, , hugetlb] = vma
+  const [flags, rss, anonymous, swap, , huge, , hugetlb] = vma
   const words = flags.split(' ').filter((word) => word !== 'sd' && word !== '')
-  return { first, end, perms, offset, file, name, flags: words.join(' '), rss, anonymous, huge, hugetlb }
+  return {
+    first,
+    end,
+    perms,
+    offset,
+    file,
+    name,
+    flags: words.join(' '),
+    rss,
+    anonymous,
+    huge,
+    hugetlb,
+    swap,
+  }
 }
 
 function pageView([page, bits, id, flags, count]: OraclePage): PageView {

@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from '../base/units.ts'
 import type { ReleaseName } from '../base/release.ts'
 import type { OracleHello, OracleReply } from '../host/oracle-reply.ts'
 import type { Capability } from '../mm/kernel.ts'
@@ -7,6 +8,8 @@ import type { Oracle, OracleSource } from './run.ts'
 import { isThemeName, themeOf, type Theme, type ThemeName } from './themes.ts'
 
 const SHOW_EVERYTHING = 'obs 5'
+/** far more than a program uses, so that swap is never half full */
+const SWAP_BYTES = 64 * 1024 * 1024
 
 /** bit of CapEff → the capability, where the engine asks for it */
 const capabilityBits: readonly (readonly [bit: number, name: Capability])[] = [
@@ -94,6 +97,11 @@ export function hugePagesFor(names: readonly ThemeName[]): number {
   return Math.max(0, ...names.map((name) => themeOf(name).hugePages ?? 0))
 }
 
+/** Bytes of swap when one of some themes needs it. */
+export function swapFor(names: readonly ThemeName[]): number {
+  return names.some((name) => themeOf(name).swap === true) ? SWAP_BYTES : 0
+}
+
 /** Themes of one kind share an agent. */
 function kindOf({ arenaPages, thp, hugePages }: Theme): string {
   return `${arenaPages} ${thp ?? false} ${hugePages ?? 0}`
@@ -115,6 +123,7 @@ function setupOf(release: ReleaseName, hello: OracleHello, { all }: OracleReply,
     thp: 'madvise',
     thpDisabled: !hello.thp,
     hugePages: theme.hugePages === undefined ? 0 : hello.hugetlbFree,
+    swapSlots: hello.swap === 1 ? SWAP_BYTES / PAGE_SIZE - 1 : 0,
   }
 }
 
@@ -122,11 +131,13 @@ function setupOf(release: ReleaseName, hello: OracleHello, { all }: OracleReply,
 export function themesOff(hello: OracleHello, names: readonly ThemeName[]): Map<ThemeName, string> {
   const off = new Map<ThemeName, string>()
   for (const name of names) {
-    const { weights, hugePages = 0 } = themeOf(name)
+    const { weights, hugePages = 0, swap, ksm } = themeOf(name)
     if (weights.ring !== undefined && !hello.uring) off.set(name, 'io_uring is not available')
     else if (weights.disk !== undefined && hello.disk === null) off.set(name, 'there is no disk directory')
     else if (hugePages > hello.hugetlbFree)
       off.set(name, `the hugetlb pool has fewer than ${hugePages} free pages`)
+    else if (swap === true && hello.swap === 0) off.set(name, 'there is no swap')
+    else if (ksm === true && !hello.ksm) off.set(name, 'KSM cannot be started')
     else if (weights.ipcLock !== undefined && hello.uid !== 0) off.set(name, 'capabilities cannot be changed')
   }
   return off

@@ -39,6 +39,7 @@ export interface MappingView {
   readonly anonymous: number
   readonly huge: number
   readonly hugetlb: number
+  readonly swap: number
 }
 
 /** One entry of the page table that is not none. */

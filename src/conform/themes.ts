@@ -14,6 +14,7 @@ import {
   MADV_MERGEABLE,
   MADV_NOHUGEPAGE,
   MADV_NORMAL,
+  MADV_PAGEOUT,
   MADV_POPULATE_READ,
   MADV_POPULATE_WRITE,
   MADV_RANDOM,
@@ -36,6 +37,10 @@ export interface Theme extends Omit<Terrain, 'locks'> {
   readonly weights: Partial<Record<Op, number>>
   /** transparent huge pages for memory that asks for them */
   readonly thp?: true
+  /** needs swap space */
+  readonly swap?: true
+  /** needs KSM */
+  readonly ksm?: true
   /** free pages of 2 MiB it needs in the pool */
   readonly hugePages?: number
 }
@@ -67,6 +72,24 @@ const pageAdvice = [
   MADV_REMOVE,
   MADV_GUARD_INSTALL,
   MADV_GUARD_REMOVE,
+]
+const swapAdvice = [
+  MADV_PAGEOUT,
+  MADV_PAGEOUT,
+  MADV_PAGEOUT,
+  MADV_PAGEOUT,
+  MADV_PAGEOUT,
+  MADV_FREE,
+  MADV_FREE,
+  MADV_WILLNEED,
+  MADV_COLD,
+  MADV_DONTNEED,
+  MADV_POPULATE_READ,
+  MADV_POPULATE_WRITE,
+  MADV_REMOVE,
+  MADV_DONTFORK,
+  MADV_WIPEONFORK,
+  MADV_KEEPONFORK,
 ]
 const allAdvice = [...pageAdvice, ...flagAdvice]
 
@@ -157,6 +180,25 @@ export const themes = {
     about: 'words peeked and poked into a child, /proc/PID/mem',
     weights: { ...space, ...access, ...files, ptrace: 12, mem: 5, fork: 4, reap: 1, disk: 1 },
     maps: { private: 4, shared: 1, file: 3 },
+  },
+  swap: {
+    ...small,
+    about: 'pages swapped out with MADV_PAGEOUT and freed lazily: fork, pins, locks, files',
+    swap: true,
+    advice: swapAdvice,
+    weights: {
+      ...space,
+      ...access,
+      ...files,
+      ...pins,
+      madvise: 24,
+      fork: 4,
+      reap: 3,
+      mem: 2,
+      mlock: 1,
+      munlock: 1,
+    },
+    maps: { private: 6, shared: 1, file: 2 },
   },
   thp: {
     ...large,

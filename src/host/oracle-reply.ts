@@ -85,6 +85,8 @@ export interface OracleHello {
   rss: boolean
   /** 1 when there is swap. */
   swap: number
+  /** ksmd can be started. */
+  ksm: boolean
   /** RLIMIT_MEMLOCK, bytes; -1 = none. */
   memlock: number
   disk: string | null

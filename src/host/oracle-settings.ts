@@ -9,8 +9,10 @@ export interface OracleSettingsOptions {
   thp?: 'never' | 'madvise' | 'always'
   /** At least this many 2 MiB pages in the hugetlb pool. */
   hugepages?: number
-  /** Bytes of swap on a zram device of its own. */
+  /** Bytes of swap on a zram device of its own, without readahead. */
   swap?: number
+  /** ksmd looks at every page in every scan. */
+  ksm?: boolean
 }
 
 /** One setting: where, what it was, what it is now. */
@@ -34,11 +36,25 @@ const quiet: [path: string, value: string][] = [
   ['/proc/sys/vm/compact_unevictable_allowed', '0'],
 ]
 
-// Reads until its input ends, which happens when this process stops or dies, however it dies; then runs its lines.
-const KEEPER = 'lines=$(cat); eval "$lines"; [ -z "$1" ] || rm -f "$1"'
+/** Without readahead only what was asked for is in the swap cache. */
+const swapValues: [path: string, value: string][] = [['/proc/sys/vm/page-cluster', '0']]
 
-/** Two runs that restored each other's values would leave the wrong ones: only one sets at a time. */
-const LOCK = '/run/pinscope-settings.pid'
+/** A scan looks at everything, quickly; a page of zeros is a page like others. */
+const ksmValues: [path: string, value: string][] = [
+  [`${KSM}smart_scan`, '0'],
+  [`${KSM}use_zero_pages`, '0'],
+  [`${KSM}pages_to_scan`, '2000'],
+]
+
+// Reads until its input ends, which happens when this process stops or dies, however it dies; then runs its lines.
+const KEEPER = 'lines=$(cat); eval "$lines"; rm -f "$@"'
+
+/** Two runs that restored each other's values would leave the wrong ones: only one sets a group at a time. */
+const LOCKS = {
+  settings: '/run/pinscope-settings.pid',
+  swap: '/run/pinscope-swap.pid',
+  ksm: '/run/pinscope-ksm.pid',
+} as const
 
 /**
  * Sets the state of the machine for a run and puts it back exactly as it was: also after Ctrl-C, a crash or
@@ -64,24 +80,41 @@ export class OracleSettings {
    * @rule R-AG-6
    */
   static apply(options: OracleSettingsOptions = {}): OracleSettings {
-    const holder = process.geteuid?.() === 0 ? takeLock() : null
-    const keeper = spawn('/bin/sh', ['-c', KEEPER, 'sh', holder === 'taken' ? LOCK : ''], {
+    const root = process.geteuid?.() === 0
+    const holders = {
+      settings: root ? takeLock(LOCKS.settings) : null,
+      swap: root && options.swap ? takeLock(LOCKS.swap) : null,
+      ksm: root && options.ksm === true ? takeLock(LOCKS.ksm) : null,
+    }
+    const taken = Object.entries(LOCKS).filter(([group]) => holders[group as keyof typeof LOCKS] === 'taken')
+    const locks = taken.map(([, path]) => path)
+    const keeper = spawn('/bin/sh', ['-c', KEEPER, 'sh', ...locks], {
       detached: true,
       stdio: ['pipe', 'ignore', 'ignore'],
     })
     keeper.stdin?.on('error', () => {})
-    if (holder === 'taken' && keeper.pid !== undefined) writeFileSync(LOCK, String(keeper.pid))
+    if (keeper.pid !== undefined) for (const lock of locks) writeFileSync(lock, String(keeper.pid))
     const settings = new OracleSettings(keeper)
-    if (typeof holder === 'number') {
-      settings.notSet.push(`another run (process ${holder}) has set the machine's state: nothing was changed`)
-      return settings
+    if (settings.#mayChange("the machine's state", holders.settings)) {
+      const wanted = [...quiet]
+      if (options.thp) wanted.push([`${THP}enabled`, options.thp])
+      for (const [path, value] of wanted) settings.#set(path, value)
+      if (options.hugepages) settings.#growPool(options.hugepages)
     }
-    const wanted = [...quiet]
-    if (options.thp) wanted.push([`${THP}enabled`, options.thp])
-    for (const [path, value] of wanted) settings.#set(path, value)
-    if (options.hugepages) settings.#growPool(options.hugepages)
-    if (options.swap) settings.#addSwap(options.swap)
+    if (options.swap && settings.#mayChange('swap', holders.swap)) {
+      for (const [path, value] of swapValues) settings.#set(path, value)
+      settings.#addSwap(options.swap)
+    }
+    if (options.ksm === true && settings.#mayChange('KSM', holders.ksm)) {
+      for (const [path, value] of ksmValues) settings.#set(path, value)
+    }
     return settings
+  }
+
+  #mayChange(what: string, holder: 'taken' | number | null): boolean {
+    if (typeof holder !== 'number') return true
+    this.notSet.push(`another run (process ${holder}) has set ${what}: nothing was changed`)
+    return false
   }
 
   /** Runs a shell line when everything is over, however it ends; `words` are quoted. */
@@ -141,22 +174,22 @@ export class OracleSettings {
 }
 
 /** `'taken'`, or the process that has it: the one that restores, so that it is gone only when that is done. */
-function takeLock(): 'taken' | number | null {
+function takeLock(lock: string): 'taken' | number | null {
   for (let tries = 0; tries < 3; tries++) {
     try {
-      writeFileSync(LOCK, String(process.pid), { flag: 'wx' })
+      writeFileSync(lock, String(process.pid), { flag: 'wx' })
       return 'taken'
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') return null
     }
-    const holder = Number(read(LOCK) ?? 0)
+    const holder = Number(read(lock) ?? 0)
     try {
       if (holder > 0) process.kill(holder, 0)
       if (holder > 0) return holder
     } catch {
       // Left by a machine that was switched off, or the like.
     }
-    rmSync(LOCK, { force: true })
+    rmSync(lock, { force: true })
   }
   return null
 }

@@ -18,4 +18,5 @@ export const engineSetup: EngineSetup = {
   thp: 'madvise',
   thpDisabled: true,
   hugePages: 0,
+  swapSlots: 0,
 }
