@@ -2,6 +2,7 @@ import { EINVAL } from '../../base/errno.ts'
 import type { Kthread } from '../../base/kthread.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../../base/units.ts'
 import { SHMEM, regularFileKind, type AddressSpace, type OpenFile } from '../../mm/file.ts'
+import { PG_DIRTY } from '../../memory/page-flags.ts'
 import { createFile, newCachedPage, readIntoCache } from '../../mm/filemap.ts'
 import { hugetlbFileSetup } from '../../mm/hugetlb.ts'
 import type { Kernel } from '../../mm/kernel.ts'
@@ -209,5 +210,7 @@ function* writeWhole(k: Kernel, mapping: AddressSpace, seed: number): Kthread<vo
     const pfn = newCachedPage(k, mapping, done / PAGE_SIZE)
     if (pfn === 0) throw new RangeError('the file does not fit into the memory of the engine')
     k.memory.contents.write(pfn, 0, pattern(seed, done, Math.min(PAGE_SIZE, mapping.size - done)))
+    // a disk file is synced afterwards
+    if (mapping.kind.shmem) k.memory.frames.set(pfn, PG_DIRTY)
   }
 }
