@@ -31,6 +31,7 @@
 
 // the kernel and what it is made of
 export { Kernel } from './mm/kernel.ts'
+export type { DueFailure, FailNth } from './mm/fail-nth.ts'
 export type {
   Capability,
   CurrentTask,

@@ -18,6 +18,8 @@ export class Memory {
   readonly contents = new Contents()
   /** Takes back folios the buddy allocator does not own (hugetlb); returns whether it did. */
   takeBack: ((head: number) => boolean) | null = null
+  /** Asked before every allocation; true makes it fail. For tests. */
+  failAllocation: (() => boolean) | null = null
 
   constructor(sizes: ZoneSizes) {
     // pfn 0 stays unused so that 0 can mean "none"
@@ -30,6 +32,7 @@ export class Memory {
    * @returns the head pfn, or 0 when memory is exhausted
    */
   allocFolio(order: number, context: AllocContext): number {
+    if (this.failAllocation !== null && this.failAllocation()) return 0
     const pfn = this.buddy.alloc(order, context)
     if (pfn === 0) return 0
     const { flags, refcount } = this.frames

@@ -160,6 +160,7 @@ export class HugetlbPool {
   }
 
   #dequeue(): number {
+    if (this.#kernel.dueFailure?.hits('allocation') === true) return 0
     if (!this.#kernel.current.memallocPin) return this.#free.pop() ?? 0
     // a longterm pin is allocating: nothing from zones whose pages must stay movable (R-GUP-50)
     const { frames } = this.#kernel.memory

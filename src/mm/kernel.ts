@@ -8,6 +8,7 @@ import { HPAGE_PMD_ORDER, TASK_SIZE } from '../base/units.ts'
 import { PG_RESERVED, PG_UPTODATE } from '../memory/page-flags.ts'
 import type { AddressSpace } from './file.ts'
 import type { MmObserver } from './events.ts'
+import { DueFailure, type FailNth } from './fail-nth.ts'
 import type { HugetlbPool } from './hugetlb.ts'
 import type { Mm } from './mm.ts'
 import type { MmapLockHost } from './mmap-lock.ts'
@@ -188,6 +189,8 @@ export class Kernel implements MmapLockHost {
   readonly exitHooks = new Set<(task: CurrentTask) => void>()
   /** what the kernel does of its own accord some time later, by whose it is; no clock runs here */
   readonly delayedWork = new Map<object, () => void>()
+  /** something that is to fail soon; tests only */
+  dueFailure: DueFailure | null = null
   readonly warnings: Warning[] = []
   readonly #warned = new Set<string>()
   #lastId = 0
@@ -244,6 +247,18 @@ export class Kernel implements MmapLockHost {
 
   isHugeZero(pfn: number): boolean {
     return this.#hugeZeroPfn !== 0 && this.memory.frames.head(pfn) === this.#hugeZeroPfn
+  }
+
+  /**
+   * Lets something fail, once, the n-th time it is tried from now on; null calls it off.
+   * @returns what tells whether it has happened
+   * @public
+   */
+  failNth(failure: FailNth | null): DueFailure | null {
+    const due = failure === null ? null : new DueFailure(failure)
+    this.dueFailure = due
+    this.memory.failAllocation = due === null ? null : () => due.hits('allocation')
+    return due
   }
 
   /** Ids for mms, address spaces and anon_vmas: small, positive, never reused. */

@@ -69,6 +69,10 @@ export function* handleMmFault(
   const vma = unwatched(maybeWatched)
   const flags = sanitized(k, vma, address, faultFlags)
   if (flags < 0) return counted(k, VM_FAULT_SIGSEGV, faultFlags)
+  if (k.dueFailure !== null) {
+    const code = injectedFault(k, guard, vma, address, flags)
+    if (code !== 0) return counted(k, code, flags)
+  }
   if (vma.isHugetlb) return counted(k, yield* hugetlbFault(k, guard, vma, address, flags), flags)
   const page = pageAlignDown(address)
   let major = 0
@@ -84,6 +88,16 @@ export function* handleMmFault(
           return counted(k, VM_FAULT_RETRY | major, flags)
     }
   }
+}
+
+/** A fault that a test wants to fail ends here, as a real one would end. @returns 0 to go on */
+function injectedFault(k: Kernel, guard: MmapReadGuard, vma: Vma, address: number, flags: number): number {
+  const code = k.dueFailure!.faultCode((flags & FAULT_FLAG_ALLOW_RETRY) !== 0)
+  if (code === 0) return 0
+  if (code !== VM_FAULT_RETRY)
+    return refuseFault(k, code, 'R-FLT-20', vma, address, 'a test lets this fault fail')
+  if ((flags & FAULT_FLAG_RETRY_NOWAIT) === 0) guard.release()
+  return code
 }
 
 /** @rule R-FLT-22 */

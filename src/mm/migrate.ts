@@ -37,7 +37,8 @@ export function migratePages(k: Kernel, heads: readonly number[]): number {
     if ((word & PG_HUGETLB) !== 0) throw new Unmodelled('migration of a hugetlb page', 'R-GUP-50')
     if ((word & PG_SWAPCACHE) !== 0) throw new Unmodelled('migration of a page in the swap cache', 'R-GUP-50')
     const unexpected = frames.refcount[head] !== mappingReferences(k, head)
-    const busy = unexpected || (word & (PG_LOCKED | PG_WRITEBACK)) !== 0
+    const fails = k.dueFailure?.hits('migration') === true
+    const busy = fails || unexpected || (word & (PG_LOCKED | PG_WRITEBACK)) !== 0
     const target = busy ? 0 : k.memory.allocFolio(frames.order(head), { movable: !k.current.memallocPin })
     if (target === 0) failed++
     else moves.set(head, target)
