@@ -93,7 +93,7 @@ difference is shortened and saved under conform-failures/.
   --minutes M      stop after so many minutes
   --only THEME     only these kinds of programs, separated by commas: basic, space, files, disk,
                    fork, pins, fork-pins, limits, locks, seal, mem, process-vm, ptrace, thp,
-                   hugetlb
+                   remote-thp, remote-hugetlb, hugetlb
   --replay FILE    run the programs of this file instead: a saved difference or a list of programs
   --json           the result as JSON
   -h, --help       this text

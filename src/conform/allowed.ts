@@ -47,7 +47,7 @@ export const allowedDifferences: readonly AllowedDifference[] = [
     covers: ({ what, page }, program, step) => {
       const each = program.steps[step]!
       return (
-        what === 'entry' &&
+        (what === 'entry' || what === 'once') &&
         READS.has(each.op) &&
         program.steps.slice(0, step).some(({ op }) => op === 'disk') &&
         (page?.kernel ?? page?.engine)?.file === true

@@ -140,6 +140,13 @@ export class UserIter implements IovIter {
     return this.#count
   }
 
+  /** Where the next byte is, and how many lie together with it in one page. `count` must not be 0. */
+  get place(): UserRange {
+    const { base, length } = this.#ranges[this.#range]!
+    const address = base + this.#done
+    return { base: address, length: Math.min(length - this.#done, PAGE_SIZE - (address % PAGE_SIZE)) }
+  }
+
   copyTo(bytes: Uint8Array): Kthread<number> {
     return this.#move(bytes, true)
   }

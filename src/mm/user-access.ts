@@ -80,6 +80,14 @@ function framed(mm: Mm, address: number): number {
   return entry instanceof HugePmd ? entry.pfn + (slot % PTRS_PER_PTE) : entry.pfn[slot]!
 }
 
+/** The page an address shows now. @returns its pfn, 0 when an access would fault */
+export function presentPfn(mm: Mm, address: number): number {
+  const entry = mm.pageTable.pmd(pmdIndex(address))
+  if (entry === null) return 0
+  const bits = entry instanceof HugePmd ? entry.bits : entry.bits[pteSlot(address)]!
+  return (bits & (PTE_PRESENT | PTE_PROTNONE)) === PTE_PRESENT ? framed(mm, address) : 0
+}
+
 /**
  * A program (or, with mode 'kernel', a kernel copy on its behalf) touches one byte. Faults as often as it
  * takes, grows stacks, sleeps for I/O and userfaults.

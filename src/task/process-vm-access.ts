@@ -10,6 +10,7 @@ import { importIovec, iovecFromUser, type Iovec, type IovecArray } from '../mm/i
 import type { Kernel } from '../mm/kernel.ts'
 import type { Mm } from '../mm/mm.ts'
 import { unpinUserPagesDirtyLock } from '../mm/unpin.ts'
+import { presentPfn } from '../mm/user-access.ts'
 import { alignDown, unsigned } from '../mm/user-range.ts'
 import { mmAccess } from './ptrace-access.ts'
 import { findTask } from './task.ts'
@@ -177,7 +178,8 @@ function* copyPages(
     const at = offset + done
     const pfn = pages.pfns[Math.floor(at / PAGE_SIZE)]!
     const inPage = at % PAGE_SIZE
-    const part = scratch.subarray(0, Math.min(length - done, PAGE_SIZE - inPage, iter.count))
+    const bytes = Math.min(length - done, PAGE_SIZE - inPage, together(k, iter, pfn, inPage, write))
+    const part = scratch.subarray(0, bytes)
     let copied: number
     if (write) {
       copied = yield* iter.copyFrom(part)
@@ -191,4 +193,20 @@ function* copyPages(
       return refuse(k.current, EFAULT, 'R-PVM-5', { why: 'the local buffer cannot be accessed there' })
   }
   return 0
+}
+
+/**
+ * Bytes that can be copied at once. Where both sides show the same page, the kernel's copy runs upwards
+ * and reads again what it has written: pieces no longer than the distance do the same. Whether it is the same
+ * page is known once the local one is there.
+ * @rule R-PVM-13
+ */
+function together(k: Kernel, iter: UserIter, pfn: number, inPage: number, write: boolean): number {
+  const { base, length } = iter.place
+  const local = presentPfn(k.current.mm!, base)
+  if (local === 0) return 1
+  if (local !== pfn) return length
+  const ahead = (base % PAGE_SIZE) - inPage
+  const distance = write ? -ahead : ahead
+  return distance > 0 ? Math.min(length, distance) : length
 }

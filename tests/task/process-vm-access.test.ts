@@ -173,6 +173,26 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     expect(write(rig, [iov(rig.buffer + PAGE_SIZE, 500)], [iov(a, 500)])).toBe('-EFAULT')
   })
 
+  test('R-PVM-13 an overlapping copy reads what it has written', () => {
+    const rig = new RemoteRig(release)
+    const { buffer, caller } = { buffer: rig.buffer, caller: rig.caller }
+    const self = caller.pid
+    const start = (): void =>
+      caller.store(
+        buffer,
+        new Uint8Array(20).map((_, i) => i + 1),
+      )
+    start()
+    expect(caller.remote.vmWrite(self, [iov(buffer, 10)], [iov(buffer + 3, 10)])).toBe(10)
+    expect([...caller.load(buffer, 14)]).toEqual([1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 14])
+    start()
+    expect(caller.remote.vmRead(self, [iov(buffer + 3, 10)], [iov(buffer, 10)])).toBe(10)
+    expect([...caller.load(buffer, 14)]).toEqual([1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 14])
+    start()
+    expect(caller.remote.vmRead(self, [iov(buffer, 10)], [iov(buffer + 3, 10)])).toBe(10)
+    expect([...caller.load(buffer, 14)]).toEqual([4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 11, 12, 13, 14])
+  })
+
   test('R-PVM-7 entries of different lengths', () => {
     const rig = new RemoteRig(release)
     const a = rig.map(1, { touched: true })
