@@ -10,6 +10,7 @@
 #include "raw.h"
 
 #define PAGE 4096UL
+#define POOL "/sys/kernel/mm/hugepages/hugepages-2048kB/"
 #define ARENA 0x100000000000UL
 #define SCRATCH_BYTES 32768
 #define SHARED_AT 0x600000000000UL
@@ -32,6 +33,7 @@ enum {
 	FD_SHARED = 510,
 	FD_DISK,
 	FD_TMP,
+	FD_POOL,
 	FD_MAPS = 520,
 	FD_STATUS,
 	FD_PAGEMAP,
@@ -40,6 +42,8 @@ enum {
 	FD_VMSTAT,
 	FD_REFRESH,
 	FD_SMAPS,
+	FD_POOL_FREE,
+	FD_POOL_RESERVED,
 	FD_OTHERS = 540, /* + process slot: its pagemap */
 	FD_CHILDREN = 620, /* + 2 * child: to it, + 1: from it */
 	FD_END = 720,
@@ -50,6 +54,7 @@ struct config {
 	uint64_t memlock; /* bytes; ~0 = unlimited */
 	uint64_t stack;
 	int thp, pid1, cpu;
+	long pool; /* free 2 MiB pages for the program; -1: the pool is not looked at */
 	char disk[256], tmp[256];
 };
 
@@ -198,6 +203,10 @@ void arena_rss(long rss[3]);
 void observe_rings(void);
 void lock_shared(void);
 void unlock_shared(void);
+
+/* pool.c: the huge page pool */
+void pool_hold(void);
+void observe_pool(void);
 
 /* baseline.c: what belongs to the agent */
 void prefault(void);

@@ -199,6 +199,8 @@ static void take_option(struct config *config, const char *name, const char *val
 		config->memlock = option_number(value);
 	} else if (same(name, "cpu")) {
 		config->cpu = option_number(value);
+	} else if (same(name, "pool")) {
+		config->pool = option_number(value);
 	} else if (same(name, "stack")) {
 		config->stack = option_number(value);
 	} else if ((same(name, "disk") || same(name, "tmp")) && strlen(value) < sizeof(config->disk)) {
@@ -269,7 +271,7 @@ static long map_shared(void)
 
 static void first_image(int argc, char **argv)
 {
-	static struct config config = { .pages = 64, .memlock = 8 << 20, .stack = 8 << 20, .cpu = -1 };
+	static struct config config = { .pages = 64, .memlock = 8 << 20, .stack = 8 << 20, .cpu = -1, .pool = -1 };
 	long fd;
 
 	if (RAW(SYS_getpid) == 1) {
@@ -336,6 +338,8 @@ static void second_image(void)
 	install_handlers();
 	if (kind == 0 || kind == 4)
 		save_limits();
+	if (kind == 0)
+		pool_hold();
 	prefault();
 	probe();
 	remember_mappings();

@@ -154,8 +154,10 @@ void observe(void)
 	}
 	if (me->level >= 2)
 		observe_pages(me->level);
-	if (me->level >= 4)
+	if (me->level >= 4) {
 		observe_pins(faults);
+		observe_pool();
+	}
 	if (me->level >= 5) {
 		observe_smaps();
 		observe_rings();

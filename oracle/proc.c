@@ -73,6 +73,10 @@ void open_proc(void)
 	open_at(FD_SMAPS, "/proc/self/smaps", O_RDONLY);
 	open_at(FD_PAGEMAP, "/proc/self/pagemap", O_RDONLY);
 	open_at(FD_VMSTAT, "/proc/vmstat", O_RDONLY);
+	if (shared->config.pool >= 0) {
+		open_at(FD_POOL_FREE, POOL "free_hugepages", O_RDONLY);
+		open_at(FD_POOL_RESERVED, POOL "resv_hugepages", O_RDONLY);
+	}
 	probes.kpageflags = open_at(FD_KPAGEFLAGS, "/proc/kpageflags", O_RDONLY) == 0 &&
 			    open_at(FD_KPAGECOUNT, "/proc/kpagecount", O_RDONLY) == 0;
 	probes.refresh = open_at(FD_REFRESH, "/proc/sys/vm/stat_refresh", O_WRONLY) == 0;

@@ -50,7 +50,6 @@ static long sysfs_number(const char *path)
 	return n;
 }
 
-#define POOL "/sys/kernel/mm/hugepages/hugepages-2048kB/"
 #define BIG_POOL "/sys/kernel/mm/hugepages/hugepages-1048576kB/"
 
 static void out_hugetlb(void)
@@ -61,6 +60,7 @@ static void out_hugetlb(void)
 	field("hugetlb");
 	out_text(free_pages >= 0 ? big ? "[2048,1048576]" : "[2048]" : big ? "[1048576]" : "[]");
 	field_number("hugetlbFree", free_pages < 0 ? 0 : free_pages - reserved);
+	observe_pool();
 }
 
 static void out_hidden(void)

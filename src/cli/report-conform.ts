@@ -36,10 +36,15 @@ export function reportSummary(summary: RunSummary, head: ConformHead): string {
   ]
   if (head.off.length > 0) lines.push(`themes off: ${head.off.join('; ')}`)
   for (const hidden of head.hidden) lines.push(`not seen: ${hidden}`)
-  for (const [why, n] of unmodelled) lines.push(`not modelled: ${why}: ${count(n, 'program')} ended there`)
+  for (const [why, n] of unmodelled) lines.push(`ended early: ${why}: ${count(n, 'program')}`)
   for (const [id, n] of allowed) lines.push(`allowed: ${id}: in ${count(n, 'program')}`)
-  for (const [fact, n] of unsteady)
-    lines.push(`not repeatable: ${fact}: ${count(n, 'program')} differed, but not in each of four runs`)
+  const disturbed = unsteady.filter(({ machineWide }) => machineWide).length
+  if (disturbed > 0)
+    lines.push(
+      `not repeatable: counters of the whole machine: ${count(disturbed, 'run')} differed, the next did not`,
+    )
+  for (const { name, step, difference, machineWide } of unsteady)
+    if (!machineWide) lines.push(`not repeatable: ${name} step ${step}: ${difference.sentence}`)
   for (const { name, message } of deaths) lines.push(`died: ${name}: ${message}`)
   const calls = [...coverage]
     .sort(([a], [b]) => a.localeCompare(b))
@@ -105,7 +110,13 @@ export function reportConformJson(
     compared: FACTS.filter((fact) => facts.has(fact)),
     unmodelled: Object.fromEntries(unmodelled),
     allowed: Object.fromEntries(allowed),
-    unsteady: Object.fromEntries(unsteady),
+    unsteady: unsteady.map(({ name, step, difference, machineWide }) => ({
+      name,
+      step,
+      fact: difference.fact,
+      difference: difference.sentence,
+      machineWide,
+    })),
     deaths,
     coverage: Object.fromEntries([...coverage].map(([op, outcomes]) => [op, Object.fromEntries(outcomes)])),
     milliseconds: time,

@@ -26,10 +26,11 @@ function withoutIds(text: string): string {
 
 function facts(observation: Observation): Map<string, string> {
   const lines = new Map<string, string>()
-  const { outcome, sum, acquired, released, processes } = observation
+  const { outcome, sum, acquired, released, pool, processes } = observation
   lines.set('result', outcomeText(outcome))
   if (sum !== null) lines.set('sum', String(sum))
   if (acquired !== null) lines.set('pins', `+${acquired} -${released}`)
+  if (pool !== null) lines.set('huge pages', `${pool.free} free, ${pool.reserved} reserved`)
   for (const view of processes) {
     const p = `p${view.process}`
     for (const mapping of view.maps) {

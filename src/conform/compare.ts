@@ -1,6 +1,6 @@
 import { errnoText } from './errno-text.ts'
 import { arenaAddress } from './range.ts'
-import type { MappingView, Observation, Outcome, PageView, ProcessView } from './observation.ts'
+import type { HugePool, MappingView, Observation, Outcome, PageView, ProcessView } from './observation.ts'
 
 /** What was compared; the closing line of a run lists them. */
 export const FACTS = [
@@ -16,6 +16,7 @@ export const FACTS = [
   'VmSize, VmLck, VmPin, VmSwap',
   'registered buffers',
   'pin counters',
+  'the pool of huge pages',
   "the engine's own books",
 ] as const
 export type Fact = (typeof FACTS)[number]
@@ -64,6 +65,7 @@ export class Correspondence {
     yield* this.#processes(kernel.processes, engine.processes)
     yield* this.#counter('acquired', kernel, engine)
     yield* this.#counter('released', kernel, engine)
+    yield* this.#pool(kernel.pool, engine.pool)
   }
 
   *#processes(kernel: readonly ProcessView[], engine: readonly ProcessView[]): Generator<Difference> {
@@ -85,6 +87,16 @@ export class Correspondence {
     if (kernel[which] === engine[which]) return
     const sentence = `the kernel counts ${kernel[which]} pins ${which} during the step, the engine ${engine[which]}`
     yield made('pin counters', which, sentence)
+  }
+
+  *#pool(kernel: HugePool | null, engine: HugePool | null): Generator<Difference> {
+    if (kernel === null || engine === null) return
+    this.seen.add('the pool of huge pages')
+    for (const key of ['free', 'reserved'] as const) {
+      if (kernel[key] === engine[key]) continue
+      const sentence = `${kernel[key]} huge pages are ${key} on the kernel, ${engine[key]} on the engine`
+      yield made('the pool of huge pages', key, sentence)
+    }
   }
 
   *#views(kernel: ProcessView, engine: ProcessView): Generator<Difference> {

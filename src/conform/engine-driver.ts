@@ -1,15 +1,15 @@
 import { Unmodelled } from '../base/unmodelled.ts'
-import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
+import { PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import type { ReleaseName } from '../base/release.ts'
 import { audit } from '../mm/audit.ts'
-import { hugetlbPool } from '../mm/hugetlb.ts'
+import { hugetlbPool, type HugetlbPool } from '../mm/hugetlb.ts'
 import { Kernel, type Capability } from '../mm/kernel.ts'
 import { HugePmd, Leaf, PTE_PRESENT, PTE_SPECIAL, pmdIndex, pteSlot } from '../mm/page-table.ts'
 import { DANGLING, addressOf, type EngineContext } from './engine-context.ts'
 import { EngineProcess } from './engine-process.ts'
 import { viewProcess, type Arena, type Baseline } from './engine-view.ts'
 import { FrameIds } from './frame-ids.ts'
-import type { Driver, Observation, Unanswerable } from './observation.ts'
+import type { Driver, HugePool, Observation, Unanswerable } from './observation.ts'
 import type { Program } from './program.ts'
 import { stepKind, type Step } from './steps.ts'
 
@@ -25,8 +25,8 @@ export interface EngineSetup {
   readonly own: number
   readonly thp: 'always' | 'madvise' | 'never'
   readonly thpDisabled: boolean
-  /** 2 MiB pages of the pool that are free and not promised */
-  readonly hugePages: number
+  /** the pool of 2 MiB pages: what is free, and what others were promised; null: there is none */
+  readonly pool: HugePool | null
   /** pages of swap space */
   readonly swapSlots: number
 }
@@ -48,7 +48,12 @@ export class EngineDriver implements Driver {
     const run = new EngineRun(this.#setup)
     const seen: (Observation | Unanswerable)[] = []
     try {
-      for (const step of steps) seen.push(run.step(step))
+      for (const step of steps) {
+        const after = run.step(step)
+        const lost = run.promisesLost()
+        if (lost > 0) return [...seen, { harmful: 'the kernel would lose huge pages for good (R-HUGE-59)' }]
+        seen.push(after)
+      }
       const findings = run.end()
       if (findings.length > 0) seen.push({ broken: `the books do not balance: ${findings.join('; ')}` })
     } catch (error) {
@@ -66,17 +71,26 @@ class EngineRun implements EngineContext {
   readonly processes = new Map<number, EngineProcess>()
   readonly #ids = new FrameIds()
   readonly #base: Baseline
+  readonly #pool: HugetlbPool | null
+  readonly #othersPromises: number
 
   constructor(setup: EngineSetup) {
     this.arena = setup.arena
     this.memlock = setup.memlock
     const huge = setup.arena.pages > 512
+    const { pool } = setup
     this.k = new Kernel({
       release: setup.release,
-      zones: { normal: huge ? 49_152 : 8192 },
+      zones: { normal: (huge ? 49_152 : 8192) + (pool === null ? 0 : pool.free * PTRS_PER_PTE) },
       settings: { thpEnabled: setup.thp },
     })
-    if (setup.hugePages > 0) hugetlbPool(this.k, PMD_SIZE).resize(setup.hugePages)
+    if (pool !== null) {
+      const ours = hugetlbPool(this.k, PMD_SIZE)
+      ours.resize(pool.free)
+      ours.promiseOthers(pool.reserved)
+    }
+    this.#pool = pool === null ? null : hugetlbPool(this.k, PMD_SIZE)
+    this.#othersPromises = pool?.reserved ?? 0
     this.k.swap.swapon(setup.swapSlots)
     const first = EngineProcess.first(this.k, setup)
     this.processes.set(0, first)
@@ -100,8 +114,14 @@ class EngineRun implements EngineContext {
       sum: done.sum ?? null,
       acquired: k.pinAcquired - pinAcquired,
       released: k.pinReleased - pinReleased,
+      pool: this.#pool === null ? null : { free: this.#pool.free, reserved: this.#pool.reserved },
       processes,
     }
+  }
+
+  /** Reserved huge pages that nobody will ever give back. */
+  promisesLost(): number {
+    return this.#pool === null ? 0 : this.#pool.orphaned - this.#othersPromises
   }
 
   /** Everything exits. @returns counters that are not what they must be, before and after */

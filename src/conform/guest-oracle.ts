@@ -21,6 +21,7 @@ export function startGuestOracle(series: GuestSeries, themes: readonly ThemeName
         thp: theme.thp === true,
         hugepages,
         ...(swap > 0 ? { swap } : {}),
+        ...(theme.hugePages === undefined ? {} : { pool: theme.hugePages }),
       }),
     restore: () => Promise.resolve(),
   })

@@ -19,7 +19,13 @@ export function startHostOracle(themes: readonly ThemeName[]): Promise<KernelOra
   })
   return openOracle({
     release: '6.18',
-    start: (theme) => OracleAgent.start({ settings, pages: theme.arenaPages, thp: theme.thp === true }),
+    start: (theme) =>
+      OracleAgent.start({
+        settings,
+        pages: theme.arenaPages,
+        thp: theme.thp === true,
+        ...(theme.hugePages === undefined ? {} : { pool: theme.hugePages }),
+      }),
     restore: () => settings.restore(),
   })
 }

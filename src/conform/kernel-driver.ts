@@ -89,11 +89,13 @@ export class KernelDriver implements Driver {
         : (values as number[]).reduce((a, b) => a + b, 0)
     }
     const summed = part.sum < 0 ? null : replies[part.sum]!
+    const pool = replies.findLast((reply) => reply.pool !== undefined)?.pool
     return {
       outcome,
       sum: summed !== null && summed.e === 0 ? Number(summed.v ?? summed.r) : null,
       acquired: total('acq'),
       released: total('rel'),
+      pool: pool === undefined ? null : { free: pool[0], reserved: pool[1] },
       processes: part.views
         // a process that could not be forked is not there
         .filter(([, line]) => replies[line]!.e !== 'USAGE')

@@ -62,7 +62,7 @@ export async function openOracle(source: AgentSource): Promise<KernelOracle> {
     const [everything] = await port.send(['maps all', SHOW_EVERYTHING])
     const oracle = {
       agent: port,
-      setup: setupOf(source.release, agent.hello, everything!, theme),
+      setup: setupOf(source.release, agent.hello, everything!),
       framesVisible: agent.hello.pfn,
     }
     return { oracle, hello: agent.hello }
@@ -107,7 +107,7 @@ function kindOf({ arenaPages, thp, hugePages }: Theme): string {
   return `${arenaPages} ${thp ?? false} ${hugePages ?? 0}`
 }
 
-function setupOf(release: ReleaseName, hello: OracleHello, { all }: OracleReply, theme: Theme): EngineSetup {
+function setupOf(release: ReleaseName, hello: OracleHello, { all }: OracleReply): EngineSetup {
   // the kernel's own pages in the process cannot be locked
   const lockable = (all ?? []).filter(([, , , name]) => !/^\[v(var|dso|syscall)/.test(name))
   const effective = BigInt(`0x${hello.capEff}`)
@@ -122,7 +122,7 @@ function setupOf(release: ReleaseName, hello: OracleHello, { all }: OracleReply,
     own: lockable.reduce((sum, [start, end]) => sum + (end - start) / 1024, 0),
     thp: 'madvise',
     thpDisabled: !hello.thp,
-    hugePages: theme.hugePages === undefined ? 0 : hello.hugetlbFree,
+    pool: hello.pool === undefined ? null : { free: hello.pool[0], reserved: hello.pool[1] },
     swapSlots: hello.swap === 1 ? SWAP_BYTES / PAGE_SIZE - 1 : 0,
   }
 }

@@ -19,7 +19,7 @@ export interface Comparison {
   readonly finding: Finding | null
   /** steps compared */
   readonly steps: number
-  /** why the engine stopped, null when it went to the end */
+  /** why the engine stopped, or was stopped before a harmful step; null when it went to the end */
   readonly unmodelled: string | null
   /** freedoms of the kernel that were used: their ids */
   readonly allowed: ReadonlySet<string>
@@ -47,6 +47,7 @@ export function compareRuns(
     if (ours === undefined) return ended(i, {})
     if ('broken' in ours) return ended(i, { finding: broken(program, i, theirs, ours.broken) })
     if ('unmodelled' in ours) return ended(i, { unmodelled: ours.unmodelled })
+    if ('harmful' in ours) return ended(i, { unmodelled: ours.harmful })
     for (const difference of pairs.differences(theirs, ours)) {
       const freedom = allowedBy(difference, program, i)
       if (freedom === null)
@@ -57,6 +58,7 @@ export function compareRuns(
   }
   pairs.seen.add("the engine's own books")
   const last = engine[kernel.length]
+  if (last !== undefined && 'harmful' in last) return ended(kernel.length, { unmodelled: last.harmful })
   if (last !== undefined && 'broken' in last)
     return ended(kernel.length, { finding: broken(program, kernel.length - 1, kernel.at(-1)!, last.broken) })
   return ended(kernel.length, {})

@@ -72,6 +72,13 @@ export interface ProcessView {
   readonly rings: Readonly<Record<number, readonly string[] | null>>
 }
 
+/** Huge pages of 2 MiB on the whole machine. */
+export interface HugePool {
+  readonly free: number
+  /** promised and not yet handed out; below zero while a pinned page is unmapped (R-HUGE-52) */
+  readonly reserved: number
+}
+
 export interface Observation {
   readonly outcome: Outcome
   /** bytes loaded, added up; only for steps that load */
@@ -79,12 +86,18 @@ export interface Observation {
   /** pin counters of the machine during the step; null: not visible */
   readonly acquired: number | null
   readonly released: number | null
+  /** null: not looked at */
+  readonly pool: HugePool | null
   /** the acting process first, then the others in order of their numbers */
   readonly processes: readonly ProcessView[]
 }
 
-/** The engine cannot take part from here on: it has no model of the step, or it broke. */
-export type Unanswerable = { readonly unmodelled: string } | { readonly broken: string }
+/**
+ * The engine cannot take part from here on: it has no model of the step, it broke, or the step does the
+ * machine it runs on a harm that stays: then it is not run on the kernel either.
+ */
+export type Unanswerable =
+  { readonly unmodelled: string } | { readonly broken: string } | { readonly harmful: string }
 
 /** One side of the comparison: the engine or a kernel. */
 export interface Driver {

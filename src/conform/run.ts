@@ -33,6 +33,16 @@ export interface Found {
   programs: number
 }
 
+/** A difference that went away. */
+export interface Unsteady {
+  /** theme and seed, or the name in its file */
+  readonly name: string
+  readonly step: number
+  readonly difference: Difference
+  /** in a counter of the whole machine, which other processes change as well */
+  readonly machineWide: boolean
+}
+
 /** A program that the kernel's side did not survive. */
 export interface Death {
   /** theme and seed, or the name in its file */
@@ -49,12 +59,12 @@ export interface RunSummary {
   /** one for each kind of difference */
   readonly found: Found[]
   readonly facts: Set<Fact>
-  /** reason → programs that ended early because the engine has no model of a step */
+  /** reason → programs that ended early because the engine has no model of a step, or it would do harm */
   readonly unmodelled: Map<string, number>
   /** id → programs in which the kernel took that freedom */
   readonly allowed: Map<string, number>
-  /** fact → programs that differed in it, but not every time: somebody else disturbed the kernel's side */
-  readonly unsteady: Map<string, number>
+  /** what one run of a program showed and the next one did not: somebody else disturbed the kernel's side */
+  readonly unsteady: Unsteady[]
   /** programs that ended the agent or the kernel */
   readonly deaths: Death[]
   /** step → outcome → how often, as the kernel answered */
@@ -88,6 +98,16 @@ export function* namedJobs(programs: readonly NamedProgram[]): Generator<Job> {
   for (const { name, program } of programs) yield { name, seed: null, program }
 }
 
+/** of one program, until what it shows is the same again and again */
+const MOST_RUNS = 12
+
+interface Sides {
+  readonly engine: EngineDriver
+  readonly kernel: KernelDriver
+  /** the engine is asked first whether a step would do the machine harm that stays */
+  readonly canHarm: boolean
+}
+
 /** Runs programs on the kernel and on the engine and compares them. */
 export class ConformRun {
   readonly summary: RunSummary = {
@@ -98,13 +118,13 @@ export class ConformRun {
     facts: new Set(),
     unmodelled: new Map(),
     allowed: new Map(),
-    unsteady: new Map(),
+    unsteady: [],
     deaths: [],
     coverage: new Map(),
     time: { engine: 0, kernel: 0 },
   }
   readonly #source: OracleSource
-  readonly #drivers = new Map<Oracle, { readonly engine: EngineDriver; readonly kernel: KernelDriver }>()
+  readonly #drivers = new Map<Oracle, Sides>()
   readonly #kinds = new Map<string, Found>()
 
   constructor(source: OracleSource) {
@@ -112,7 +132,7 @@ export class ConformRun {
   }
 
   /** Both sides for programs of a theme. */
-  async #sides(theme: string): Promise<{ readonly engine: EngineDriver; readonly kernel: KernelDriver }> {
+  async #sides(theme: string): Promise<Sides> {
     const oracle = await this.#source.of(theme)
     let drivers = this.#drivers.get(oracle)
     if (drivers === undefined) {
@@ -121,6 +141,7 @@ export class ConformRun {
       drivers = {
         engine: new EngineDriver(setup),
         kernel: new KernelDriver(agent, setup.arena, framesVisible, releasesLate),
+        canHarm: setup.pool !== null,
       }
       this.#drivers.set(oracle, drivers)
     }
@@ -152,44 +173,49 @@ export class ConformRun {
     for (const fact of comparison.facts) summary.facts.add(fact)
     if (comparison.unmodelled !== null) count(summary.unmodelled, comparison.unmodelled)
     for (const id of comparison.allowed) count(summary.allowed, id)
-    if (comparison.finding === null) return
+    const first = await this.#steady(name, program, comparison.finding)
+    if (first === null) return
     summary.differing++
-    const first = comparison.finding
     const kind = kindOf(first.program, first.step, first.difference)
     const known = this.#kinds.get(kind)
     if (known !== undefined) {
       known.programs++
       return
     }
-    // what another run of the same program does not show was somebody else's doing
-    if (!(await this.#again(first, kind))) {
-      count(summary.unsteady, first.difference.fact)
-      summary.differing--
-      return
-    }
-    const finding = await this.#shortest(first, kind)
+    const finding = await this.#shortest(name, first, kind)
     const found: Found = { name, seed, finding, programs: 1 }
     this.#kinds.set(kind, found)
     summary.found.push(found)
     onFound(found)
   }
 
-  /** Whether the same difference shows in every one of three more runs. */
-  async #again({ program, step }: Finding, kind: string): Promise<boolean> {
-    for (let i = 0; i < 3; i++) {
-      const { finding } = await this.#compare(program, false)
-      if (finding === null || finding.step !== step || kindOf(program, step, finding.difference) !== kind)
-        return false
+  /**
+   * What one run shows and the next one does not was somebody else's doing: the difference that shows in four
+   * runs one after the other, null when a run shows none at all.
+   */
+  async #steady(name: string, program: Program, first: Finding | null): Promise<Finding | null> {
+    let finding = first
+    for (let same = 1, runs = 1; finding !== null && same < 4 && runs < MOST_RUNS; runs++) {
+      const { finding: next } = await this.#compare(program, false)
+      if (next !== null && sameFinding(next, finding)) same++
+      else {
+        const { step, difference } = finding
+        this.summary.unsteady.push({ name, step, difference, machineWide: isMachineWide(finding) })
+        finding = next
+        same = 1
+      }
     }
-    return true
+    return finding
   }
 
-  async #shortest(finding: Finding, kind: string): Promise<Finding> {
+  async #shortest(name: string, finding: Finding, kind: string): Promise<Finding> {
     let best = finding
     const steps = finding.program.steps.slice(0, finding.step + 1)
     await shrink({ ...finding.program, steps }, async (candidate) => {
       const { finding: again } = await this.#compare(candidate, false)
       if (again === null || kindOf(candidate, again.step, again.difference) !== kind) return false
+      if (isMachineWide(again) && !sameFinding(await this.#steady(name, candidate, again), again))
+        return false
       best = again
       return true
     })
@@ -200,12 +226,14 @@ export class ConformRun {
     const { summary } = this
     const sides = await this.#sides(program.theme)
     const began = performance.now()
-    const pending = sides.kernel.run(program)
+    const pending = sides.canHarm ? null : sides.kernel.run(program)
     const sent = performance.now()
     const engine = sides.engine.runNow(program)
     const answered = performance.now()
-    const kernel = await pending
-    if (kernel.length !== program.steps.length) throw new AgentTrouble('answers are missing')
+    const harm = engine.findIndex((seen) => 'harmful' in seen)
+    const steps = harm < 0 ? program.steps : program.steps.slice(0, harm)
+    const kernel = await (pending ?? sides.kernel.run({ ...program, steps }))
+    if (kernel.length !== steps.length) throw new AgentTrouble('answers are missing')
     summary.time.engine += answered - sent
     summary.time.kernel += performance.now() - answered + (sent - began)
     if (counted) {
@@ -225,6 +253,15 @@ export class ConformRun {
     }
     return compareRuns(program, kernel, engine)
   }
+}
+
+/** Counters of the whole machine, which other processes change as well. */
+function isMachineWide({ difference: { fact } }: Finding): boolean {
+  return fact === 'pin counters' || fact === 'the pool of huge pages'
+}
+
+function sameFinding(a: Finding | null, b: Finding): boolean {
+  return a !== null && a.step === b.step && a.difference.sentence === b.difference.sentence
 }
 
 function count(counts: Map<string, number>, key: string): void {

@@ -18,6 +18,8 @@ export interface OracleAgentOptions {
   stack?: number
   /** The processor the agent stays on; default the one it happens to start on. */
   cpu?: number
+  /** Unreserved 2 MiB pages that programs find in the pool (the agent holds what is more) and see used up. */
+  pool?: number
   /** Leave transparent huge pages as the machine has them; default: off for the agent. */
   thp?: boolean
   /** Run as this user (only root can). */
@@ -93,6 +95,7 @@ export class OracleAgent {
     if (options.memlock !== undefined) words.push('--memlock', String(options.memlock))
     if (options.stack) words.push('--stack', String(options.stack))
     if (options.cpu !== undefined) words.push('--cpu', String(options.cpu))
+    if (options.pool !== undefined) words.push('--pool', String(options.pool))
     if (options.thp) words.push('--thp')
     if (disk && statfsSync(disk).type !== TMPFS_MAGIC) words.push('--disk', disk)
     if (tmp) words.push('--tmp', tmp)

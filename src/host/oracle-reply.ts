@@ -12,6 +12,9 @@ export type OraclePage = [index: number, bits: number, id: OraclePageId, flags?:
 /** `[VmFlags, Rss, Anonymous, Swap, Locked, AnonHugePages, ShmemPmdMapped, Hugetlb]`, kB. */
 export type OracleVma = [string, number, number, number, number, number, number, number]
 
+/** `[free, reserved]` 2 MiB pages of the machine; reserved can be below zero (R-HUGE-52). */
+export type OraclePool = [free: number, reserved: number]
+
 /** One reply. Which fields are there depends on the command and on the observation level (R-AG-4). */
 export interface OracleReply {
   /** Result: a number, or a hex string outside ±2^53. A failed system call: -errno. */
@@ -53,6 +56,7 @@ export interface OracleReply {
   acq?: number
   rel?: number
   flt?: number
+  pool?: OraclePool
   vma?: OracleVma[]
   rings?: Record<string, string[] | null>
 }
@@ -80,6 +84,8 @@ export interface OracleHello {
   /** Sizes of huge pages, kB; `hugetlbFree`: 2 MiB pages neither used nor reserved. */
   hugetlb: number[]
   hugetlbFree: number
+  /** The pool as programs find it; only where the agent was told to look at it. */
+  pool?: OraclePool
   thp: boolean
   /** The resident counters are exact. */
   rss: boolean

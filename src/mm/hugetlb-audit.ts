@@ -64,7 +64,7 @@ function auditPool(
     const subpool = pool.subpoolOf(head)
     if (subpool !== null && !isDue) subpools.set(subpool, (subpools.get(subpool) ?? 0) + 1)
   }
-  let reserved = -due
+  let reserved = pool.orphaned - due
   for (const [file, open] of promises) {
     if (file.pool !== pool) continue
     reserved += open
@@ -73,5 +73,6 @@ function auditPool(
   expect(`${name}: total`, total, pool.total)
   expect(`${name}: free`, free, pool.free)
   expect(`${name}: reserved`, reserved, pool.reserved)
-  for (const [subpool, used] of subpools) expect(`${name}: used of the mount`, used, subpool.used)
+  for (const [subpool, used] of subpools)
+    expect(`${name}: used of the mount`, used + subpool.orphaned, subpool.used)
 }

@@ -18,6 +18,8 @@ export class HugetlbSubpool {
   /** huge pages */
   readonly max: number
   used = 0
+  /** of those, promises that nobody can give back any more (R-HUGE-59) */
+  orphaned = 0
 
   constructor(max: number) {
     this.max = max
@@ -48,6 +50,8 @@ export class HugetlbPool {
   total = 0
   /** resv_hugepages: promised and not yet handed out. Can be seen below zero (R-HUGE-52) */
   reserved = 0
+  /** promises among `reserved` that no mapping and no file of ours will give back: other people's, or lost (R-HUGE-59) */
+  orphaned = 0
   /** surplus_hugepages: pages beyond the configured number */
   surplus = 0
   /** nr_overcommit_hugepages: how many surplus pages there may be */
@@ -105,6 +109,15 @@ export class HugetlbPool {
     }
     this.reserved += n
     return true
+  }
+
+  /**
+   * Promises made before the model begins: their pages are free, and nobody here gets them.
+   * @param n huge pages; below zero while somebody's pinned page is unmapped
+   */
+  promiseOthers(n: number): void {
+    this.reserved += n
+    this.orphaned += n
   }
 
   /** Takes a promise of n pages back; surplus pages that were made for it leave the pool. */

@@ -160,7 +160,22 @@ export function hugetlbUnreserve(k: Kernel, vma: Vma, startIndex: number, endInd
   subpool?.give(left)
 }
 
-/** The pages moved to another VMA (mremap), which carries the promise on: the old one must not give it back. */
-export function hugetlbReserveMoved(old: Vma): void {
+/**
+ * The pages moved to another VMA (mremap), which carries the promise on: the old one must not give it back.
+ * The old VMA is still whole here, and all of it forgets: what it was promised beyond the part that moved
+ * stays reserved for good, and its pages come from what is left over like a child's.
+ * @param old the VMA that pages were moved out of, before the range is unmapped
+ * @param start first huge page of the file that moved
+ * @param end one past the last
+ * @rule R-HUGE-59
+ */
+export function hugetlbReserveMoved(k: Kernel, old: Vma, start: number, end: number): void {
+  const map = old.hugetlb?.map ?? null
   old.hugetlb = null
+  if (map === null) return
+  const first = old.pgoff / PTRS_PER_PTE
+  const lost = map.count(first, first + old.pages / PTRS_PER_PTE) - map.count(start, end)
+  const { pool, subpool } = hugetlbFile(k, old.file!.mapping)
+  pool.orphaned += lost
+  if (subpool !== null) subpool.orphaned += lost
 }

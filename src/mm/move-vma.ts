@@ -1,13 +1,13 @@
 import { ENOMEM } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
-import { PAGE_SIZE } from '../base/units.ts'
-import { hugetlbReserveMoved } from './hugetlb.ts'
+import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
+import { hugetlbIndex, hugetlbReserveMoved } from './hugetlb.ts'
 import type { Kernel } from './kernel.ts'
 import { MREMAP_DONTUNMAP } from './mman.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
 import { movePageTables } from './move-page-tables.ts'
-import { doMunmap, splitEdges } from './munmap.ts'
+import { doMunmap } from './munmap.ts'
 import { cloneAnonVmas, insertVma, unlinkAnonVmas } from './vma-link.ts'
 import { checkSplit, mergeNewRange } from './vma-merge.ts'
 import { chargeCommit, vmStatAccount } from './vm-accounting.ts'
@@ -54,8 +54,6 @@ export function* moveVma(
     const error = chargeCommit(k, mm, pages)
     if (error < 0) return error
   }
-  // the reservation of a huge page mapping moves with its whole VMA: cut that out first
-  if (vma.isHugetlb && oldLen > 0) splitEdges(k, mm, vmas, vma, oldAddr, oldAddr + oldLen)
   const target = copyVma(k, guard, vma, oldAddr, newAddr, newLen)
   if (oldLen > 0) {
     // a merge with the new range may have replaced the source VMA
@@ -70,7 +68,10 @@ export function* moveVma(
   }
   if ((vmFlags & VM_LOCKED) !== 0) mm.lockedVm += pages
   if (oldLen > 0) {
-    if (vma.isHugetlb) hugetlbReserveMoved(vma)
+    if (vma.isHugetlb) {
+      const index = hugetlbIndex(vma, oldAddr)
+      hugetlbReserveMoved(k, vma, index, index + oldLen / PMD_SIZE)
+    }
     yield* doMunmap(k, guard, oldAddr, oldLen)
   }
   return newAddr

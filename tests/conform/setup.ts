@@ -17,6 +17,6 @@ export const engineSetup: EngineSetup = {
   own: 2752,
   thp: 'madvise',
   thpDisabled: true,
-  hugePages: 0,
+  pool: null,
   swapSlots: 0,
 }

@@ -27,6 +27,8 @@ export interface GuestAgentOptions {
   readonly thp?: boolean
   /** 2 MiB pages in the hugetlb pool; default 0. */
   readonly hugepages?: number
+  /** Unreserved 2 MiB pages that programs find in the pool; default: the pool is not looked at. */
+  readonly pool?: number
   /** Bytes of swap on a zram device; default none. */
   readonly swap?: number
   /** ms without a reply after which the guest is killed; default 60000, 0 = never. */
@@ -206,6 +208,7 @@ function agentOptions(options: GuestAgentOptions): Record<string, string | numbe
     memlock: options.memlock,
     stack: options.stack,
     hugepages: options.hugepages,
+    pool: options.pool,
     swap: options.swap,
     thp: options.thp || undefined,
   }
