@@ -96,6 +96,10 @@ function invalid(k: Kernel, rule: string, why: string): number {
   return refuse(k.current, EINVAL, rule, { why })
 }
 
+function nothingAtOldAddress(k: Kernel, address: number, rule: string): number {
+  return refuse(k.current, EFAULT, rule, { address, why: 'nothing is mapped at the old address' })
+}
+
 /**
  * Arguments up to 6.12, before the lock.
  * @param sameRawLength the lengths as the caller gave them are equal
@@ -164,12 +168,7 @@ function checkOverlapAndCount(k: Kernel, mm: Mm, request: Request, rule: string)
 /** What is asked of the VMA at the old address whatever is to be done. */
 function checkVma(k: Kernel, vma: Vma | null, request: Request): number {
   const rule = k.release.mm.mremapMultiVma ? 'R-AS-68' : 'R-AS-67'
-  if (vma === null) {
-    return refuse(k.current, EFAULT, rule, {
-      address: request.addr,
-      why: 'nothing is mapped at the old address',
-    })
-  }
+  if (vma === null) return nothingAtOldAddress(k, request.addr, rule)
   const sealed = checkSealed(k, vma)
   if (sealed < 0) return sealed
   if (!vma.isHugetlb) return 0
@@ -193,12 +192,7 @@ function checkVma(k: Kernel, vma: Vma | null, request: Request): number {
  */
 function checkSource(k: Kernel, mm: Mm, vma: Vma | null, request: Request, oldLen: number): number {
   const { addr, newLen, flags } = request
-  if (vma === null) {
-    return refuse(k.current, EFAULT, 'R-AS-69', {
-      address: addr,
-      why: 'nothing is mapped at the old address',
-    })
-  }
+  if (vma === null) return nothingAtOldAddress(k, addr, 'R-AS-69')
   const facts = { address: addr, vma: vmaFacts(vma) }
   if (oldLen === 0 && (vma.flags & (VM_SHARED | VM_MAYSHARE)) === 0) {
     return refuse(k.current, EINVAL, 'R-AS-69', { ...facts, why: 'only a shared mapping can be duplicated' })
@@ -319,6 +313,8 @@ function* moveTo(k: Kernel, guard: MmapWriteGuard, request: Request): Kthread<nu
   if (fixed) {
     const error = yield* doMunmap(k, guard, newAddr, newLen)
     if (error < 0) return error
+    // a wrapping old length lets the destination lie on the source, which is gone with it
+    if (mremapMultiVma && find(guard, addr) === null) return nothingAtOldAddress(k, addr, 'R-AS-69')
   }
   if (oldLen > newLen) {
     const error = yield* doMunmap(k, guard, addr + newLen, oldLen - newLen)

@@ -509,22 +509,49 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect([touch(app, to + PMD_SIZE, true), ...meminfo(pool)]).toEqual(['ok', 2, 0])
   })
 
-  it('R-HUGE-53 mremap of a part: both parts keep what they were promised', () => {
+  it('R-HUGE-59 mremap of a part takes the promise along; what the rest was promised is lost', () => {
     const { app, k, pool } = lab(release, 4)
     map(app, BASE, 3 * PMD_SIZE, { flags: PRIVATE })
     const to = hugePage(16)
     app.run(mremap(k, app.space, hugePage(1), PMD_SIZE, PMD_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, to))
     expect(meminfo(pool)).toEqual([4, 3])
-    expect([touch(app, to, true), touch(app, hugePage(2), true), ...meminfo(pool)]).toEqual([
-      'ok',
-      'ok',
-      2,
-      1,
-    ])
-    unmap(app, BASE, PMD_SIZE)
-    expect(meminfo(pool)).toEqual([2, 0])
-    unmap(app, to, PMD_SIZE)
-    expect(meminfo(pool)).toEqual([3, 0])
+    expect([touch(app, to, true), ...meminfo(pool)]).toEqual(['ok', 3, 2])
+    // pages 0 and 2 are promised nothing any more: page 0 takes the one page that is left over
+    expect([touch(app, BASE, true), ...meminfo(pool)]).toEqual(['ok', 2, 2])
+    expect(touch(app, hugePage(2), true)).toBe('SIGBUS(2)')
+    exit(app)
+    expect([...meminfo(pool), pool.orphaned]).toEqual([4, 2, 2])
+  })
+
+  it('R-HUGE-59 a part that is a mapping of its own before it moves costs the rest nothing', () => {
+    const { app, k, pool } = lab(release, 4)
+    map(app, BASE, 2 * PMD_SIZE, { flags: PRIVATE })
+    app.run(mprotect(k, app.space, hugePage(1), PMD_SIZE, PROT_READ))
+    const to = hugePage(16)
+    app.run(mremap(k, app.space, hugePage(1), PMD_SIZE, PMD_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, to))
+    expect([touch(app, BASE, true), ...meminfo(pool)]).toEqual(['ok', 3, 1])
+    exit(app)
+    expect([...meminfo(pool), pool.orphaned]).toEqual([4, 0, 0])
+  })
+
+  it('R-HUGE-59 the rest of a mapping that lost pages to its owner may have new ones', () => {
+    const { app, k } = lab(release, 3)
+    map(app, BASE, 2 * PMD_SIZE, { flags: PRIVATE })
+    for (const page of [0, 1]) touch(app, hugePage(page), true)
+    const child = fork(app)
+    map(app, hugePage(8), PMD_SIZE, { flags: SHARED })
+    touch(app, hugePage(8), true)
+    touch(app, BASE, true)
+    expect(touch(child, BASE, true)).toBe('SIGBUS(2)')
+    unmap(app, hugePage(8), PMD_SIZE)
+    expect(touch(child, BASE, true)).toBe('SIGBUS(2)')
+    const to = hugePage(16)
+    child.run(mremap(k, child.space, hugePage(1), PMD_SIZE, PMD_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, to))
+    expect(touch(child, BASE, true)).toBe('ok')
+    unmap(child, BASE, PMD_SIZE)
+    child.run(madvise(k, child.space, to, PMD_SIZE, MADV_DONTNEED))
+    expect(touch(child, to, true)).toBe('SIGBUS(2)')
+    exit(child)
   })
 
   it.each([

@@ -28,6 +28,17 @@ describe.each(ALL)('mremap on %s', (release) => {
     expect(s.call(mremap(s.k, s.mm, Q, 2 * P, P, MREMAP_FIXED | MREMAP_MAYMOVE, Q))).toBe('-EINVAL')
   })
 
+  it('R-AS-68 a destination on the source takes it before the tail is looked at', () => {
+    const s = new Space(release)
+    s.at(0, 9)
+    // the old range wraps around: the two do not overlap by the rule, although the destination is the source
+    expect(s.call(mremap(s.k, s.mm, Q + 4 * P, -2 * P, P, TO, Q + 4 * P))).toBe(is618 ? '-EFAULT' : '-EINVAL')
+    expect(s.list()).toEqual(['0+4 rw-', '5+4 rw-'])
+    s.at(20, 1)
+    expect(s.call(mremap(s.k, s.mm, Q + 8 * P, -P, P, TO, Q + 20 * P))).toBe('-EINVAL')
+    expect(s.list()).toEqual(['0+4 rw-', '5+4 rw-'])
+  })
+
   it('AS vector 25: arguments', () => {
     const s = new Space(release)
     s.at(0, 4)
