@@ -17,6 +17,8 @@ export interface Finding {
 /** How one program went. */
 export interface Comparison {
   readonly finding: Finding | null
+  /** differences in counters of the whole machine, where no run so far has agreed */
+  readonly disturbed: readonly Finding[]
   /** steps compared */
   readonly steps: number
   /** why the engine stopped, or was stopped before a harmful step; null when it went to the end */
@@ -26,16 +28,23 @@ export interface Comparison {
   readonly facts: ReadonlySet<Fact>
 }
 
-/** Compares what both sides showed, step by step, up to the first difference. */
+/**
+ * Compares what both sides showed, step by step, up to the first difference. Counters of the whole machine do
+ * not end it: whoever else counts there disturbs one run of a program, and hardly the next one at the same step.
+ * @param agreed counters (step and name) that an earlier run of the program agreed in; takes those of this run
+ */
 export function compareRuns(
   program: Program,
   kernel: readonly Observation[],
   engine: readonly (Observation | Unanswerable)[],
+  agreed = new Set<string>(),
 ): Comparison {
   const pairs = new Correspondence()
   const allowed = new Set<string>()
+  const disturbed: Finding[] = []
   const ended = (steps: number, rest: Partial<Comparison>): Comparison => ({
     finding: null,
+    disturbed,
     steps,
     unmodelled: null,
     allowed,
@@ -48,13 +57,21 @@ export function compareRuns(
     if ('broken' in ours) return ended(i, { finding: broken(program, i, theirs, ours.broken) })
     if ('unmodelled' in ours) return ended(i, { unmodelled: ours.unmodelled })
     if ('harmful' in ours) return ended(i, { unmodelled: ours.harmful })
+    const counters = new Set(MACHINE_WIDE.map((what) => `${i} ${what}`))
     for (const difference of pairs.differences(theirs, ours)) {
+      const finding = { program, step: i, difference, kernel: theirs, engine: ours }
+      if (isMachineWide(difference)) {
+        const counter = `${i} ${difference.what}`
+        counters.delete(counter)
+        if (!agreed.has(counter)) disturbed.push(finding)
+        continue
+      }
       const freedom = allowedBy(difference, program, i)
-      if (freedom === null)
-        return ended(i + 1, { finding: { program, step: i, difference, kernel: theirs, engine: ours } })
+      if (freedom === null) return ended(i + 1, { finding })
       allowed.add(freedom.id)
       if (freedom.ends) return ended(i + 1, {})
     }
+    for (const counter of counters) agreed.add(counter)
   }
   pairs.seen.add("the engine's own books")
   const last = engine[kernel.length]
@@ -62,6 +79,13 @@ export function compareRuns(
   if (last !== undefined && 'broken' in last)
     return ended(kernel.length, { finding: broken(program, kernel.length - 1, kernel.at(-1)!, last.broken) })
   return ended(kernel.length, {})
+}
+
+/** `what` of differences in counters that other processes change as well */
+const MACHINE_WIDE = ['acquired', 'released', 'free', 'reserved']
+
+export function isMachineWide({ fact }: Difference): boolean {
+  return fact === 'pin counters' || fact === 'the pool of huge pages'
 }
 
 function broken(program: Program, step: number, kernel: Observation, why: string): Finding {

@@ -3,7 +3,7 @@ import type { Difference, Fact } from './compare.ts'
 import { EngineDriver, type EngineSetup } from './engine-driver.ts'
 import { generate } from './generate.ts'
 import { AgentDied, AgentTrouble, KernelDriver, type AgentPort } from './kernel-driver.ts'
-import { compareRuns, type Comparison, type Finding } from './lockstep.ts'
+import { compareRuns, isMachineWide, type Comparison, type Finding } from './lockstep.ts'
 import type { NamedProgram } from './failure-file.ts'
 import type { Program } from './program.ts'
 import { shrink } from './shrink.ts'
@@ -167,7 +167,7 @@ export class ConformRun {
 
   async #one({ name, seed, program }: Job, onFound: (found: Found) => void): Promise<void> {
     const { summary } = this
-    const comparison = await this.#compare(program, true)
+    const comparison = await this.#undisturbed(name, program, true)
     summary.programs++
     summary.steps += comparison.steps
     for (const fact of comparison.facts) summary.facts.add(fact)
@@ -190,17 +190,37 @@ export class ConformRun {
   }
 
   /**
+   * Runs a program until each counter of the whole machine has agreed at each step at least once; one that never
+   * does is a difference like any other.
+   */
+  async #undisturbed(name: string, program: Program, counted: boolean): Promise<Comparison> {
+    const agreed = new Set<string>()
+    let comparison = await this.#compare(program, counted, agreed)
+    for (let runs = 1; runs < MOST_RUNS; runs++) {
+      const { disturbed } = comparison
+      if (disturbed.length === 0) return comparison
+      comparison = await this.#compare(program, false, agreed)
+      for (const { step, difference } of disturbed)
+        if (agreed.has(`${step} ${difference.what}`))
+          this.summary.unsteady.push({ name, step, difference, machineWide: true })
+    }
+    const [finding] = comparison.disturbed
+    return finding === undefined ? comparison : { ...comparison, finding, steps: finding.step + 1 }
+  }
+
+  /**
    * What one run shows and the next one does not was somebody else's doing: the difference that shows in four
    * runs one after the other, null when a run shows none at all.
    */
   async #steady(name: string, program: Program, first: Finding | null): Promise<Finding | null> {
     let finding = first
     for (let same = 1, runs = 1; finding !== null && same < 4 && runs < MOST_RUNS; runs++) {
-      const { finding: next } = await this.#compare(program, false)
+      if (isMachineWide(finding.difference)) return finding
+      const { finding: next } = await this.#undisturbed(name, program, false)
       if (next !== null && sameFinding(next, finding)) same++
       else {
         const { step, difference } = finding
-        this.summary.unsteady.push({ name, step, difference, machineWide: isMachineWide(finding) })
+        this.summary.unsteady.push({ name, step, difference, machineWide: false })
         finding = next
         same = 1
       }
@@ -212,17 +232,15 @@ export class ConformRun {
     let best = finding
     const steps = finding.program.steps.slice(0, finding.step + 1)
     await shrink({ ...finding.program, steps }, async (candidate) => {
-      const { finding: again } = await this.#compare(candidate, false)
+      const { finding: again } = await this.#undisturbed(name, candidate, false)
       if (again === null || kindOf(candidate, again.step, again.difference) !== kind) return false
-      if (isMachineWide(again) && !sameFinding(await this.#steady(name, candidate, again), again))
-        return false
       best = again
       return true
     })
     return best
   }
 
-  async #compare(program: Program, counted: boolean): Promise<Comparison> {
+  async #compare(program: Program, counted: boolean, agreed: Set<string>): Promise<Comparison> {
     const { summary } = this
     const sides = await this.#sides(program.theme)
     const began = performance.now()
@@ -251,13 +269,8 @@ export class ConformRun {
         )
       }
     }
-    return compareRuns(program, kernel, engine)
+    return compareRuns(program, kernel, engine, agreed)
   }
-}
-
-/** Counters of the whole machine, which other processes change as well. */
-function isMachineWide({ difference: { fact } }: Finding): boolean {
-  return fact === 'pin counters' || fact === 'the pool of huge pages'
 }
 
 function sameFinding(a: Finding | null, b: Finding): boolean {

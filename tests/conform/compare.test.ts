@@ -93,11 +93,26 @@ describe('the comparison', () => {
       /"MMAP ANON SWAPBACKED EXCLUSIVE" on the kernel/,
     ],
     ['another VmSize', 0, (seen) => (seen.processes[0]!.size += 4), /VmSize changed by 20 kB on the kernel/],
-    ['a pin', 4, (seen) => (seen.acquired = 1), /1 pins acquired/],
   ])('sees %s', (_, step, change, sentence) => {
     const { finding } = compareRuns(program, changed(step, change), observe())
     expect(finding?.step).toBe(step)
     expect(finding?.difference.sentence).toMatch(sentence)
+  })
+
+  it('a counter of the whole machine counts as different where no run agrees', () => {
+    const agreed = new Set<string>()
+    const run = (...steps: number[]): readonly number[] => {
+      const kernel = structuredClone(observe()) as Loose[]
+      for (const step of steps) kernel[step]!.acquired = 1
+      const { finding, disturbed } = compareRuns(program, kernel, observe(), agreed)
+      expect(finding).toBeNull()
+      for (const { difference } of disturbed) expect(difference.sentence).toMatch(/1 pins acquired/)
+      return disturbed.map(({ step }) => step)
+    }
+    expect(run(2, 4)).toEqual([2, 4])
+    expect(run(1, 4)).toEqual([4])
+    expect(run(0, 2, 4)).toEqual([4])
+    expect(run()).toEqual([])
   })
 
   it('a page that was replaced between two steps is not the one from before', () => {

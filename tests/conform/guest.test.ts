@@ -10,8 +10,7 @@ describe('the engine against the kernel of a guest', () => {
   it('agrees on random programs on 6.12', { timeout: 180_000 }, async ({ skip }) => {
     if (process.env['PINSCOPE_GUESTS'] !== '1')
       return skip('PINSCOPE_GUESTS=1 boots Debian kernels, fetched the first time')
-    // of hugetlb reservations one difference is known and open
-    const all = (Object.keys(themes) as ThemeName[]).filter((name) => name !== 'hugetlb')
+    const all = Object.keys(themes) as ThemeName[]
     let oracle: KernelOracle
     try {
       oracle = await startGuestOracle('6.12', all)

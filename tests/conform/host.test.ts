@@ -44,8 +44,7 @@ describe('the engine against the kernel of this machine', () => {
     if (oracle === null || why !== '') return skip(why)
     const all = Object.keys(themes) as ThemeName[]
     const off = themesOff(oracle.hello, all)
-    // of hugetlb reservations one difference is known and open
-    const on = all.filter((name) => !off.has(name) && name !== 'hugetlb')
+    const on = all.filter((name) => !off.has(name))
     const summary = await new ConformRun(oracle).run(randomJobs(20_000, 40, on, 110), never, () => {})
     expect(differences(summary)).toEqual([])
     expect(summary.steps).toBeGreaterThan(110 * 30)
