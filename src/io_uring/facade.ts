@@ -129,7 +129,7 @@ export function openIoUring(process: Process, options: IoUringOptions): IoUringH
 function* setup(process: Process, options: IoUringOptions): Kthread<number> {
   const ring = yield* ioUringSetup(process.kernel, options)
   if (typeof ring === 'number') return ring
-  const fd = process.files.install(ring.file, process.rlimit('nofile'))
+  const fd = process.files.install(ring.file, process.rlimit('nofile'), true)
   if (fd < 0) ring.file.put()
   return fd
 }

@@ -84,7 +84,10 @@ function copyLayout(child: Mm, parent: Mm): void {
   child.startBrk = parent.startBrk
   child.brk = parent.brk
   child.startStack = parent.startStack
-  child.dataSegment = parent.dataSegment
+  child.startCode = parent.startCode
+  child.endCode = parent.endCode
+  child.startData = parent.startData
+  child.endData = parent.endData
   child.mmapBase = parent.mmapBase
   child.mmapLegacyBase = parent.mmapLegacyBase
   child.legacyLayout = parent.legacyLayout

@@ -59,11 +59,17 @@ export class Mm {
   envStart = 0
   envEnd = 0
 
+  startCode = 0
+  endCode = 0
+  startData = 0
+  endData = 0
   startBrk = 0
   brk = 0
   startStack = 0
   /** end_data − start_data, what RLIMIT_DATA counts besides the heap */
-  dataSegment = 0
+  get dataSegment(): number {
+    return this.endData - this.startData
+  }
   /** top-down search starts below here (R-AS-30) */
   mmapBase: number
   mmapLegacyBase: number

@@ -5,6 +5,7 @@ import { Unmodelled } from '../base/unmodelled.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
+import { isReadable, type UserString } from './user-string.ts'
 import { alignUp, asWord, isPageAligned, rangeEnd } from './user-range.ts'
 import { changedShape, vmaModify } from './vma-merge.ts'
 import { vmaFacts, type Vma } from './vma.ts'
@@ -13,9 +14,6 @@ import { lockForWrite, tryWriteNow } from './write-lock.ts'
 /** ANON_VMA_NAME_MAX_LEN: with the byte that ends it */
 const MAX_LENGTH = 80
 const FORBIDDEN = '\\`$[]'
-
-/** The name as user space passes it: text, nothing, or a pointer that cannot be read. */
-export type NameArgument = string | null | { readonly unreadable: true }
 
 /**
  * prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME): names anonymous memory, private or shared, for /proc. VMAs in
@@ -31,11 +29,11 @@ export function* setAnonVmaName(
   mm: Mm,
   addr: number,
   len: number,
-  name: NameArgument,
+  name: UserString | null,
 ): Kthread<number> {
   const invalid = (why: string): number => refuse(k.current, EINVAL, 'R-AS-109', { why })
   if (!k.settings.anonVmaName) return invalid('this kernel is built without names for anonymous memory')
-  if (name !== null && typeof name === 'object')
+  if (name !== null && !isReadable(name))
     return refuse(k.current, EFAULT, 'R-AS-109', { why: 'the name cannot be read' })
   if (name !== null && name.length >= MAX_LENGTH) return invalid('the name is longer than 79 bytes')
   if (name !== null && ![...name].every(isPermitted))

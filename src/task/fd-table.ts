@@ -9,13 +9,20 @@ export interface FileDescription {
 /** `struct files_struct`: descriptor number → open file description. */
 export class FdTable {
   readonly #slots: (FileDescription | null)[] = []
+  /** descriptors with FD_CLOEXEC */
+  readonly #closeOnExec = new Set<number>()
 
-  /** Takes over one reference; lowest free number. @returns the descriptor, or -EMFILE */
-  install(file: FileDescription, limit: number): number {
+  /**
+   * Takes over one reference; lowest free number.
+   * @param closeOnExec O_CLOEXEC
+   * @returns the descriptor, or -EMFILE
+   */
+  install(file: FileDescription, limit: number, closeOnExec = false): number {
     let fd = this.#slots.indexOf(null)
     if (fd < 0) fd = this.#slots.length
     if (fd >= limit) return -EMFILE
     this.#slots[fd] = file
+    if (closeOnExec) this.#closeOnExec.add(fd)
     return fd
   }
 
@@ -27,6 +34,7 @@ export class FdTable {
     const file = this.get(fd)
     if (file === null) return -EBADF
     this.#slots[fd] = null
+    this.#closeOnExec.delete(fd)
     file.put()
     return 0
   }
@@ -35,10 +43,16 @@ export class FdTable {
     for (let fd = 0; fd < this.#slots.length; fd++) this.close(fd)
   }
 
+  /** exec: what is marked so goes. */
+  closeMarked(): void {
+    for (const fd of [...this.#closeOnExec].sort((a, b) => a - b)) this.close(fd)
+  }
+
   /** fork: the child shares every open file description. */
   clone(): FdTable {
     const copy = new FdTable()
     for (const file of this.#slots) copy.#slots.push(file === null ? null : file.get())
+    for (const fd of this.#closeOnExec) copy.#closeOnExec.add(fd)
     return copy
   }
 }

@@ -28,7 +28,10 @@ import { mremap } from '../mm/mremap.ts'
 import { munmap } from '../mm/munmap.ts'
 import { truncateFile } from '../mm/truncate.ts'
 import { BufferIter } from '../mm/iov-iter.ts'
-import { loadUser, storeUser, type AccessResult } from '../mm/user-access.ts'
+import { NO_RANDOM, type LayoutRandom } from '../mm/mmap-layout.ts'
+import { SI_KERNEL, loadUser, storeUser, type AccessResult } from '../mm/user-access.ts'
+import type { ExecImage } from '../mm/exec-mm.ts'
+import { execve, type ArgVector } from './exec.ts'
 import type { FdTable, FileDescription } from './fd-table.ts'
 import { makePipe } from './pipe.ts'
 import { vfsRead, vfsWrite } from './read-write.ts'
@@ -75,6 +78,19 @@ export interface MapOptions {
   flags?: number
 }
 
+/** What execve(2) is asked for. Without an image the new program has a stack and nothing else. */
+export interface ExecOptions {
+  readonly path: string
+  /** default: the path alone */
+  readonly argv?: ArgVector
+  readonly envp?: ArgVector
+  readonly image?: ExecImage
+  /** ASLR; default none */
+  readonly random?: LayoutRandom
+}
+
+const EMPTY_IMAGE: ExecImage = { segments: [], startBrk: 0x1000_0000, code: [0, 0], data: [0, 0] }
+
 export interface ProcessOptions {
   /** real uid; default 1000 */
   uid?: number
@@ -110,6 +126,8 @@ export class Process implements TaskStruct {
   signalPending = false
   fatalSignalPending = false
   memallocPin = false
+  /** personality(2) */
+  personality = 0
   trace: Trace | null = null
   stopped = false
   readonly #limits: Partial<Record<RlimitName, number>> = { stack: 8 * 1024 * 1024, nofile: 1024 }
@@ -349,7 +367,27 @@ export class Process implements TaskStruct {
   fork(comm = `${this.comm}-child`): Process {
     const mm = this.run(forkMm(this.kernel, this.#space(), comm))
     if (typeof mm === 'number') throw new SyscallError('fork', mm, this.#reasonFor(mm))
-    return new Process(this.kernel, comm, this.#options, { mm, files: this.files.clone() })
+    const child = new Process(this.kernel, comm, this.#options, { mm, files: this.files.clone() })
+    Object.assign(child.#limits, this.#limits)
+    child.personality = this.personality
+    return child
+  }
+
+  /**
+   * execve(2), the part about memory and descriptors: a new address space with the program of `image` in it,
+   * without the descriptors marked O_CLOEXEC (rings are). What others have pinned of the old one stays pinned.
+   * @throws SyscallError E2BIG, EFAULT, ENOMEM: nothing has changed
+   * @throws SignalError SIGSEGV: the new program could not be set up, the process has ended
+   */
+  exec(options: ExecOptions): void {
+    const { path, argv = [path], envp = [], image = EMPTY_IMAGE, random = NO_RANDOM } = options
+    this.refusal = null
+    const request = { path, argv, envp, image, random }
+    const result = this.run(execve(this.kernel, this, request, () => this.files.closeMarked()))
+    if (result === 0) return
+    if (result !== 'killed') throw new SyscallError('execve', result, this.#reasonFor(result))
+    this.exit()
+    throw new SignalError('SIGSEGV', SI_KERNEL, 0)
   }
 
   /** _exit(2): descriptors are closed, the address space goes when nobody else uses it. */

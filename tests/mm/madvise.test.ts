@@ -141,6 +141,14 @@ describe.each(ALL)('madvise on %s', (release: ReleaseName) => {
     expect(advise(s, 10, 1, MADV_POPULATE_READ)).toBe('-EINVAL')
   })
 
+  it('FLT vector 52: POPULATE_WRITE over an unmapped page', () => {
+    const s = new Space(release)
+    s.at(0, 2)
+    s.at(3, 1)
+    expect(advise(s, 0, 4, MADV_POPULATE_WRITE)).toBe('-ENOMEM')
+    expect(s.mm.rssAnon).toBe(s.k.release.gup.madvPopulateFlag ? 2 : 3)
+  })
+
   it('R-AS-103 flags', () => {
     const s = new Space(release)
     s.at(0, 8)

@@ -1,6 +1,10 @@
 import { describe, expect, it } from 'vitest'
+import { FOLL_WRITE } from '../../src/mm/gup-flags.ts'
+import { PageArray, pinUserPagesRemote } from '../../src/mm/gup.ts'
 import { MAP_GROWSDOWN, MAP_LOCKED } from '../../src/mm/mman.ts'
-import { ALL, ANON, P, R, RW, Space } from './address-space.ts'
+import { unpinUserPage } from '../../src/mm/unpin.ts'
+import { ALL, ANON, P, Q, R, RW, Space } from './address-space.ts'
+import { result } from '../support/kernel.ts'
 
 const STACK = ANON | MAP_GROWSDOWN
 
@@ -38,6 +42,19 @@ describe.each(ALL)('stack growth on %s', (release) => {
     expect(s.touch(996)).toBe(true)
     expect([s.mm.lockedVm, s.mm.rssAnon]).toEqual([5, 2])
     expect(s.touch(900)).toBe(false)
+  })
+
+  it.each(['AS vector 60', 'FLT vector 53'])('%s: GUP one page below a growable mapping', () => {
+    const s = new Space(release)
+    s.at(10, 1, RW, STACK)
+    const grows = s.k.release.gup.expandsStack
+    const page = new PageArray(1)
+    const guard = s.mm.mmapLock.tryRead()!
+    const pinned = s.task.run(pinUserPagesRemote(s.k, s.mm, Q + 9 * P, 1, FOLL_WRITE, page, guard))
+    guard.release()
+    expect(result(pinned)).toBe(grows ? 1 : '-EFAULT')
+    expect(s.list()).toEqual([grows ? '9+2 rw-' : '10+1 rw-'])
+    if (grows) unpinUserPage(s.k, page.pfns[0]!)
   })
 
   it('R-AS-86 RLIMIT_AS', () => {

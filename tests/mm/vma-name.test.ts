@@ -13,10 +13,11 @@ import {
 import { mlockall } from '../../src/mm/mlock.ts'
 import { mprotect } from '../../src/mm/mprotect.ts'
 import type { Mm } from '../../src/mm/mm.ts'
-import { setAnonVmaName, type NameArgument } from '../../src/mm/vma-name.ts'
+import type { UserString } from '../../src/mm/user-string.ts'
+import { setAnonVmaName } from '../../src/mm/vma-name.ts'
 import { ALL, P, Q, R, RW, SHARED_ANON, Space, W, X } from './address-space.ts'
 
-const name = (s: Space, page: number, pages: number, text: NameArgument): number | string =>
+const name = (s: Space, page: number, pages: number, text: UserString | null): number | string =>
   s.call(setAnonVmaName(s.k, s.mm, Q + page * P, pages * P, text))
 const names = (s: Space): string[] =>
   s.vmas().map((vma) => `${(vma.start - Q) / P}+${vma.pages} ${vma.anonName ?? '-'}`)

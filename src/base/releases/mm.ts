@@ -44,6 +44,8 @@ export interface MmSwitches {
   readonly dontNeedFreesPageTables: boolean
   /** process_madvise on oneself needs CAP_SYS_NICE, does not, or takes any advice: 6.1, 6.12, 6.13 on (R-AS-108) */
   readonly processMadviseSelf: 'needs-nice' | 'plain' | 'any-advice'
+  /** the special mappings an exec makes, from below, with their pages; seen on 6.1, 6.12 and 6.18 (R-AS-156) */
+  readonly vdsoPages: readonly (readonly [name: string, pages: number])[]
   /** PR_SET_VMA_ANON_NAME takes shared anonymous memory too: 6.2 on (R-AS-109) */
   readonly namesSharedAnonymous: boolean
   /** VmFlags has a name for VM_LOCKONFAULT, `lf`; seen on 6.12 and 6.18, `??` on 6.1 (R-AS-5) */
@@ -72,6 +74,10 @@ const r61: MmSwitches = {
   hasAbove4G: false,
   dontNeedFreesPageTables: false,
   processMadviseSelf: 'needs-nice',
+  vdsoPages: [
+    ['[vvar]', 4],
+    ['[vdso]', 2],
+  ],
   namesSharedAnonymous: false,
   namesLockOnFault: false,
 }
@@ -111,6 +117,11 @@ export const mmSwitches: Readonly<Record<ReleaseName, MmSwitches>> = {
     alignsPlainFilesForThp: false,
     touchedMergesIntoUntouched: true,
     processMadviseSelf: 'any-advice',
+    vdsoPages: [
+      ['[vvar]', 4],
+      ['[vvar_vclock]', 2],
+      ['[vdso]', 2],
+    ],
     hasGuardPages: true,
     mremapMultiVma: true,
     hugetlbHintRoundsUp: true,
