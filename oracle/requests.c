@@ -45,54 +45,81 @@ void cmd_sqe(void)
 	reply(ring->queued);
 }
 
-static int show_completions(struct ring *ring)
+static struct {
+	uint64_t user_data;
+	int32_t res;
+	uint32_t flags;
+} taken[512];
+static unsigned ntaken;
+
+/* Everything, also what waits for room in the queue. Task work is only run on the way into the kernel. */
+static void take_completions(struct ring *ring)
 {
 	size_t bytes = ring->flags & IORING_SETUP_CQE32 ? 32 : 16;
-	unsigned head = *ring->cq_head, n = 0;
+	unsigned before;
 
+	do {
+		unsigned head = *ring->cq_head;
+
+		before = ntaken;
+		RAW(SYS_io_uring_enter, ring->fd, 0, 0, IORING_ENTER_GETEVENTS, 0, 0);
+		for (; head != __atomic_load_n(ring->cq_tail, __ATOMIC_ACQUIRE) && ntaken < 512; head++) {
+			struct io_uring_cqe *cqe =
+				(struct io_uring_cqe *)(ring->cqes + (head & *ring->cq_mask) * bytes);
+
+			taken[ntaken].user_data = cqe->user_data;
+			taken[ntaken].res = cqe->res;
+			taken[ntaken++].flags = cqe->flags;
+		}
+		__atomic_store_n(ring->cq_head, head, __ATOMIC_RELEASE);
+	} while (ntaken != before);
+}
+
+static void show_completions(void)
+{
 	field("cqe");
 	out_char('[');
-	for (; head != __atomic_load_n(ring->cq_tail, __ATOMIC_ACQUIRE); head++, n++) {
-		struct io_uring_cqe *cqe =
-			(struct io_uring_cqe *)(ring->cqes + (head & *ring->cq_mask) * bytes);
-
-		out_text(n ? ",[" : "[");
-		out_number(cqe->user_data);
+	for (unsigned i = 0; i < ntaken; i++) {
+		out_text(i ? ",[" : "[");
+		out_number(taken[i].user_data);
 		out_char(',');
-		out_number(cqe->res);
+		out_number(taken[i].res);
 		out_char(',');
-		out_number(cqe->flags);
+		out_number(taken[i].flags);
 		out_char(']');
 	}
 	out_char(']');
-	__atomic_store_n(ring->cq_head, head, __ATOMIC_RELEASE);
-	return n;
 }
 
 void cmd_submit(void)
 {
 	struct ring *ring = mapped_ring();
-	uint64_t wanted = number_word(2);
+	uint64_t wanted = same(word(2), "all") ? ring->queued : number_word(2);
 	struct __kernel_timespec limit = { 2, 0 };
 	struct io_uring_getevents_arg arg = { .sigmask_sz = 8, .ts = (uint64_t)&limit };
-	long result = RAW(SYS_io_uring_enter, ring->fd, ring->queued, wanted,
-			  IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg, sizeof(arg));
+	unsigned before;
+	long result;
 
+	ntaken = 0;
+	take_completions(ring);
+	before = ntaken;
+	result = RAW(SYS_io_uring_enter, ring->fd, ring->queued, wanted,
+		     IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg, sizeof(arg));
 	if (result > 0)
 		ring->queued -= result;
+	take_completions(ring);
 	reply(result);
-	if ((uint64_t)show_completions(ring) < wanted)
+	show_completions();
+	if (ntaken - before < wanted)
 		field_number("missing", 1);
 }
 
 void cmd_cqes(void)
 {
 	struct ring *ring = mapped_ring();
-	unsigned n;
 
-	/* Task work is only run on the way into the kernel. */
-	RAW(SYS_io_uring_enter, ring->fd, 0, 0, IORING_ENTER_GETEVENTS, 0, 0);
-	n = *ring->cq_tail - *ring->cq_head;
-	reply(n);
-	show_completions(ring);
+	ntaken = 0;
+	take_completions(ring);
+	reply(ntaken);
+	show_completions();
 }

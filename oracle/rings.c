@@ -1,7 +1,9 @@
 /* Rings: set up, mapped outside the arena, closed and waited for. */
 #define _GNU_SOURCE
 #include <linux/io_uring.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <time.h>
 
 #include "agent.h"
@@ -284,7 +286,23 @@ void cmd_upd(void)
 	reply(registered(ring, IORING_REGISTER_BUFFERS_UPDATE, &arg, sizeof(arg)));
 }
 
+static void on_alarm(int number)
+{
+	(void)number;
+}
+
+/* Kernels that wait for requests in flight are interrupted after a while: nothing else would end it. */
 void cmd_unreg(void)
 {
-	reply(registered(named_ring(), IORING_UNREGISTER_BUFFERS, NULL, 0));
+	struct ring *ring = named_ring();
+	struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_ONSTACK };
+	struct itimerval timer = { .it_value = { 0, 100000 } }, none = { 0 };
+	long result;
+
+	sigaction(SIGALRM, &action, NULL);
+	RAW(SYS_setitimer, ITIMER_REAL, &timer, 0);
+	result = registered(ring, IORING_UNREGISTER_BUFFERS, NULL, 0);
+	RAW(SYS_setitimer, ITIMER_REAL, &none, 0);
+	signal(SIGALRM, SIG_DFL);
+	reply(result);
 }
