@@ -1,7 +1,8 @@
 import type { Kthread } from '../base/kthread.ts'
 import type { Process } from '../task/process.ts'
 import { ioUringEnter } from './enter.ts'
-import { IoUring, IoUringFile, ioUringSetup, type Cqe } from './io-uring.ts'
+import { IoUring, ioUringSetup, type Cqe } from './io-uring.ts'
+import { IoUringFile } from './ring-file.ts'
 import {
   IORING_REGISTER_BUFFERS,
   IORING_UNREGISTER_BUFFERS,

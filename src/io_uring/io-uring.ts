@@ -2,19 +2,20 @@ import { EFAULT } from '../base/errno.ts'
 import { PREEMPT, WaitQueue, type Kthread } from '../base/kthread.ts'
 import { Mutex } from '../base/locks.ts'
 import { refuse } from '../base/refusal.ts'
-import { Unmodelled } from '../base/unmodelled.ts'
-import { AddressSpace, OpenFile, driverKind, type FileKind } from '../mm/file.ts'
+import { PAGE_SIZE } from '../base/units.ts'
 import type { CurrentTask, Kernel, PageHolder, PinCharge, UserStruct } from '../mm/kernel.ts'
 import type { Mm } from '../mm/mm.ts'
 import type { BufferTable } from './buffer.ts'
-import { accountLocked, unaccountLocked } from './memlock.ts'
+import { freeRegion, kernelRegion, userRegion, type Region } from './region.ts'
 import { cancelRequests, type Request, type Sqe } from './request.ts'
+import { IoUringFile } from './ring-file.ts'
 import { Generation, releaseGenerations, releaseTable, type RsrcNode } from './rsrc-node.ts'
 import {
+  IORING_SETUP_NO_MMAP,
   IORING_SETUP_R_DISABLED,
   IORING_SETUP_SINGLE_ISSUER,
   checkSetup,
-  ringMemoryPages,
+  ringMemory,
   type QueueSizes,
   type SetupParams,
 } from './setup-flags.ts'
@@ -56,8 +57,11 @@ export class IoUring implements PageHolder {
   readonly user: UserStruct | null
   /** whose VmPin is charged: the creator's mm. Kept as a structure; its address space may be long gone (R-URING-7) */
   readonly mmAccount: Mm
-  /** pages of ring memory charged at setup (R-URING-8) */
-  readonly chargedPages: number
+  /** memory of the queues: completions with the indices, and submission entries */
+  readonly rings: Region
+  readonly sqEntries: Region
+  /** rings of provided buffers by group number */
+  readonly groups = new Map<number, Region>()
   readonly uringLock: Mutex
   /** the open file description; descriptors and mappings of the ring hold it (R-URING-65) */
   readonly file: IoUringFile
@@ -95,7 +99,8 @@ export class IoUring implements PageHolder {
     sizes: QueueSizes,
     user: UserStruct | null,
     mmAccount: Mm,
-    chargedPages: number,
+    rings: Region,
+    sqEntries: Region,
   ) {
     this.kernel = k
     this.id = k.nextId()
@@ -105,16 +110,27 @@ export class IoUring implements PageHolder {
     this.compat = params.compat ?? false
     this.user = user
     this.mmAccount = mmAccount
-    this.chargedPages = chargedPages
+    this.rings = rings
+    this.sqEntries = sqEntries
     this.disabled = (this.flags & IORING_SETUP_R_DISABLED) !== 0
     if ((this.flags & IORING_SETUP_SINGLE_ISSUER) !== 0 && !this.disabled) this.submitterTask = k.current
     this.uringLock = new Mutex(`uring_lock of ring ${this.id}`, k)
     this.quiesceQueue = new WaitQueue(`requests of ring ${this.id} that use buffers`)
-    this.file = new IoUringFile(k, this)
+    this.file = new IoUringFile(k, this, () => ioRingRelease(k, this))
   }
 
   forEachReference(visit: (pfn: number, references: number, pins: number) => void): void {
     for (const { buffer } of this.#ownNodes()) buffer.forEachPin((pfn) => visit(pfn, 0, 1))
+    for (const region of this.#regions()) region.forEachPage(visit)
+  }
+
+  #regions(): Region[] {
+    return [this.rings, this.sqEntries, ...this.groups.values()]
+  }
+
+  /** pages of shared memory charged to the user (R-URING-49) */
+  get chargedPages(): number {
+    return this.#regions().reduce((sum, { charged }) => sum + charged, 0)
   }
 
   charges(): readonly PinCharge[] {
@@ -145,32 +161,12 @@ export class IoUring implements PageHolder {
   }
 }
 
-/** A ring's mappings show kernel pages that its own mmap method puts in place; they are not modelled. */
-const RING_FILE: FileKind = {
-  ...driverKind('io_uring'),
-  kernelChoosesAddress: true,
-  mmapMethod(): number {
-    throw new Unmodelled('mmap of an io_uring descriptor', 'R-URING-65')
-  },
-}
-
-/** The file of a ring. When its last reference goes, so does the ring. @rule R-URING-65 */
-export class IoUringFile extends OpenFile {
-  readonly ring: IoUring
-
-  constructor(k: Kernel, ring: IoUring) {
-    const mapping = new AddressSpace(k.nextId(), RING_FILE, 0)
-    super(mapping, 'anon_inode:[io_uring]', { readable: true, writable: true }, () => ioRingRelease(k, ring))
-    this.ring = ring
-  }
-}
-
 /**
  * io_uring_setup(2). The ring's file has one reference, the caller's: install `ring.file` in a descriptor
  * table, or `put()` it.
  *
- * The memory of the queues is charged where the release charges it, but has no frames.
- * @returns the ring, -EFAULT, -EINVAL, or -ENOMEM when RLIMIT_MEMLOCK leaves no room for the queues
+ * @returns the ring, -EFAULT, -EINVAL, -ENOMEM when RLIMIT_MEMLOCK leaves no room for the queues, or with
+ * NO_MMAP what pinning gives
  * @throws Unmodelled see `checkSetup`
  * @rule R-URING-6
  * @rule R-URING-7
@@ -185,12 +181,21 @@ export function* ioUringSetup(k: Kernel, params: SetupParams): Kthread<IoUring |
   const { mm } = k.current
   if (mm === null) throw new Error('io_uring_setup by a task without an address space')
   const user = k.current.capable('CAP_IPC_LOCK') ? null : k.user(k.current.uid)
-  const pages =
-    k.release.ioUring.chargesRingMemory && user !== null ? ringMemoryPages(sizes, params.flags ?? 0) : 0
+  const bytes = ringMemory(sizes, params.flags ?? 0)
   if (k.exploring) yield PREEMPT
-  const charged = accountLocked(k, user, pages)
-  if (charged < 0) return charged
-  const ring = new IoUring(k, params, sizes, user, mm, pages)
+  const noMmap = ((params.flags ?? 0) & IORING_SETUP_NO_MMAP) !== 0
+  const rings = noMmap
+    ? yield* userRegion(k, user, params.ringsAddr ?? 0, bytes.rings)
+    : kernelRegion(k, user, Math.ceil(bytes.rings / PAGE_SIZE))
+  if (typeof rings === 'number') return rings
+  const sqEntries = noMmap
+    ? yield* userRegion(k, user, params.sqesAddr ?? 0, bytes.sqEntries)
+    : kernelRegion(k, user, Math.ceil(bytes.sqEntries / PAGE_SIZE))
+  if (typeof sqEntries === 'number') {
+    freeRegion(k, user, rings)
+    return sqEntries
+  }
+  const ring = new IoUring(k, params, sizes, user, mm, rings, sqEntries)
   k.holders.add(ring)
   cancelAtExit(k)
   return ring
@@ -221,6 +226,7 @@ export function ioRingRelease(k: Kernel, ring: IoUring): void {
   if (table !== null) releaseTable(k, table, false)
   releaseGenerations(k, ring)
   k.delayedWork.delete(ring)
-  unaccountLocked(ring.user, ring.chargedPages)
+  for (const region of [ring.rings, ring.sqEntries, ...ring.groups.values()]) freeRegion(k, ring.user, region)
+  ring.groups.clear()
   k.holders.delete(ring)
 }

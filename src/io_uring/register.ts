@@ -4,13 +4,16 @@ import { refuse } from '../base/refusal.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
 import type { Kernel } from '../mm/kernel.ts'
 import { buffersRegister, buffersRegister2, buffersUnregister, buffersUpdate } from './buffer-table.ts'
+import { cloneBuffers } from './clone.ts'
 import type { IoUring } from './io-uring.ts'
+import { registerPbufRing, unregisterPbufRing } from './provided-buffers.ts'
 import { IORING_SETUP_SINGLE_ISSUER } from './setup-flags.ts'
-import type { RegisterArgument, RsrcRegister, RsrcUpdate } from './user-args.ts'
+import type { BufReg, CloneBuffers, RegisterArgument, RsrcRegister, RsrcUpdate } from './user-args.ts'
 
 // opcodes of io_uring_register(2) @rule R-URING-5
 export const IORING_REGISTER_BUFFERS = 0
 export const IORING_UNREGISTER_BUFFERS = 1
+export const IORING_REGISTER_PROBE = 8
 export const IORING_REGISTER_RESTRICTIONS = 11
 export const IORING_REGISTER_ENABLE_RINGS = 12
 export const IORING_REGISTER_BUFFERS2 = 15
@@ -126,6 +129,12 @@ function* registerLocked(
     case IORING_REGISTER_ENABLE_RINGS:
       if (arg !== null || nrArgs !== 0) return refused(EINVAL, 'the opcode takes no argument')
       return enableRings(k, ring)
+    case IORING_REGISTER_PBUF_RING:
+      return yield* registerPbufRing(k, ring, structure<BufReg>(op, arg, 'buf-reg'))
+    case IORING_UNREGISTER_PBUF_RING:
+      return unregisterPbufRing(k, ring, structure<BufReg>(op, arg, 'buf-reg'))
+    case IORING_REGISTER_CLONE_BUFFERS:
+      return yield* cloneBuffers(k, ring, structure<CloneBuffers>(op, arg, 'clone-buffers'))
     default:
       throw new Unmodelled(`io_uring_register opcode ${op}`, 'R-URING-1')
   }
@@ -140,7 +149,7 @@ function typed<T extends Typed['type']>(op: number, arg: Typed, type: T): Extrac
 }
 
 /** The structure, or null where it cannot be read. */
-function structure<T extends RsrcRegister | RsrcUpdate>(
+function structure<T extends RsrcRegister | RsrcUpdate | BufReg | CloneBuffers>(
   op: number,
   arg: RegisterArgument,
   type: T['type'],

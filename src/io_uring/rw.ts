@@ -8,7 +8,7 @@ import type { FileDescription } from '../task/fd-table.ts'
 import { PipeEnd } from '../task/pipe.ts'
 import { vfsRead, vfsWrite } from '../task/read-write.ts'
 import { checkFixedRange, checkUserRange, fixedIter, takeBuffer, userIter } from './import.ts'
-import { IoUringFile } from './io-uring.ts'
+import { IoUringFile } from './ring-file.ts'
 import {
   IORING_OP_READ_FIXED,
   IORING_OP_WRITE_FIXED,

@@ -1,6 +1,5 @@
 import { EINVAL } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
-import { PAGE_SIZE } from '../base/units.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
 import type { Kernel } from '../mm/kernel.ts'
 
@@ -42,6 +41,9 @@ export interface SetupParams {
   readonly unreadable?: boolean
   /** called through the 32-bit system call */
   readonly compat?: boolean
+  /** with NO_MMAP: user addresses of the memory for the rings (cq_off.user_addr) and for the entries (sq_off.user_addr) */
+  readonly ringsAddr?: number
+  readonly sqesAddr?: number
 }
 
 /** Queue sizes after rounding. */
@@ -54,7 +56,7 @@ export interface QueueSizes {
  * Which flags exist and go together, and how many entries there may be. The combinations beyond
  * R-URING-6's own were seen on 6.18 and are taken to hold on every release that has the flags.
  * @returns the queue sizes, or -EINVAL
- * @throws Unmodelled for rings on user memory and rings that share another ring's workers
+ * @throws Unmodelled for rings without a descriptor and rings that share another ring's workers
  * @rule R-URING-3
  * @rule R-URING-6
  */
@@ -94,24 +96,26 @@ export function checkSetup(k: Kernel, params: SetupParams): QueueSizes | number 
     cq = roundUpToPowerOfTwo(Math.min(cqEntries, IORING_MAX_CQ_ENTRIES))
     if (cq < sq) return invalid('the completion queue is smaller than the submission queue')
   }
-  if (has(IORING_SETUP_NO_MMAP))
-    throw new Unmodelled('a ring on memory of the program (NO_MMAP)', 'R-URING-49')
+  if (has(IORING_SETUP_REGISTERED_FD_ONLY))
+    throw new Unmodelled('a ring without a descriptor (REGISTERED_FD_ONLY)', 'R-URING-6')
   if (has(IORING_SETUP_ATTACH_WQ))
     throw new Unmodelled('a ring attached to another ring (ATTACH_WQ)', 'R-URING-6')
   return { sq, cq }
 }
 
-/**
- * Kernel pages behind the queues: what 6.18 charges.
- * @returns pages
- * @rule R-URING-8
- */
-export function ringMemoryPages({ sq, cq }: QueueSizes, flags: number): number {
+/** Bytes of the memory that program and kernel share. */
+export interface RingMemory {
+  /** completion queue and the indices of the submission queue */
+  readonly rings: number
+  readonly sqEntries: number
+}
+
+/** @rule R-URING-8 */
+export function ringMemory({ sq, cq }: QueueSizes, flags: number): RingMemory {
   const cqeSize = (flags & IORING_SETUP_CQE32) !== 0 ? 32 : 16
   const sqeSize = (flags & IORING_SETUP_SQE128) !== 0 ? 128 : 64
   const sqArray = (flags & IORING_SETUP_NO_SQARRAY) !== 0 ? 0 : 4 * sq
-  const ringBytes = Math.ceil((64 + cqeSize * cq) / 64) * 64 + sqArray
-  return Math.ceil(ringBytes / PAGE_SIZE) + Math.ceil((sqeSize * sq) / PAGE_SIZE)
+  return { rings: Math.ceil((64 + cqeSize * cq) / 64) * 64 + sqArray, sqEntries: sqeSize * sq }
 }
 
 function roundUpToPowerOfTwo(n: number): number {

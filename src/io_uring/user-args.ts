@@ -3,6 +3,7 @@ import { refuse } from '../base/refusal.ts'
 import { pageAlign } from '../base/units.ts'
 import { elementAt, type Iovec, type IovecArray, type Unreadable } from '../mm/iovec.ts'
 import type { Kernel } from '../mm/kernel.ts'
+import type { RingFd } from './register.ts'
 
 export { elementAt } from '../mm/iovec.ts'
 export type { Iovec, IovecArray, Unreadable } from '../mm/iovec.ts'
@@ -38,6 +39,32 @@ export type Restriction =
   | { readonly allow: 'sqe-flags' | 'sqe-flags-required'; readonly flags: number }
   | { readonly allow: 'unknown' }
 
+/** `struct io_uring_buf_reg`, 40 bytes. */
+export interface BufReg {
+  readonly type: 'buf-reg'
+  /** user address of the ring of descriptors */
+  readonly ringAddr: number
+  readonly entries: number
+  /** group number, 16 bits */
+  readonly bgid: number
+  /** IOU_PBUF_RING_* */
+  readonly flags?: number
+  readonly resv?: number
+}
+
+/** `struct io_uring_clone_buffers`, 32 bytes. */
+export interface CloneBuffers {
+  readonly type: 'clone-buffers'
+  /** what `src_fd` leads to */
+  readonly source: RingFd
+  readonly flags?: number
+  readonly srcOff?: number
+  readonly dstOff?: number
+  /** 0: all of them */
+  readonly nr?: number
+  readonly pad?: number
+}
+
 /** What `arg` of io_uring_register(2) points to, already decoded; null is a null pointer. */
 export type RegisterArgument =
   | null
@@ -45,6 +72,8 @@ export type RegisterArgument =
   | { readonly type: 'iovecs'; readonly iovecs: IovecArray }
   | RsrcRegister
   | RsrcUpdate
+  | BufReg
+  | CloneBuffers
   | { readonly type: 'restrictions'; readonly restrictions: readonly Restriction[] }
 
 const TWO_63 = 2 ** 63

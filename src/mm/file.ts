@@ -1,6 +1,7 @@
 import { WaitQueue } from '../base/kthread.ts'
 import type { HugetlbFile } from './hugetlb-reserve.ts'
 import type { CurrentTask, Kernel } from './kernel.ts'
+import type { Mm } from './mm.ts'
 import type { Vma } from './vma.ts'
 
 /** Page cache of one file: index → pfn in blocks of 512, so a resident page costs 4 bytes. */
@@ -106,7 +107,7 @@ export interface FileKind {
    * The driver's own part of mmap: may change `vma.flags` and put pages in place. 0 or -errno.
    * Undefined: nothing happens there but what the other facts say.
    */
-  readonly mmapMethod?: (k: Kernel, vma: Vma) => number
+  readonly mmapMethod?: (k: Kernel, vma: Vma, mm: Mm) => number
 }
 
 const plain: Omit<FileKind, 'name'> = {

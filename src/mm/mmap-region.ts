@@ -231,7 +231,13 @@ function callMmap(k: Kernel, mm: Mm, vma: Vma): number {
     if (error === 0) device.put()
     return error
   }
-  return kind.mmapMethod === undefined ? 0 : kind.mmapMethod(k, vma)
+  if (kind.mmapMethod === undefined) return 0
+  // the last check of older releases comes before pages are put in place: a refusal has nothing to take back
+  if (k.release.mm.checksAfterUnmap === 'commit-seal-mdwe') {
+    const error = checkMdwe(k, mm, vma.flags)
+    if (error < 0) return error
+  }
+  return kind.mmapMethod(k, vma, mm)
 }
 
 /**

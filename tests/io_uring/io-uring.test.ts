@@ -9,7 +9,7 @@ import { result, testKernel, testTask } from '../support/kernel.ts'
 import { P, Rig } from './rig.ts'
 
 function setup(release: ReleaseName, params: SetupParams): number | string {
-  const k = testKernel({ release, zones: { normal: 64 } })
+  const k = testKernel({ release, zones: { normal: 4096 } })
   const ring = testTask(k, { uid: 0, capabilities: ['CAP_IPC_LOCK'] }).run(ioUringSetup(k, params))
   return typeof ring === 'number' ? result(ring) : 'ring'
 }
@@ -62,12 +62,6 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(setup(release, params)).toBe(expected)
   })
 
-  it('R-URING-6 NO_MMAP exists from 6.5 on and is not modelled', () => {
-    const params = { entries: 4, flags: flag.IORING_SETUP_NO_MMAP }
-    if (since65) expect(() => setup(release, params)).toThrow(/Unmodelled: .*R-URING-49/)
-    else expect(setup(release, params)).toBe('-EINVAL')
-  })
-
   it('R-URING-7 whose limit counts is decided when the ring is made', () => {
     const k = testKernel({ release, zones: { normal: 256 } })
     const task = testTask(k, { uid: 45050, limits: { memlock: 64 * P } })
@@ -115,11 +109,5 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     rig.ring.file.put()
     expect(rig.ring.cqes).toEqual([])
     expect(rig.pinned).toBe(0)
-  })
-
-  it('R-URING-65 mapping a ring is not modelled and says so', () => {
-    const rig = new Rig(release)
-    const { mmapMethod } = rig.ring.file.mapping.kind
-    expect(() => mmapMethod!(rig.k, undefined as never)).toThrow(/Unmodelled: mmap of an io_uring descriptor/)
   })
 })

@@ -7,6 +7,7 @@ import {
   IORING_REGISTER_CLONE_BUFFERS,
   IORING_REGISTER_ENABLE_RINGS,
   IORING_REGISTER_PBUF_RING,
+  IORING_REGISTER_PROBE,
   IORING_REGISTER_RESTRICTIONS,
   IORING_REGISTER_USE_REGISTERED_RING,
   IORING_UNREGISTER_BUFFERS,
@@ -262,8 +263,8 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
   it('R-URING-1 opcodes beyond the model say so, after their argument check', () => {
     const rig = new Rig(release)
     expect(rig.call(IORING_REGISTER_PBUF_RING, null, 1).result).toBe('-EINVAL')
-    expect(() => rig.call(IORING_REGISTER_PBUF_RING, 'unreadable', 1)).toThrow(
-      /Unmodelled: io_uring_register opcode 22/,
+    expect(() => rig.call(IORING_REGISTER_PROBE, 'unreadable', 1)).toThrow(
+      /Unmodelled: io_uring_register opcode 8/,
     )
     expect(rig.ring.uringLock.locked).toBe(false)
     if (modern) expect(() => rig.call(IORING_REGISTER_CLONE_BUFFERS, 'unreadable', 1)).toThrow(/Unmodelled/)

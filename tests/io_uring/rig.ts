@@ -317,6 +317,17 @@ export class Rig {
     return byte[0] === 0 ? '.' : String.fromCharCode(byte[0]!)
   }
 
+  pfnAt(address: number): number {
+    const leaf = this.task.space.pageTable.leafFor(address)
+    return leaf.pfn[pteSlot(address)]!
+  }
+
+  /** Maps a part of a ring where the kernel likes. @returns the address, or the errno */
+  mapRing(ring: IoUring, offset: number, pages: number, flags = MAP_SHARED, prot = RW): number | string {
+    const request = { addr: 0, length: pages * P, prot, flags, file: ring.file, offset }
+    return result(this.task.run(mmap(this.k, this.task.space, request)))
+  }
+
   fork(): TestTask {
     const mm = this.task.run(forkMm(this.k, this.task.space, 'child'))
     if (typeof mm === 'number') throw new Error('fork')

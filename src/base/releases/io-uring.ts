@@ -41,6 +41,20 @@ export interface IoUringSwitches {
   readonly lastOperation: number
   /** IORING_NOP_* bits that exist (R-URING-95) */
   readonly nopFlags: number
+  /** whose pages a mapping of a ring shows is known (R-URING-36) */
+  readonly ringMappings: 'pages' | 'unknown'
+  /** the part of a ring to be mapped is named by the upper bits of the offset alone: 6.12 on (R-URING-98) */
+  readonly mapsPartsByMask: boolean
+  /** a ring cannot be mapped executable: 6.18 (R-URING-98) */
+  readonly ringFileNoexec: boolean
+  /** memory of the program for queues must be physically contiguous: 6.6 (R-URING-79) */
+  readonly regionsContiguous: boolean
+  /** IOU_PBUF_RING_* bits that exist (R-URING-77) */
+  readonly pbufFlags: number
+  /** the number of entries of a ring of buffers is looked at before its address: 6.18 (R-URING-77) */
+  readonly pbufEntriesFirst: boolean
+  /** CLONE_BUFFERS takes ranges and can replace: 6.18 (R-URING-73) */
+  readonly cloneRanges: boolean
   /** IORING_SETUP_* bits that exist (R-URING-6) */
   readonly setupFlags: number
   /** IORING_REGISTER_LAST */
@@ -70,6 +84,13 @@ const r61: IoUringSwitches = {
   pollWakesNewestFirst: false,
   lastOperation: 49,
   nopFlags: 0,
+  ringMappings: 'pages',
+  mapsPartsByMask: false,
+  ringFileNoexec: false,
+  regionsContiguous: false,
+  pbufFlags: 0,
+  pbufEntriesFirst: false,
+  cloneRanges: false,
   setupFlags: 0x3fff,
   lastOpcode: 26,
   blindRegistration: false,
@@ -78,6 +99,7 @@ const r61: IoUringSwitches = {
 const v3: IoUringSwitches = {
   ...r61,
   pinCheck: 'same-file',
+  ringMappings: 'unknown',
   coalesces: 'one-folio',
   coalesceChecksOrder: false,
   registeredRingOpcode: true,
@@ -85,6 +107,8 @@ const v3: IoUringSwitches = {
 const r66: IoUringSwitches = {
   ...v3,
   pinCheck: 'none',
+  regionsContiguous: true,
+  pbufFlags: 1,
   coalesceChecksOrder: true,
   releasesReplacedLate: false,
   setupFlags: 0x1ffff,
@@ -92,6 +116,10 @@ const r66: IoUringSwitches = {
 const r612: IoUringSwitches = {
   ...r66,
   pinsFast: true,
+  ringMappings: 'pages',
+  mapsPartsByMask: true,
+  regionsContiguous: false,
+  pbufFlags: 3,
   rejectsHugeLength: true,
   coalesces: 'folios',
   fixedImport: 'range-first',
@@ -116,6 +144,9 @@ export const ioUringSwitches: Readonly<Record<ReleaseName, IoUringSwitches>> = {
     unregisterPostsTags: true,
     copiesTagsPerEntry: true,
     chargesSeeSameCall: false,
+    ringFileNoexec: true,
+    pbufEntriesFirst: true,
+    cloneRanges: true,
     fixedImport: 'issue',
     lastOperation: 63,
     nopFlags: 0x1f,
