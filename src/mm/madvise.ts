@@ -2,7 +2,7 @@ import { EACCES, EINVAL, ENODEV, ENOMEM, EPERM } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
-import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
+import { PAGE_SIZE } from '../base/units.ts'
 import { installGuard, removeGuard } from './guard-markers.ts'
 import type { Kernel } from './kernel.ts'
 import { adviseFlags, changesFlags } from './madvise-flags.ts'
@@ -34,7 +34,7 @@ import { alignUp, asWord, isPageAligned } from './user-range.ts'
 import { vmaFacts, type Vma } from './vma.ts'
 import { VM_LOCKED, VM_MAYWRITE, VM_PFNMAP, VM_SHARED, VM_SPECIAL, VM_WRITE, VMH_SEALED } from './vm-flags.ts'
 import { lockForRead, lockForWrite, tryWriteNow } from './write-lock.ts'
-import { freePageTables, zapRange } from './zap.ts'
+import { zapRange } from './zap.ts'
 
 /**
  * madvise(2). VMAs in order: a hole is skipped and remembered, an error of a VMA ends the walk at once
@@ -231,8 +231,6 @@ function* dropPages(k: Kernel, mm: Mm, vma: Vma, start: number, end: number): Kt
     if (last <= start) return 0
   }
   yield* zapRange(k, mm, vma, start, last, 'dontneed')
-  // @rule R-AS-148
-  if (k.release.mm.dontNeedFreesPageTables && last - start >= PMD_SIZE) freePageTables(k, mm, start, last)
   return 0
 }
 

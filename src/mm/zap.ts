@@ -92,7 +92,7 @@ function zapPmd(k: Kernel, mm: Mm, vma: Vma, i: number, start: number, end: numb
   if (!(entry instanceof Leaf)) return
   zapLeaf(k, mm, vma, entry, (from - base) / PAGE_SIZE, (to - base) / PAGE_SIZE, how)
   // @rule R-AS-148
-  const reclaims = how === 'dontneed' && end - start >= PMD_SIZE && k.release.fault.dontneedFreesTables
+  const reclaims = how === 'dontneed' && to - from === PMD_SIZE && k.release.fault.dontneedFreesTables
   if (reclaims && entry.used === 0) pageTable.setPmd(i, null)
 }
 

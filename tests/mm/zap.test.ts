@@ -115,6 +115,17 @@ describe('zap', () => {
     expect(w.mm.pageTable.leaves).toBe(kept)
   })
 
+  it('R-AS-148 a table at the edge of the range stays, empty or not', () => {
+    const w = new World({ release: '6.18', settings: { thpEnabled: 'never' } })
+    const at = w.map(2048)
+    for (let i = 0; i < 3; i++) w.store(at + (512 * i + 5) * P, 1)
+    const { leaves } = w.mm.pageTable
+    w.zap(at + P, 1022)
+    expect(leaves - w.mm.pageTable.leaves).toBe(0)
+    w.zap(at + P, 1535)
+    expect(leaves - w.mm.pageTable.leaves).toBe(2)
+  })
+
   it('R-FLT-71 a range of terabytes with one page in it is zapped at once', () => {
     const w = new World()
     const pages = 2 ** 30

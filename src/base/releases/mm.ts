@@ -40,8 +40,6 @@ export interface MmSwitches {
   readonly thpFileAlignTakesLower: boolean
   /** MAP_ABOVE4G belongs to the flags MAP_SHARED_VALIDATE accepts: 6.8 on (R-AS-15) */
   readonly hasAbove4G: boolean
-  /** MADV_DONTNEED of 2 MiB or more gives emptied page tables back: 6.14 on (R-AS-148) */
-  readonly dontNeedFreesPageTables: boolean
   /** process_madvise on oneself needs CAP_SYS_NICE, does not, or takes any advice: 6.1, 6.12, 6.13 on (R-AS-108) */
   readonly processMadviseSelf: 'needs-nice' | 'plain' | 'any-advice'
   /** the special mappings an exec makes, from below, with their pages; seen on 6.1, 6.12 and 6.18 (R-AS-156) */
@@ -72,7 +70,6 @@ const r61: MmSwitches = {
   futureWriteSealInMethod: true,
   thpFileAlignTakesLower: true,
   hasAbove4G: false,
-  dontNeedFreesPageTables: false,
   processMadviseSelf: 'needs-nice',
   vdsoPages: [
     ['[vvar]', 4],
@@ -126,6 +123,5 @@ export const mmSwitches: Readonly<Record<ReleaseName, MmSwitches>> = {
     mremapMultiVma: true,
     hugetlbHintRoundsUp: true,
     dontUnmapLeaksLocked: true,
-    dontNeedFreesPageTables: true,
   },
 }
