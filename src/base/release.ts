@@ -1,6 +1,7 @@
 import { faultSwitches, type FaultSwitches } from './releases/fault.ts'
 import { gupSwitches, type GupSwitches } from './releases/gup.ts'
 import { ioUringSwitches, type IoUringSwitches } from './releases/io-uring.ts'
+import { kvmSwitches, type KvmSwitches } from './releases/kvm.ts'
 import { mmSwitches, type MmSwitches } from './releases/mm.ts'
 import { remoteSwitches, type RemoteSwitches } from './releases/remote.ts'
 
@@ -23,6 +24,7 @@ export interface Release {
   readonly mm: MmSwitches
   readonly fault: FaultSwitches
   readonly ioUring: IoUringSwitches
+  readonly kvm: KvmSwitches
   readonly remote: RemoteSwitches
 }
 
@@ -34,6 +36,7 @@ function release(name: ReleaseName): Release {
     mm: mmSwitches[name],
     fault: faultSwitches[name],
     ioUring: ioUringSwitches[name],
+    kvm: kvmSwitches[name],
     remote: remoteSwitches[name],
   }
 }

@@ -5,7 +5,7 @@ import { root } from './root.ts'
 
 // Every engine test ends with the audit of every counter; the helper that does so is tests/support/kernel.ts.
 const SUPPORT = 'tests/support/kernel.ts'
-const engineTests = ['memory', 'mm', 'task', 'io_uring']
+const engineTests = ['memory', 'mm', 'task', 'io_uring', 'drivers', 'net', 'virt', 'arch', 'security']
   .filter((folder) => existsSync(`${root}/tests/${folder}`))
   .flatMap((folder) =>
     readdirSync(`${root}/tests/${folder}`, { recursive: true, encoding: 'utf8' })
