@@ -4,10 +4,13 @@ import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE } from '../base/units.ts'
 import { PG_DIRTY, PG_UPTODATE } from '../memory/page-flags.ts'
 import { F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_WRITE, type AddressSpace, type OpenFile } from './file.ts'
+import { directRead, directWrite } from './direct-io.ts'
 import { beginRead, newCachedPage } from './filemap.ts'
 import type { IovIter } from './iov-iter.ts'
 import type { Kernel } from './kernel.ts'
 import { shmemSwapIn } from './shmem-swap.ts'
+import { isOnDisk, storageOf } from './storage.ts'
+import { zeroTail } from './truncate.ts'
 
 /** Most bytes one read or write moves. */
 export const MAX_RW_COUNT = 0x7ffff000
@@ -27,6 +30,7 @@ export function* fileRead(k: Kernel, file: OpenFile, offset: number, iter: IovIt
   if (!file.readable) return refused(EBADF, 'the file is not open for reading')
   if (readWrite === 'none') return refused(EINVAL, 'this kind of file cannot be read')
   if (offset < 0) return refused(EINVAL, 'the position is negative')
+  if (file.direct && isOnDisk(mapping)) return yield* directRead(k, file, offset, iter)
   const wanted = Math.min(iter.count, MAX_RW_COUNT)
   const scratch = new Uint8Array(Math.min(wanted, PAGE_SIZE))
   let done = 0
@@ -86,13 +90,24 @@ function* cachedPage(k: Kernel, mapping: AddressSpace, index: number, slow: bool
 export function* fileWrite(k: Kernel, file: OpenFile, offset: number, iter: IovIter): Kthread<number> {
   const refused = ioRefusal(k, 'R-FLT-173')
   const { mapping } = file
-  const { readWrite, shmem } = mapping.kind
+  const { readWrite } = mapping.kind
   if (!file.writable) return refused(EBADF, 'the file is not open for writing')
   if (readWrite === 'none' || readWrite === 'hugetlb')
     return refused(EINVAL, 'this kind of file cannot be written')
   if (offset < 0) return refused(EINVAL, 'the position is negative')
+  if (file.direct && isOnDisk(mapping)) {
+    return yield* directWrite(k, file, offset, iter, (at) => writePages(k, mapping, at, iter))
+  }
   const wanted = Math.min(iter.count, MAX_RW_COUNT)
   if (readWrite === 'zero') return wanted
+  return yield* writePages(k, mapping, offset, iter)
+}
+
+/** `generic_perform_write`. */
+function* writePages(k: Kernel, mapping: AddressSpace, offset: number, iter: IovIter): Kthread<number> {
+  const refused = ioRefusal(k, 'R-FLT-173')
+  const { shmem } = mapping.kind
+  const wanted = Math.min(iter.count, MAX_RW_COUNT)
   const scratch = new Uint8Array(Math.min(wanted, PAGE_SIZE))
   let done = 0
   while (done < wanted) {
@@ -105,6 +120,11 @@ export function* fileWrite(k: Kernel, file: OpenFile, offset: number, iter: IovI
       return done > 0 ? done : refused(EPERM, 'the memfd is sealed against writing')
     if (shmem && (mapping.seals & F_SEAL_GROW) !== 0 && at + bytes.length > mapping.size)
       return done > 0 ? done : refused(EPERM, 'the memfd is sealed against growing')
+    // @rule R-DIO-10
+    if (isOnDisk(mapping) && at > mapping.size) {
+      storageOf(k, mapping)
+      zeroTail(k, mapping)
+    }
     const whole = bytes.length === PAGE_SIZE || at - (at % PAGE_SIZE) >= mapping.size
     const slow = mapping.slowIo && !whole
     const pfn = yield* cachedPage(k, mapping, Math.floor(at / PAGE_SIZE), slow)

@@ -1,7 +1,8 @@
-import { WaitQueue } from '../base/kthread.ts'
+import { WaitQueue, type Completion } from '../base/kthread.ts'
 import type { HugetlbFile } from './hugetlb-reserve.ts'
 import type { CurrentTask, Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
+import type { FileStorage } from './storage.ts'
 import type { Vma } from './vma.ts'
 
 /** Page cache of one file: index → pfn in blocks of 512, so a resident page costs 4 bytes. */
@@ -234,8 +235,12 @@ export class AddressSpace {
   swapFile = false
   /** a page of it that must be read from storage keeps its reader asleep until this queue is woken */
   readonly io = new WaitQueue('page I/O')
-  /** reads from storage complete only when `completeIo` is called; false: at once */
+  /** reads from storage and direct I/O complete only when `completeIo` is called; false: at once */
   slowIo = false
+  /** direct I/O under way on a file with `slowIo` */
+  readonly inFlight = new Set<Completion>()
+  /** what the disk holds, where it may differ from what is cached (storage.ts); null: not told apart yet */
+  storage: FileStorage | null = null
 
   constructor(id: number, kind: FileKind, size: number, pageSize = 4096) {
     this.id = id
@@ -257,6 +262,14 @@ export function mayWriteInode(task: CurrentTask, mapping: AddressSpace): boolean
   )
 }
 
+/** What a file is opened for. */
+export interface FileAccess {
+  readonly readable: boolean
+  readonly writable: boolean
+  /** O_DIRECT; default false */
+  readonly direct?: boolean
+}
+
 /** `struct file`: one open file description. Same file = same object (R-AS-126). */
 export class OpenFile {
   readonly mapping: AddressSpace
@@ -266,6 +279,8 @@ export class OpenFile {
   readonly writable: boolean
   /** f_pos, bytes: where the next read or write without a position begins */
   pos = 0
+  /** O_DIRECT */
+  readonly direct: boolean
   /** references: descriptors and VMAs (R-AS-125) */
   refs = 1
   /** called when the last reference goes */
@@ -274,13 +289,14 @@ export class OpenFile {
   constructor(
     mapping: AddressSpace,
     path: string,
-    access: { readable: boolean; writable: boolean },
+    access: FileAccess,
     onRelease: (() => void) | null = null,
   ) {
     this.mapping = mapping
     this.path = path
     this.readable = access.readable
     this.writable = access.writable
+    this.direct = access.direct ?? false
     this.onRelease = onRelease
   }
 

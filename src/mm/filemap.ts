@@ -10,8 +10,9 @@ import {
   PG_SWAPBACKED,
   PG_UPTODATE,
 } from '../memory/page-flags.ts'
-import { AddressSpace, OpenFile, type FileKind } from './file.ts'
+import { AddressSpace, OpenFile, type FileAccess, type FileKind } from './file.ts'
 import type { Kernel } from './kernel.ts'
+import { loadPage } from './storage.ts'
 
 export interface CreateFileOptions {
   /** as /proc/PID/maps prints it */
@@ -22,6 +23,8 @@ export interface CreateFileOptions {
   readable?: boolean
   /** opened for writing; default true */
   writable?: boolean
+  /** O_DIRECT; default false */
+  direct?: boolean
   /** bytes of one page-cache entry; default 4096 */
   pageSize?: number
 }
@@ -31,19 +34,14 @@ export interface CreateFileOptions {
  * dropped and the file forgotten.
  */
 export function createFile(k: Kernel, kind: FileKind, options: CreateFileOptions): OpenFile {
-  const { path, size, readable = true, writable = true, pageSize = PAGE_SIZE } = options
+  const { path, size, readable = true, writable = true, direct = false, pageSize = PAGE_SIZE } = options
   const mapping = new AddressSpace(k.nextId(), kind, size, pageSize)
   k.mappings.set(mapping.id, mapping)
-  return openAgain(k, mapping, path, { readable, writable })
+  return openAgain(k, mapping, path, { readable, writable, direct })
 }
 
 /** Opens a file that is open already: the same pages, another open file (R-AS-126). */
-export function openAgain(
-  k: Kernel,
-  mapping: AddressSpace,
-  path: string,
-  access: { readable: boolean; writable: boolean },
-): OpenFile {
+export function openAgain(k: Kernel, mapping: AddressSpace, path: string, access: FileAccess): OpenFile {
   mapping.opens++
   return new OpenFile(mapping, path, access, () => {
     if (--mapping.opens > 0) return
@@ -104,8 +102,8 @@ export function pageCacheRemove(k: Kernel, mapping: AddressSpace, index: number)
 }
 
 /**
- * Allocates a page of zeros into the cache of a file, as its kind wants it, up to date and with no
- * reference but the cache's.
+ * Allocates a page into the cache of a file, as its kind wants it, with what the disk holds of it, up to date
+ * and with no reference but the cache's.
  * @returns the pfn, 0 when memory is exhausted
  */
 export function newCachedPage(k: Kernel, mapping: AddressSpace, index: number): number {
@@ -113,6 +111,7 @@ export function newCachedPage(k: Kernel, mapping: AddressSpace, index: number): 
   const pfn = k.memory.allocFolio(0, { movable: !kind.secretmem && !k.current.memallocPin })
   if (pfn === 0) return 0
   pageCacheInsert(k, mapping, index, pfn)
+  loadPage(k, mapping, index, pfn)
   k.memory.frames.set(
     pfn,
     PG_UPTODATE | (kind.secretmem ? PG_SECRETMEM : PG_LRU) | (kind.shmem ? PG_SWAPBACKED : 0),
@@ -148,8 +147,10 @@ export function endRead(k: Kernel, pfn: number): void {
   k.memory.frames.clear(pfn, PG_LOCKED)
 }
 
-/** Completes every read in progress on a file with `slowIo` and wakes those who wait for it. */
+/** Completes every transfer in progress on a file with `slowIo` and wakes those who wait for it. */
 export function completeIo(k: Kernel, mapping: AddressSpace): void {
+  for (const transfer of mapping.inFlight) transfer.complete()
+  mapping.inFlight.clear()
   mapping.pages.forEach((_, pfn) => {
     if (k.memory.frames.has(pfn, PG_LOCKED) && !k.memory.frames.has(pfn, PG_UPTODATE)) endRead(k, pfn)
   })

@@ -147,6 +147,34 @@ export class UserIter implements IovIter {
     return { base: address, length: Math.min(length - this.#done, PAGE_SIZE - (address % PAGE_SIZE)) }
   }
 
+  /** Where the next byte lies. `count` is not 0. */
+  get address(): number {
+    return this.#ranges[this.#range]!.base + this.#done
+  }
+
+  /** Bytes left of the range the next byte lies in. `count` is not 0. */
+  get rangeLeft(): number {
+    return this.#ranges[this.#range]!.length - this.#done
+  }
+
+  /** `iov_iter_advance`: goes over bytes without touching them, at most `rangeLeft`. */
+  advance(bytes: number): void {
+    this.#done += bytes
+    this.#count -= bytes
+    this.#skipEmpty()
+  }
+
+  /** `iov_iter_revert`: goes back over bytes that were passed. */
+  revert(bytes: number): void {
+    this.#count += bytes
+    for (let left = bytes; left > 0;) {
+      if (this.#done === 0) this.#done = this.#ranges[--this.#range]!.length
+      const step = Math.min(left, this.#done)
+      this.#done -= step
+      left -= step
+    }
+  }
+
   copyTo(bytes: Uint8Array): Kthread<number> {
     return this.#move(bytes, true)
   }
@@ -157,18 +185,16 @@ export class UserIter implements IovIter {
 
   *faultInReadable(): Kthread<boolean> {
     if (this.#count === 0) return false
-    const address = this.#ranges[this.#range]!.base + this.#done
-    return (yield* accessUser(this.#k, this.#mm, address, false, 'kernel')).ok
+    return (yield* accessUser(this.#k, this.#mm, this.address, false, 'kernel')).ok
   }
 
   *#move(buffer: Uint8Array, toUser: boolean): Kthread<number> {
     const n = Math.min(buffer.length, this.#count)
     let moved = 0
     while (moved < n) {
-      const { base, length } = this.#ranges[this.#range]!
-      const address = base + this.#done
+      const { address } = this
       const inPage = PAGE_SIZE - (address % PAGE_SIZE)
-      const part = buffer.subarray(moved, Math.min(n, moved + inPage, moved + length - this.#done))
+      const part = buffer.subarray(moved, Math.min(n, moved + inPage, moved + this.rangeLeft))
       const copy = toUser ? storeUser : loadUser
       const result = yield* copy(this.#k, this.#mm, address, part, 'kernel')
       if (!result.ok) break

@@ -2,11 +2,13 @@ import { EINVAL, EPERM } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE, pageAlign } from '../base/units.ts'
+import { PG_DIRTY } from '../memory/page-flags.ts'
 import { F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, type AddressSpace } from './file.ts'
-import { pageCacheRemove } from './filemap.ts'
+import { newCachedPage, pageCacheRemove } from './filemap.ts'
 import { punchHugetlb, truncateHugetlb } from './hugetlb.ts'
 import type { Kernel } from './kernel.ts'
 import { shmemFreeSwap, shmemSwapIn } from './shmem-swap.ts'
+import { isOnDisk, storageOf } from './storage.ts'
 import { zapRangeAtOnce } from './zap.ts'
 
 /**
@@ -34,16 +36,29 @@ export function* unmapMappingRange(
   }
 }
 
-/** Zeroes bytes [from, to) of the file where they are cached. */
-function zeroBytes(k: Kernel, mapping: AddressSpace, from: number, to: number): void {
+/** Zeroes bytes [from, to) of the file where they are cached; what a disk has of them is read in for it. */
+export function zeroBytes(k: Kernel, mapping: AddressSpace, from: number, to: number): void {
+  const storage = isOnDisk(mapping) ? storageOf(k, mapping) : null
   for (let at = from; at < to;) {
     const offset = at % PAGE_SIZE
     const length = Math.min(PAGE_SIZE - offset, to - at)
     const index = Math.floor(at / PAGE_SIZE)
-    const pfn = mapping.swapped.has(index) ? shmemSwapIn(k, mapping, index) : mapping.pages.get(index)
-    if (pfn !== 0) k.memory.contents.write(pfn, offset, new Uint8Array(length))
+    let pfn = mapping.swapped.has(index) ? shmemSwapIn(k, mapping, index) : mapping.pages.get(index)
+    if (pfn === 0 && storage?.has(index) === true) pfn = newCachedPage(k, mapping, index)
+    if (pfn !== 0) {
+      k.memory.contents.write(pfn, offset, new Uint8Array(length))
+      if (storage !== null) k.memory.frames.set(k.memory.frames.head(pfn), PG_DIRTY)
+    }
     at += length
   }
+}
+
+/**
+ * What the last page has beyond the end of the file is zero from now on: a disk file is about to grow over it.
+ * @rule R-DIO-10
+ */
+export function zeroTail(k: Kernel, mapping: AddressSpace): void {
+  zeroBytes(k, mapping, mapping.size, pageAlign(mapping.size))
 }
 
 /** Takes whole folios of [start, end) out of the cache; one that sticks out is only zeroed inside. */
@@ -70,12 +85,15 @@ function removePages(k: Kernel, mapping: AddressSpace, start: number, end: numbe
 export function* truncateFile(k: Kernel, mapping: AddressSpace, newSize: number): Kthread<number> {
   if (mapping.kind.hugetlb) return truncateHugetlb(k, mapping, newSize)
   const oldSize = mapping.size
+  const storage = isOnDisk(mapping) ? storageOf(k, mapping) : null
+  if (storage !== null && newSize > oldSize && k.release.fault.growingZeroesTail) zeroTail(k, mapping)
   mapping.size = newSize
   if (newSize >= oldSize) return 0
   const firstHole = Math.ceil(newSize / PAGE_SIZE)
   yield* unmapMappingRange(k, mapping, firstHole, Number.MAX_SAFE_INTEGER, true)
   if (newSize % PAGE_SIZE !== 0) zeroBytes(k, mapping, newSize, firstHole * PAGE_SIZE)
   removePages(k, mapping, firstHole, Number.MAX_SAFE_INTEGER)
+  storage?.free(firstHole, Infinity)
   // a private copy may have been made from a page between the first pass and its removal
   yield* unmapMappingRange(k, mapping, firstHole, Number.MAX_SAFE_INTEGER, true)
   return 0
@@ -111,5 +129,29 @@ export function* punchHole(k: Kernel, mapping: AddressSpace, start: number, leng
   if (first === last) return 0
   yield* unmapMappingRange(k, mapping, first, last, false)
   removePages(k, mapping, first, last)
+  if (isOnDisk(mapping)) storageOf(k, mapping).free(first, last)
   return 0
+}
+
+/**
+ * `invalidate_inode_pages2_range`: takes pages [start, end) of a file out of its cache and out of every mapping,
+ * so that they are read from the disk again. Private copies stay; so does, without a file, a page that somebody
+ * holds. Whole folios go. What is dirty has been written before.
+ * @rule R-DIO-6
+ */
+export function* invalidatePages(
+  k: Kernel,
+  mapping: AddressSpace,
+  start: number,
+  end: number,
+): Kthread<void> {
+  const { frames } = k.memory
+  yield* unmapMappingRange(k, mapping, start, end, false)
+  const heads = new Set<number>()
+  mapping.pages.forEach((_, pfn) => heads.add(frames.head(pfn)), start, end)
+  for (const head of heads) {
+    const index = frames.index[head]!
+    if (frames.isLarge(head)) yield* unmapMappingRange(k, mapping, index, index + frames.nrPages(head), false)
+    pageCacheRemove(k, mapping, index)
+  }
 }

@@ -3,14 +3,17 @@ import { PG_DIRTY } from '../memory/page-flags.ts'
 import type { AddressSpace } from './file.ts'
 import type { Kernel } from './kernel.ts'
 import { Leaf, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, pmdIndex, pteSlot } from './page-table.ts'
+import { isOnDisk, storePage } from './storage.ts'
 import { VM_SHARED } from './vm-flags.ts'
 
 /**
  * Writes the dirty pages [start, end) of a file that can be written back (msync, fsync, the flusher):
  * they become clean, and so do the ptes that map them, which lose write permission so that the next
- * write is noticed again. Pins do not hold it up (R-GUP-81).
- * @returns pages written
+ * write is noticed again. Pins do not hold it up (R-GUP-81). What the last page has beyond the end of the
+ * file becomes zero on the way.
+ * @returns folios written
  * @rule R-FLT-42
+ * @rule R-DIO-9
  */
 export function writebackFile(
   k: Kernel,
@@ -29,8 +32,22 @@ export function writebackFile(
     start,
     end,
   )
-  for (const head of dirty) frames.clear(head, PG_DIRTY)
+  for (const head of dirty) {
+    frames.clear(head, PG_DIRTY)
+    if (isOnDisk(mapping)) storeFolio(k, mapping, head)
+  }
   return dirty.size
+}
+
+function storeFolio(k: Kernel, mapping: AddressSpace, head: number): void {
+  const { contents, frames } = k.memory
+  for (let pfn = head; pfn < head + frames.nrPages(head); pfn++) {
+    const index = frames.index[pfn]!
+    const inFile = mapping.size - index * PAGE_SIZE
+    if (inFile <= 0) return
+    if (inFile < PAGE_SIZE) contents.write(pfn, inFile, new Uint8Array(PAGE_SIZE - inFile))
+    storePage(k, mapping, index, pfn)
+  }
 }
 
 /** `folio_mkclean`: whether any shared pte of the page was dirty. */

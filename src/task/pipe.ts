@@ -224,7 +224,7 @@ function* merge(k: Kernel, pipe: Pipe, iter: IovIter, odd: number): Kthread<numb
 }
 
 /** @returns whether a signal ended the sleep */
-function* sleepOn(k: Kernel, queue: WaitQueue): Kthread<boolean> {
+export function* sleepOn(k: Kernel, queue: WaitQueue): Kthread<boolean> {
   yield { queue, what: queue.name, signals: 'any' }
   return k.current.signalPending || k.fatalSignalPending
 }

@@ -35,6 +35,7 @@ import { execve, type ArgVector } from './exec.ts'
 import type { FdTable, FileDescription } from './fd-table.ts'
 import { makePipe } from './pipe.ts'
 import { vfsRead, vfsWrite } from './read-write.ts'
+import { IoCalls } from './io-calls.ts'
 import { RemoteCalls } from './remote-calls.ts'
 import { SignalError } from './signal-error.ts'
 import { SyscallError } from './syscall-error.ts'
@@ -121,6 +122,8 @@ export class Process implements TaskStruct {
   readonly files: FdTable
   /** process_vm_readv(2), ptrace(2), /proc/PID/mem */
   readonly remote = new RemoteCalls(this)
+  /** read(2) and write(2) with user memory, vmsplice(2), O_DIRECT */
+  readonly io = new IoCalls(this)
   mm: Mm | null
   refusal: Refusal | null = null
   signalPending = false

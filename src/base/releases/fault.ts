@@ -26,6 +26,8 @@ export interface FaultSwitches {
   readonly holeInFirstPageUnmapsAll: boolean
   /** write(2) looks whether the memory can be read before it takes a page of the file: not in 6.18 (R-FLT-174) */
   readonly writePrefaults: boolean
+  /** ftruncate that makes a disk file longer zeroes what its last page had beyond the old end: seen on 6.18 (R-DIO-10) */
+  readonly growingZeroesTail: boolean
   /** kpageflags shows the folio head's word for every page of it, not the page's own: seen on 6.12 and 6.18, not on 6.1 (R-PM-4, R-FLT-167) */
   readonly pageFlagsOfHead: boolean
 }
@@ -43,6 +45,7 @@ const r61: FaultSwitches = {
   hugetlbZapRestoresReservation: false,
   holeInFirstPageUnmapsAll: false,
   writePrefaults: true,
+  growingZeroesTail: false,
   pageFlagsOfHead: false,
 }
 const v3: FaultSwitches = { ...r61, unshareCopiesFilePages: true, countsEveryAttempt: false }
@@ -69,5 +72,6 @@ export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
     guardMarkers: true,
     dontneedFreesTables: true,
     writePrefaults: false,
+    growingZeroesTail: true,
   },
 }

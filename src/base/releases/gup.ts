@@ -66,6 +66,11 @@ export interface GupSwitches {
   readonly testHasLongtermSession: boolean
   /** the selftest program speaks TAP: seen in 6.12; 6.6 was not looked at (R-GUP-108, R-GUP-109) */
   readonly selftestOutput: 'text' | 'tap'
+  /**
+   * Direct I/O holds its pages with FOLL_PIN instead of FOLL_GET: 6.6 on, not in 6.1. Of the series' base it is not
+   * known; taken from 6.1 (R-GUP-99)
+   */
+  readonly directIoPins: boolean
   /** value of each external and internal flag on this release, null where it does not exist (R-GUP-5) */
   readonly flagValues: Readonly<Record<string, number | null>>
 }
@@ -128,6 +133,7 @@ const r612: GupSwitches = {
   remoteVmGrowsStack: 'always',
   testHasLongtermSession: true,
   selftestOutput: 'tap',
+  directIoPins: true,
   flagValues: modernFlagValues,
 }
 
@@ -160,6 +166,7 @@ const v3: GupSwitches = {
   safeWriteableLosesFailure: true,
   refusesShadowStackWrites: false,
   remoteVmGrowsStack: 'never',
+  directIoPins: false,
   flagValues: {
     ...modernFlagValues,
     FOLL_SAME_FILE: 1 << 12,

@@ -1,0 +1,207 @@
+import { EBADF, EFAULT, EFBIG, EINVAL } from '../base/errno.ts'
+import { PREEMPT, type Kthread } from '../base/kthread.ts'
+import { refuse } from '../base/refusal.ts'
+import { PAGE_SIZE } from '../base/units.ts'
+import { Bio, SECTOR_SIZE, submitAndWait, type Direction } from './bio.ts'
+import type { AddressSpace, OpenFile } from './file.ts'
+import { UserIter, type IovIter } from './iov-iter.ts'
+import type { Kernel } from './kernel.ts'
+import { storageOf, type FileStorage } from './storage.ts'
+import { invalidatePages } from './truncate.ts'
+import { writebackFile } from './writeback.ts'
+
+/** s_maxbytes of ext4 with blocks of 4 KiB */
+const MAX_FILE_BYTES = 0xffffffff000
+
+/** One call under way. */
+interface DirectIo {
+  readonly k: Kernel
+  readonly mapping: AddressSpace
+  readonly storage: FileStorage
+  readonly iter: IovIter
+  readonly direction: Direction
+  /** bytes for blocks that have no place yet: they are there only when the whole call succeeds */
+  readonly unwritten: { readonly offset: number; readonly bytes: Uint8Array }[]
+  /** end of the file before, bytes */
+  readonly size: number
+}
+
+/** `ext4_buffered_write_iter`: the rest of a direct write that stopped early. */
+export type FallBack = (offset: number) => Kthread<number>
+
+/**
+ * read(2) of a file opened with O_DIRECT: from the disk into the pages of the caller, past the page cache. What
+ * the cache has of the range is written first. Holes and what lies beyond the end are zeroed by ordinary stores.
+ * @param offset bytes into the file
+ * @param iter where the bytes go; all of it is written, also what lies beyond the end of the file
+ * @returns bytes, 0 at the end of the file; -EBADF, -EINVAL (alignment), -EFAULT even where a part has arrived
+ * @rule R-DIO-1
+ */
+export function* directRead(k: Kernel, file: OpenFile, offset: number, iter: IovIter): Kthread<number> {
+  const { mapping } = file
+  if (!file.readable) return refused(k, EBADF, 'R-DIO-1', 'the file is not open for reading')
+  if (offset < 0) return refused(k, EINVAL, 'R-DIO-1', 'the position is negative')
+  const { size } = mapping
+  if (iter.count === 0 || offset >= size) return 0
+  // @rule R-DIO-5
+  writebackFile(k, mapping, ...pagesOf(offset, iter.count))
+  const io: DirectIo = {
+    k,
+    mapping,
+    storage: storageOf(k, mapping),
+    iter,
+    direction: 'read',
+    unwritten: [],
+    size,
+  }
+  const done = yield* eachRun(io, offset)
+  // @rule R-DIO-8
+  return done < 0 ? done : Math.min(done, size - offset)
+}
+
+/**
+ * write(2) of a file opened with O_DIRECT: from the pages of the caller to the disk. The page cache gives up the
+ * range before and, because the call itself may have brought pages back, after it.
+ * @param offset bytes into the file
+ * @param fallBack writes the rest of `iter` through the page cache
+ * @returns bytes; -EBADF, -EINVAL (alignment), -EFBIG, -EFAULT even where a part has been written
+ * @rule R-DIO-1
+ */
+export function* directWrite(
+  k: Kernel,
+  file: OpenFile,
+  offset: number,
+  iter: IovIter,
+  fallBack: FallBack,
+): Kthread<number> {
+  const { mapping } = file
+  if (!file.writable) return refused(k, EBADF, 'R-DIO-1', 'the file is not open for writing')
+  if (offset < 0) return refused(k, EINVAL, 'R-DIO-1', 'the position is negative')
+  if (iter.count === 0) return 0
+  if (offset >= MAX_FILE_BYTES)
+    return refused(k, EFBIG, 'R-DIO-1', 'the position lies beyond what a file can hold')
+  const pages = pagesOf(offset, iter.count)
+  writebackFile(k, mapping, ...pages)
+  yield* invalidatePages(k, mapping, ...pages)
+  const storage = storageOf(k, mapping)
+  const { size } = mapping
+  const io: DirectIo = { k, mapping, storage, iter, direction: 'write', unwritten: [], size }
+  const done = yield* eachRun(io, offset)
+  // @rule R-DIO-7
+  if (done < 0) return done
+  for (const { offset: at, bytes } of io.unwritten) storage.write(at, bytes)
+  if (done > 0) mapping.size = Math.max(size, offset + done)
+  if (done > 0) yield* invalidatePages(k, mapping, ...pages)
+  if (iter.count === 0) return done
+  // @rule R-DIO-12
+  const rest = yield* fallBack(offset + done)
+  if (rest < 0) return rest
+  writebackFile(k, mapping, ...pages)
+  yield* invalidatePages(k, mapping, ...pages)
+  return done + rest
+}
+
+/** Page indices that [offset, offset + length) touches. */
+function pagesOf(offset: number, length: number): [start: number, end: number] {
+  return [Math.floor(offset / PAGE_SIZE), Math.ceil((offset + length) / PAGE_SIZE)]
+}
+
+function refused(k: Kernel, errno: number, rule: string, why: string): number {
+  return refuse(k.current, errno, rule, { why })
+}
+
+/**
+ * Goes through the file run by run: blocks on the disk, holes.
+ * @returns bytes, or -errno with a part of them moved
+ * @rule R-DIO-2
+ */
+function* eachRun(io: DirectIo, offset: number): Kthread<number> {
+  const { iter, direction, storage } = io
+  let done = 0
+  while (iter.count > 0) {
+    const at = offset + done
+    const { allocated, end } = storage.runAt(Math.floor(at / PAGE_SIZE))
+    const length = Math.min(end * PAGE_SIZE - at, iter.count)
+    const moved =
+      allocated || direction === 'write' ? yield* transferRun(io, at, length) : yield* zeroRun(io, length)
+    if (moved === -EFAULT && stopsEarly(io, at)) return done
+    if (moved < 0) return moved
+    done += moved
+  }
+  return done
+}
+
+/**
+ * Whether memory that cannot be had ends a write without failing it: the rest of a new block is being zeroed then,
+ * and that success is what counts.
+ * @rule R-DIO-12
+ */
+function stopsEarly({ direction, storage, size }: DirectIo, at: number): boolean {
+  if (direction === 'read' || at % PAGE_SIZE === 0) return false
+  return at >= size || !storage.has(Math.floor(at / PAGE_SIZE))
+}
+
+/** A hole is read: zeros, stored by the kernel. Neither alignment nor pins matter. */
+function* zeroRun(io: DirectIo, length: number): Kthread<number> {
+  const zeros = new Uint8Array(Math.min(length, PAGE_SIZE))
+  let done = 0
+  while (done < length) {
+    const part = zeros.subarray(0, Math.min(zeros.length, length - done))
+    const copied = yield* io.iter.copyTo(part)
+    done += copied
+    if (copied < part.length) break
+  }
+  return done > 0 ? done : refused(io.k, EFAULT, 'R-DIO-2', 'the memory to read into cannot be written')
+}
+
+/** Moves as much of a run as can be had, bio by bio. @returns bytes, or -errno where nothing could be moved */
+function* transferRun(io: DirectIo, offset: number, length: number): Kthread<number> {
+  const { k, iter } = io
+  // @rule R-DIO-2
+  if (offset % SECTOR_SIZE !== 0 || length % SECTOR_SIZE !== 0)
+    return refused(
+      k,
+      EINVAL,
+      'R-DIO-2',
+      'position and length must be multiples of the sector size, 512 bytes',
+    )
+  if (!(iter instanceof UserIter)) return yield* copyRun(io, offset, length)
+  let done = 0
+  while (done < length) {
+    const bio = new Bio(k, io.direction)
+    const error = yield* bio.fill(iter, length - done)
+    if (error < 0) return done > 0 ? done : error
+    if (k.exploring) yield PREEMPT
+    const at = offset + done
+    const result = yield* submitAndWait(k, bio, io.mapping, (from, buffer) =>
+      moveBytes(io, at + from, buffer),
+    )
+    if (result < 0) return result
+    done += bio.bytes
+  }
+  return done
+}
+
+/** Pages that are held already (a registered buffer), or memory of the kernel: nothing is taken. */
+function* copyRun(io: DirectIo, offset: number, length: number): Kthread<number> {
+  const bytes = new Uint8Array(SECTOR_SIZE)
+  for (let done = 0; done < length; done += SECTOR_SIZE) {
+    if (io.direction === 'write') yield* io.iter.copyFrom(bytes)
+    moveBytes(io, offset + done, bytes)
+    if (io.direction === 'read') yield* io.iter.copyTo(bytes)
+  }
+  return length
+}
+
+/** Between the disk and a buffer, which may lie across blocks. */
+function moveBytes(io: DirectIo, offset: number, buffer: Uint8Array): void {
+  const { storage, unwritten } = io
+  for (let done = 0; done < buffer.length;) {
+    const at = offset + done
+    const part = buffer.subarray(done, done + PAGE_SIZE - (at % PAGE_SIZE))
+    if (io.direction === 'read') storage.read(at, part)
+    else if (storage.has(Math.floor(at / PAGE_SIZE))) storage.write(at, part)
+    else unwritten.push({ offset: at, bytes: part.slice() })
+    done += part.length
+  }
+}

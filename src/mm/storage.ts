@@ -1,0 +1,139 @@
+import { PAGE_SIZE } from '../base/units.ts'
+import { PG_DIRTY } from '../memory/page-flags.ts'
+import type { AddressSpace } from './file.ts'
+import type { Kernel } from './kernel.ts'
+
+/** Consecutive blocks [start, end) that have a place on the disk. */
+interface Extent {
+  readonly start: number
+  readonly end: number
+}
+
+/** What one transfer meets at a place of a file: blocks that are on the disk, or a hole. */
+export interface BlockRun {
+  readonly allocated: boolean
+  /** first block behind it; Infinity for the hole behind the last block */
+  readonly end: number
+}
+
+/**
+ * What the disk holds of one file, in blocks of 4096 bytes, the block size of the file systems modelled. Blocks
+ * of zeros cost nothing. A block that is not allocated is a hole: it reads as zeros and no I/O is done for it.
+ *
+ * A file gets one when its disk content can first be told from its page cache: with a writeback, a change of its
+ * size or direct I/O (`storageOf`). Until then it is what it was made as, zeros from the first byte to the last.
+ */
+export class FileStorage {
+  /** sorted, disjoint, not touching each other */
+  #extents: Extent[]
+  readonly #bytes = new Map<number, Uint8Array>()
+
+  /** @param blocks allocated at the start of the file, all zeros */
+  constructor(blocks: number) {
+    this.#extents = blocks > 0 ? [{ start: 0, end: blocks }] : []
+  }
+
+  /** The run of blocks of one sort that block `index` lies in, from there on. */
+  runAt(index: number): BlockRun {
+    for (const { start, end } of this.#extents) {
+      if (index < start) return { allocated: false, end: start }
+      if (index < end) return { allocated: true, end }
+    }
+    return { allocated: false, end: Infinity }
+  }
+
+  has(index: number): boolean {
+    return this.runAt(index).allocated
+  }
+
+  /** Gives blocks [start, end) a place; those that had none read as zeros. */
+  allocate(start: number, end: number): void {
+    let from = start
+    let to = end
+    const kept: Extent[] = []
+    for (const extent of this.#extents) {
+      if (extent.end < from || extent.start > to) kept.push(extent)
+      else {
+        from = Math.min(from, extent.start)
+        to = Math.max(to, extent.end)
+      }
+    }
+    kept.push({ start: from, end: to })
+    this.#extents = kept.sort((a, b) => a.start - b.start)
+  }
+
+  /** Makes a hole of blocks [start, end). */
+  free(start: number, end: number): void {
+    const kept: Extent[] = []
+    for (const extent of this.#extents) {
+      if (extent.start < start) kept.push({ start: extent.start, end: Math.min(extent.end, start) })
+      if (extent.end > end) kept.push({ start: Math.max(extent.start, end), end: extent.end })
+    }
+    this.#extents = kept
+    for (const index of this.#bytes.keys()) if (index >= start && index < end) this.#bytes.delete(index)
+  }
+
+  /** What a block holds; null for zeros. */
+  bytesOf(index: number): Uint8Array | null {
+    return this.#bytes.get(index) ?? null
+  }
+
+  /** Copies bytes out; holes give zeros. `offset` in bytes, within one block together with `into`. */
+  read(offset: number, into: Uint8Array): void {
+    const bytes = this.#bytes.get(Math.floor(offset / PAGE_SIZE))
+    const from = offset % PAGE_SIZE
+    if (bytes === undefined) into.fill(0)
+    else into.set(bytes.subarray(from, from + into.length))
+  }
+
+  /** Stores bytes into one block, allocating it. `offset` in bytes, within the block together with `from`. */
+  write(offset: number, from: Uint8Array): void {
+    const index = Math.floor(offset / PAGE_SIZE)
+    this.allocate(index, index + 1)
+    let bytes = this.#bytes.get(index)
+    if (bytes === undefined) {
+      if (isZero(from)) return
+      bytes = new Uint8Array(PAGE_SIZE)
+      this.#bytes.set(index, bytes)
+    }
+    bytes.set(from, offset % PAGE_SIZE)
+  }
+}
+
+function isZero(bytes: Uint8Array): boolean {
+  for (let i = 0; i < bytes.length; i++) if (bytes[i] !== 0) return false
+  return true
+}
+
+/** Whether a file lies on a disk: what its page cache loses can be read again. */
+export function isOnDisk({ kind }: AddressSpace): boolean {
+  return kind.canWriteback && kind.pageMkwrite
+}
+
+/**
+ * The disk content of a file, made when it is first needed: what its clean cached pages show, zeros elsewhere, no
+ * holes.
+ */
+export function storageOf(k: Kernel, mapping: AddressSpace): FileStorage {
+  if (mapping.storage !== null) return mapping.storage
+  const storage = new FileStorage(Math.ceil(mapping.size / PAGE_SIZE))
+  mapping.storage = storage
+  const { frames } = k.memory
+  mapping.pages.forEach((index, pfn) => {
+    if (!frames.has(frames.head(pfn), PG_DIRTY)) storePage(k, mapping, index, pfn)
+  })
+  return storage
+}
+
+/** Puts what a cached page holds onto the disk. */
+export function storePage(k: Kernel, mapping: AddressSpace, index: number, pfn: number): void {
+  const bytes = new Uint8Array(PAGE_SIZE)
+  k.memory.contents.read(pfn, 0, bytes)
+  storageOf(k, mapping).write(index * PAGE_SIZE, bytes)
+}
+
+/** Fills a new page of the cache with what the disk holds. */
+export function loadPage(k: Kernel, mapping: AddressSpace, index: number, pfn: number): void {
+  const bytes = mapping.storage?.bytesOf(index) ?? null
+  if (bytes !== null) k.memory.contents.write(pfn, 0, bytes)
+}

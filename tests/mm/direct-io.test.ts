@@ -1,0 +1,270 @@
+import { describe, expect, it } from 'vitest'
+import { RELEASE_NAMES, releases, type ReleaseName } from '../../src/base/release.ts'
+import { PG_DIRTY } from '../../src/memory/page-flags.ts'
+import { regularFileKind, type OpenFile } from '../../src/mm/file.ts'
+import { fileRead, fileWrite } from '../../src/mm/file-io.ts'
+import { completeIo, createFile, openAgain } from '../../src/mm/filemap.ts'
+import { BufferIter, UserIter } from '../../src/mm/iov-iter.ts'
+import { munmap } from '../../src/mm/munmap.ts'
+import { truncateFile } from '../../src/mm/truncate.ts'
+import { writebackFile } from '../../src/mm/writeback.ts'
+import { result } from '../support/kernel.ts'
+import { P, World } from './fault-support.ts'
+
+class Disk extends World {
+  /** through the page cache */
+  readonly file: OpenFile
+  /** the same file with O_DIRECT */
+  readonly direct: OpenFile
+
+  /** @param size bytes; page n is filled with n + 1 */
+  constructor(size: number, release: ReleaseName = '6.18') {
+    super({ release })
+    this.file = createFile(this.k, regularFileKind('ext4'), { path: 'disk/f', size })
+    this.direct = openAgain(this.k, this.file.mapping, 'disk/f', {
+      readable: true,
+      writable: true,
+      direct: true,
+    })
+    for (let at = 0; at < size; at += P) {
+      const bytes = new Uint8Array(Math.min(P, size - at)).fill(at / P + 1)
+      this.task.run(fileWrite(this.k, this.file, at, new BufferIter(bytes)))
+    }
+    writebackFile(this.k, this.file.mapping)
+  }
+
+  get size(): number {
+    return this.file.mapping.size
+  }
+
+  pread(address: number, length: number, offset: number): number | string {
+    const iter = new UserIter(this.k, this.mm, [{ base: address, length }])
+    return result(this.task.run(fileRead(this.k, this.direct, offset, iter)))
+  }
+
+  pwrite(address: number, length: number, offset: number): number | string {
+    const iter = new UserIter(this.k, this.mm, [{ base: address, length }])
+    return result(this.task.run(fileWrite(this.k, this.direct, offset, iter)))
+  }
+
+  /** What a transfer acquires and releases. */
+  pins(transfer: () => number | string): [result: number | string, acquired: number, released: number] {
+    const { pinAcquired, pinReleased } = this.k
+    const answer = transfer()
+    return [answer, this.k.pinAcquired - pinAcquired, this.k.pinReleased - pinReleased]
+  }
+
+  /** One byte of the file, through the page cache. */
+  byte(offset: number): number {
+    const into = new Uint8Array(1)
+    expect(this.task.run(fileRead(this.k, this.file, offset, new BufferIter(into)))).toBe(1)
+    return into[0]!
+  }
+
+  /** Written pages of memory. */
+  memory(pages: number, value: number): number {
+    const at = this.map(pages)
+    for (let page = 0; page < pages; page++) {
+      for (const offset of [0, 2048, P - 1]) this.store(at + page * P + offset, value)
+    }
+    return at
+  }
+
+  /** The same with an unmapped page behind them. */
+  edge(pages: number, value: number): number {
+    const at = this.memory(pages + 1, value)
+    this.task.run(munmap(this.k, this.mm, at + pages * P, P))
+    return at
+  }
+
+  grow(size: number): void {
+    this.task.run(truncateFile(this.k, this.file.mapping, size))
+  }
+
+  close(): void {
+    this.file.put()
+    this.direct.put()
+  }
+}
+
+describe('direct I/O', () => {
+  it('FLT vector 81: a read over the end of the file fills all its memory', () => {
+    const w = new Disk(5000)
+    const at = w.memory(4, 9)
+    expect(w.pins(() => w.pread(at, 4 * P, 0))).toEqual([5000, 2, 2])
+    expect([w.load(at), w.load(at + P), w.load(at + P + 2048), w.load(at + 4 * P - 1)]).toEqual([1, 2, 0, 0])
+    expect([w.pread(at, P, 8192), w.pread(at + 1, 100, 9000)]).toEqual([0, 0])
+    w.close()
+  })
+
+  it('FLT vector 82: what cannot be had fails all of it, after a part was moved', () => {
+    const w = new Disk(8 * P)
+    const at = w.edge(1, 9)
+    expect(w.pins(() => w.pwrite(at, 2 * P, 0))).toEqual(['-EFAULT', 1, 1])
+    expect([w.byte(0), w.byte(P), w.size]).toEqual([9, 2, 8 * P])
+    expect(w.pins(() => w.pread(at, 2 * P, P))).toEqual(['-EFAULT', 1, 1])
+    expect(w.load(at)).toBe(2)
+    expect(w.pread(at + P, P, 0)).toBe('-EFAULT')
+    expect(w.task.refusal?.rule).toBe('R-GUP-15')
+    w.close()
+  })
+
+  it('FLT vector 83: a write replaces the cached pages of its range, private copies stay', () => {
+    const w = new Disk(3 * P)
+    const from = w.memory(3, 9)
+    const shared = w.map(3, { file: w.file, shared: true })
+    const shown = w.map(3, { file: w.file })
+    const copied = w.map(3, { file: w.file })
+    const [a, b, c] = [w.load(shared), w.load(shown), w.load(shared + P)]
+    w.store(copied, 7)
+    expect([a, b, c]).toEqual([1, 1, 2])
+    const before = w.file.mapping.pages.get(0)
+    const kept = w.file.mapping.pages.get(1)
+    expect(w.pwrite(from, P, 0)).toBe(P)
+    expect(w.file.mapping.pages.get(0)).toBe(0)
+    expect(w.file.mapping.pages.get(1)).toBe(kept)
+    expect([w.load(shared), w.load(shown), w.load(copied)]).toEqual([9, 9, 7])
+    expect(before).not.toBe(0)
+    w.close()
+  })
+
+  it('R-DIO-5 a store that only the cache has is read, and written before it is overwritten in part', () => {
+    const w = new Disk(2 * P)
+    const to = w.memory(1, 9)
+    const shared = w.map(2, { file: w.file, shared: true })
+    w.store(shared + 100, 77)
+    expect(w.pread(to, P, 0)).toBe(P)
+    expect(w.load(to + 100)).toBe(77)
+    w.store(shared + 600, 78)
+    expect(w.pwrite(to, 512, 0)).toBe(512)
+    expect([w.load(shared), w.load(shared + 600)]).toEqual([1, 78])
+    w.close()
+  })
+
+  it('FLT vector 84: a write that stops inside a new block has grown the file', () => {
+    const w = new Disk(0)
+    const at = w.edge(1, 9)
+    expect(w.pwrite(at, 2 * P, 3584)).toBe('-EFAULT')
+    expect(w.size).toBe(7680)
+    expect([w.byte(0), w.byte(3584), w.byte(7679)]).toEqual([0, 9, 9])
+    w.close()
+    const other = new Disk(0)
+    const from = other.edge(1, 9)
+    expect(other.pwrite(from, 2 * P, 0)).toBe('-EFAULT')
+    expect(other.size).toBe(0)
+    other.grow(2 * P)
+    expect(other.byte(0)).toBe(0)
+    other.close()
+  })
+
+  it('FLT vector 85: sectors on the disk, anything in holes; memory in pieces of whole sectors', () => {
+    const w = new Disk(2 * P)
+    w.grow(4 * P)
+    const at = w.memory(4, 9)
+    expect(w.pread(at, 100, 0)).toBe('-EINVAL')
+    expect(w.task.refusal?.rule).toBe('R-DIO-2')
+    expect(w.pins(() => w.pread(at, 100, 2 * P + 5))).toEqual([100, 0, 0])
+    expect(w.pread(at, P + 100, P)).toBe(P + 100)
+    expect(w.pwrite(at, 100, 2 * P)).toBe('-EINVAL')
+    expect(w.pins(() => w.pread(at + 1, 2 * P, 0))).toEqual(['-EINVAL', 3, 3])
+    expect(w.task.refusal?.rule).toBe('R-DIO-3')
+    expect(w.pread(at + 1, 512, 512)).toBe(512)
+    w.close()
+  })
+
+  it('R-DIO-4 what is less than a sector at the end is given back, and asked for again', () => {
+    const w = new Disk(2 * P)
+    const at = w.edge(1, 9)
+    expect(w.pins(() => w.pread(at + 100, 2 * P, 0))).toEqual(['-EFAULT', 3, 3])
+    expect([w.load(at + 100), w.load(at + 100 + 3583), w.load(at + P - 1)]).toEqual([1, 1, 9])
+    expect(w.pins(() => w.pread(at + P - 412, P, 0))).toEqual(['-EFAULT', 1, 1])
+    w.close()
+  })
+
+  it.each(RELEASE_NAMES)('FLT vector 86: a page across two runs is pinned for each: %s', (release) => {
+    const w = new Disk(P, release)
+    w.grow(3 * P)
+    const at = w.memory(4, 9)
+    const pins = releases[release].gup.directIoPins
+    expect(w.pins(() => w.pwrite(at + 512, 3 * P, 0))).toEqual(pins ? [3 * P, 5, 5] : [3 * P, 0, 0])
+    expect(w.pins(() => w.pread(at + 512, 3 * P, 0))).toEqual(pins ? [3 * P, 4, 4] : [3 * P, 0, 0])
+    w.close()
+  })
+
+  it('FLT vector 87: into a page of the very file, which is dirty then', () => {
+    const w = new Disk(4 * P)
+    const shared = w.map(4, { file: w.file, shared: true })
+    expect(w.pread(shared, P, 2 * P)).toBe(P)
+    expect(w.load(shared)).toBe(3)
+    expect(w.k.memory.frames.has(w.file.mapping.pages.get(0), PG_DIRTY)).toBe(true)
+    // from there back to the disk, by way of a page that the write itself drops
+    expect(w.pwrite(shared, 2 * P, P)).toBe(2 * P)
+    expect([w.load(shared), w.load(shared + P), w.load(shared + 2 * P)]).toEqual([3, 3, 2])
+    w.close()
+  })
+
+  it.each(RELEASE_NAMES)('FLT vector 88: what the last page has beyond the end: %s', (release) => {
+    const tail = (then: (w: Disk) => void): number => {
+      const w = new Disk(5000, release)
+      const shared = w.map(2, { file: w.file, shared: true })
+      w.store(shared + 5500, 84)
+      then(w)
+      const left = w.load(shared + 5500)
+      w.close()
+      return left
+    }
+    expect(tail((w) => writebackFile(w.k, w.file.mapping))).toBe(0)
+    expect(tail((w) => w.grow(2 * P))).toBe(release === '6.18' ? 0 : 84)
+    expect(tail((w) => expect(w.pwrite(w.memory(1, 9), P, 2 * P)).toBe(P))).toBe(84)
+    const appended = (w: Disk): number =>
+      w.task.run(fileWrite(w.k, w.file, 2 * P, new BufferIter(Uint8Array.of(1))))
+    expect(tail((w) => expect(appended(w)).toBe(1))).toBe(0)
+  })
+
+  it('R-DIO-6 pages in flight stay pinned until the disk is done; munmap makes the pin stale', () => {
+    const w = new Disk(P)
+    const at = w.memory(1, 9)
+    w.file.mapping.slowIo = true
+    const pinned = (): number => {
+      let pins = 0
+      for (const holder of w.k.holders) holder.forEachReference((_pfn, _references, held) => (pins += held))
+      return pins
+    }
+    let answer = 0
+    const iter = new UserIter(w.k, w.mm, [{ base: at, length: P }])
+    w.k.scheduler.spawn(
+      'reader',
+      w.task,
+      (function* () {
+        answer = yield* fileRead(w.k, w.direct, 0, iter)
+      })(),
+    )
+    w.k.scheduler.runUntilIdle()
+    expect([answer, pinned()]).toEqual([0, 1])
+    w.task.run(munmap(w.k, w.mm, at, P))
+    completeIo(w.k, w.file.mapping)
+    w.k.scheduler.run()
+    expect([answer, pinned()]).toEqual([P, 0])
+    w.close()
+  })
+
+  it('R-DIO-1 rights, positions and lengths', () => {
+    const w = new Disk(P)
+    const at = w.memory(1, 9)
+    expect([w.pread(at, P, -1), w.pwrite(at, P, -1), w.pwrite(at, P, 2 ** 60), w.pwrite(at, 0, 3)]).toEqual([
+      '-EINVAL',
+      '-EINVAL',
+      '-EFBIG',
+      0,
+    ])
+    const readOnly = openAgain(w.k, w.file.mapping, 'disk/f', {
+      readable: true,
+      writable: false,
+      direct: true,
+    })
+    const iter = new UserIter(w.k, w.mm, [{ base: at, length: P }])
+    expect(result(w.task.run(fileWrite(w.k, readOnly, 0, iter)))).toBe('-EBADF')
+    readOnly.put()
+    w.close()
+  })
+})
