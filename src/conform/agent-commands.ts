@@ -9,10 +9,18 @@ export interface Commands {
   readonly sum: number
 }
 
+/** A file on the disk, the same for every open file of it. */
+export interface DiskFile {
+  /** number of the file it was made as, which names it */
+  readonly path: number
+  /** bytes it has at most */
+  size: number
+}
+
 /** What has been said to the agent in one program. */
 export interface ScriptState {
-  /** files on the disk → size */
-  readonly disks: Map<number, number>
+  /** files on the disk */
+  readonly disks: Map<number, DiskFile>
   /** replaced buffers are released late (R-URING-20) */
   readonly releasesLate: boolean
 }

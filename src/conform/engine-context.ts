@@ -41,6 +41,11 @@ export function addressOf({ arena }: EngineContext, at: number): number {
   return arena.start + at
 }
 
+/** What a system call returned: a negative errno or a count. */
+export function counted(result: number): Done {
+  return result < 0 ? { outcome: { kind: 'errno', errno: -result } } : value(result)
+}
+
 /** A system call as the process makes it. */
 export function call(engine: EngineContext, self: EngineProcess, body: Kthread<number>): Done {
   return answer(engine, self.run(body))

@@ -10,6 +10,7 @@ import { MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE } from '../mm/mman
 import { Mm } from '../mm/mm.ts'
 import { mmap } from '../mm/mmap.ts'
 import { addTask, exitTask, type TaskStruct, type Trace } from '../task/task.ts'
+import type { PipeEnd } from '../task/pipe.ts'
 
 /** Where the agent has its own code and data; the engine's stand-in for them lies here. */
 const OWN_AT = 0x400000
@@ -35,6 +36,8 @@ export class EngineProcess implements TaskStruct {
   readonly space: Mm
   readonly files: Map<number, OpenFile>
   readonly rings: Map<number, IoUring>
+  /** ends: `3r`, `3w` */
+  readonly pipes: Map<string, PipeEnd>
   readonly capabilities: Set<Capability>
   mm: Mm | null
   memlock: number
@@ -61,6 +64,7 @@ export class EngineProcess implements TaskStruct {
     this.rings = new Map(parent?.rings ?? [])
     for (const ring of this.rings.values()) ring.file.get()
     addTask(kernel, this)
+    this.pipes = new Map([...(parent?.pipes ?? [])].map(([name, end]) => [name, end.get()]))
   }
 
   /** The first process of a program. */
@@ -100,8 +104,10 @@ export class EngineProcess implements TaskStruct {
   exit(): void {
     for (const file of this.files.values()) file.put()
     for (const ring of this.rings.values()) ring.file.put()
+    for (const end of this.pipes.values()) end.put()
     this.files.clear()
     this.rings.clear()
+    this.pipes.clear()
     this.mm = null
     this.run(mmput(this.kernel, this.space))
     exitTask(this.kernel, this)

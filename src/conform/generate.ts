@@ -6,7 +6,7 @@ import { makeMmap } from './steps/space.ts'
 import { themeOf, type Theme, type ThemeName } from './themes.ts'
 
 /** Steps that make something to work on; where a theme has them, they mostly come first. */
-const OPENING = ['memfd', 'disk', 'hugefd', 'ring'] as const satisfies readonly Op[]
+const OPENING = ['memfd', 'disk', 'direct', 'hugefd', 'ring', 'pipe'] as const satisfies readonly Op[]
 
 /** A program made from a seed: the same seed, theme and length always give the same steps. */
 export function generate(seed: number, theme: ThemeName, count: number): Program {

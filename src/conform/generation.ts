@@ -26,6 +26,7 @@ export interface Shadow {
   readonly parent: number | null
   readonly files: number[]
   readonly rings: number[]
+  readonly pipes: number[]
 }
 
 /**
@@ -37,10 +38,14 @@ export class Generation {
   readonly terrain: Terrain
   /** bytes that ranges mostly consist of */
   readonly unit: number
-  readonly processes: Shadow[] = [{ number: 0, parent: null, files: [], rings: [] }]
+  readonly processes: Shadow[] = [{ number: 0, parent: null, files: [], rings: [], pipes: [] }]
   /** where something was mapped, the latest last; units */
   readonly #places: { page: number; pages: number }[] = []
-  readonly #last = { file: 0, ring: 0, child: 0 }
+  readonly #last = { file: 0, ring: 0, child: 0, pipe: 0 }
+  /** files of a disk's filesystem, and how long each is at least, bytes; shared by all that are the same file */
+  readonly disks = new Map<number, { size: number }>()
+  /** files opened with O_DIRECT */
+  readonly directs = new Set<number>()
 
   constructor(random: Random, terrain: Terrain) {
     this.random = random
@@ -54,7 +59,7 @@ export class Generation {
   }
 
   /** A name that no other step has used. */
-  newName(what: 'file' | 'ring' | 'child'): number {
+  newName(what: 'file' | 'ring' | 'child' | 'pipe'): number {
     return ++this.#last[what]
   }
 

@@ -41,7 +41,7 @@ export async function shrink(program: Program, stillFails: StillFails, tries = 6
   return best
 }
 
-const NAMES = new Set(['by', 'file', 'ring', 'child', 'of'])
+const NAMES = new Set(['by', 'file', 'ring', 'child', 'of', 'pipe'])
 
 /** The step with one number made simpler. */
 function* simplerSteps(step: Step): Generator<Step> {

@@ -1,7 +1,9 @@
 import type { By, StepKind, StepKinds } from './step-kind.ts'
 import { accessSteps, type AccessStep } from './steps/access.ts'
+import { fileIoSteps, type FileIoStep } from './steps/file-io.ts'
 import { fileSteps, type FileStep } from './steps/files.ts'
 import { lockSteps, type LockStep } from './steps/locks.ts'
+import { pipeSteps, type PipeStep } from './steps/pipes.ts'
 import { processSteps, type ProcessStep } from './steps/processes.ts'
 import { remoteSteps, type RemoteStep } from './steps/remote.ts'
 import { ringSteps, type RingStep } from './steps/rings.ts'
@@ -11,7 +13,16 @@ import { spaceSteps, type SpaceStep } from './steps/space.ts'
  * One thing a process of a program does. Addresses are bytes from the start of the arena; files, rings and
  * processes are numbers of the program's own.
  */
-export type StepBody = SpaceStep | LockStep | AccessStep | FileStep | ProcessStep | RemoteStep | RingStep
+export type StepBody =
+  | SpaceStep
+  | LockStep
+  | AccessStep
+  | FileStep
+  | FileIoStep
+  | PipeStep
+  | ProcessStep
+  | RemoteStep
+  | RingStep
 
 export type Step = By<StepBody>
 export type Op = StepBody['op']
@@ -21,6 +32,8 @@ const kinds: StepKinds<StepBody> = {
   ...lockSteps,
   ...accessSteps,
   ...fileSteps,
+  ...fileIoSteps,
+  ...pipeSteps,
   ...processSteps,
   ...remoteSteps,
   ...ringSteps,

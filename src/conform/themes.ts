@@ -101,6 +101,18 @@ const files = { memfd: 3, close: 1, ftruncate: 3, punch: 2 }
 const pins = { ring: 3, closeRing: 1, register: 6, registerEmpty: 1, update: 3, unregister: 2 }
 const locks = { mlock: 3, mlock2: 2, munlock: 3, mlockall: 1, munlockall: 1 }
 
+const pipes = {
+  pipe: 2,
+  closeEnd: 1,
+  vmsplice: 12,
+  vmspliceOut: 2,
+  drain: 7,
+  feed: 2,
+  pipeRead: 2,
+  pipeWrite: 2,
+}
+const transfers = { pread: 6, pwrite: 6 }
+
 /** All kinds of programs that both sides can run. */
 export const themes = {
   basic: {
@@ -180,6 +192,37 @@ export const themes = {
     about: 'words peeked and poked into a child, /proc/PID/mem',
     weights: { ...space, ...access, ...files, ptrace: 12, mem: 5, fork: 4, reap: 1, disk: 1 },
     maps: { private: 4, shared: 1, file: 3 },
+  vmsplice: {
+    ...small,
+    about: 'pages in pipes, and what happens to them before they are read',
+    weights: { ...space, ...access, ...pipes, ...files, fork: 3, reap: 2 },
+    maps: { private: 5, shared: 1, file: 3 },
+  },
+  'file-io': {
+    ...small,
+    about: 'read and write of files from and into any memory',
+    weights: { ...space, ...access, ...transfers, ...files, disk: 2, fork: 1, reap: 1 },
+    maps: { private: 4, shared: 1, file: 3 },
+  },
+  'direct-io': {
+    ...small,
+    about: 'direct I/O: short pins, the page cache around it, partial transfers',
+    weights: {
+      ...space,
+      ...access,
+      pread: 10,
+      pwrite: 10,
+      disk: 3,
+      direct: 6,
+      memfd: 1,
+      close: 1,
+      ftruncate: 2,
+      punch: 2,
+      fsync: 1,
+      fork: 2,
+      reap: 1,
+    },
+    maps: { private: 4, shared: 1, file: 4 },
   },
   swap: {
     ...small,

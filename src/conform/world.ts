@@ -5,9 +5,11 @@ export interface WorldProcess {
   readonly parent: number | null
   readonly files: Set<number>
   readonly rings: Set<number>
+  /** ends of pipes: `3r`, `3w` */
+  readonly pipes: Set<string>
 }
 
 /** Before the first step: one process that holds nothing. */
 export function newWorld(): World {
-  return new Map([[0, { parent: null, files: new Set(), rings: new Set() }]])
+  return new Map([[0, { parent: null, files: new Set(), rings: new Set(), pipes: new Set() }]])
 }

@@ -29,8 +29,9 @@ export type FileStep =
   | { readonly op: 'punch'; readonly file: number; readonly offset: number; readonly length: number }
 
 const MFD_HUGETLB = 4
+const O_RDWR = 0x2
 const O_RDWR_CREAT = 0x42
-const SYS_FADVISE64 = 221
+export const SYS_FADVISE64 = 221
 const POSIX_FADV_RANDOM = 1
 const MOST_FILES = 3
 
@@ -45,7 +46,7 @@ const newFile = {
 } satisfies Partial<StepKind<{ readonly file: number }>>
 
 /** What steps about a file have in common. */
-const onFile = {
+export const onFile = {
   mayDangle: () => true,
   follow: (_world: World, self: WorldProcess, { file }: { readonly file: number }) => self.files.has(file),
 } satisfies Partial<StepKind<{ readonly file: number }>>
@@ -90,7 +91,9 @@ export const fileSteps: StepKinds<FileStep> = {
     make(generation, process) {
       const file = nameFile(generation, process)
       if (file === null) return null
-      return { op: 'disk', file, size: smallSize(generation), seed: generation.random.below(256) }
+      const size = smallSize(generation)
+      generation.disks.set(file, { size })
+      return { op: 'disk', file, size, seed: generation.random.below(256) }
     },
     text: ({ file, size }) => `disk file ${file} of ${bytesText(size)}`,
     commands: writtenByPages,
@@ -118,16 +121,19 @@ export const fileSteps: StepKinds<FileStep> = {
   },
   ftruncate: {
     ...onFile,
-    make({ random, unit, large }, { files }) {
+    make({ random, unit, large, disks }, { files }) {
       if (files.length === 0) return null
       const file = random.pick(files)
       const size = random.chance(70) ? random.between(0, large ? 3 : 10) * unit : random.below(10 * PAGE_SIZE)
+      const disk = disks.get(file)
+      if (disk !== undefined) disk.size = size
       return { op: 'ftruncate', file, size }
     },
     text: ({ file, size }) => `ftruncate file ${file} to ${bytesText(size)}`,
     commands: ({ file, size }) => oneCommand(`sys ftruncate $f${file} ${size}`),
     settle({ file, size }, script) {
-      if (script.disks.has(file)) script.disks.set(file, size)
+      const disk = script.disks.get(file)
+      if (disk !== undefined) disk.size = size
       return readBackCommands(file, script)
     },
     run: (engine, self, { file, size }) =>
@@ -151,7 +157,7 @@ export const fileSteps: StepKinds<FileStep> = {
 }
 
 /** null: the process has enough */
-function nameFile(generation: Generation, { files }: Shadow): number | null {
+export function nameFile(generation: Generation, { files }: Shadow): number | null {
   if (files.length >= MOST_FILES) return null
   const file = generation.newName('file')
   files.push(file)
@@ -169,24 +175,35 @@ function keep(self: EngineProcess, name: number, file: OpenFile): Done {
 
 /** Written page by page, so that every page is a folio of its own; no read-ahead from then on. */
 function writtenByPages({ file, size, seed }: By<FileStep & { op: 'disk' }>, script: ScriptState): Commands {
-  script.disks.set(file, size)
+  script.disks.set(file, { path: file, size })
   const f = `f${file}`
   const writes = eachPage(size, (at, length) => {
     const page = at / PAGE_SIZE
     return `fdfill ${f} ${at} ${length} ${(seed + 17 * page) & 255}`
   })
   const open = `open ${f} disk ${f} ${O_RDWR_CREAT}`
-  const advice = `sys ${SYS_FADVISE64} $${f} 0 0 ${POSIX_FADV_RANDOM}`
-  return { lines: [open, ...writes, `sys fsync $${f}`, advice], result: 0, sum: -1 }
+  return { lines: [open, ...writes, `sys fsync $${f}`, withoutReadAhead(f)], result: 0, sum: -1 }
+}
+
+/** No page is read but the one that is asked for, through this open file. */
+export function withoutReadAhead(name: string): string {
+  return `sys ${SYS_FADVISE64} $${name} 0 0 ${POSIX_FADV_RANDOM}`
 }
 
 /**
- * Pages of a disk file that a change of its size or a hole took out of the cache are read in again one by
- * one, without read-ahead: what is cached, and in folios of which size, is then the same on both sides.
+ * Pages of a disk file that a change of its size, a hole or direct I/O took out of the cache are read in again one
+ * by one, without read-ahead: what is cached, and in folios of which size, is then the same on both sides.
  */
-function readBackCommands(file: number, { disks }: ScriptState): string[] {
-  const size = disks.get(file)
-  return size === undefined ? [] : eachPage(size, (at, length) => `fdsum f${file} ${at} ${length}`)
+export function readBackCommands(file: number, { disks }: ScriptState): string[] {
+  const disk = disks.get(file)
+  if (disk === undefined) return []
+  const reads = eachPage(disk.size, (at, length) => `fdsum back ${at} ${length}`)
+  return [`open back disk f${disk.path} ${O_RDWR}`, withoutReadAhead('back'), ...reads, 'close back']
+}
+
+/** What `readBackCommands` does. */
+export function readBackOnEngine({ k }: EngineContext, mapping: AddressSpace): void {
+  if (mapping.kind.canWriteback) readIntoCache(k, mapping, 0, Math.ceil(mapping.size / PAGE_SIZE))
 }
 
 /** A change of a file's size or content, and what `readBackCommands` does. */
@@ -200,11 +217,11 @@ function changed(
   if (file === undefined) return DANGLING
   const { mapping } = file
   const done = call(engine, self, change(mapping))
-  if (mapping.kind.canWriteback) readIntoCache(engine.k, mapping, 0, Math.ceil(mapping.size / PAGE_SIZE))
+  readBackOnEngine(engine, mapping)
   return done
 }
 
-/** write(2) over a whole new file: every page is in the cache, with the pattern in it. */
+/** write(2) over a whole new file, and fsync: every page is in the cache, with the pattern in it. */
 function* writeWhole(k: Kernel, mapping: AddressSpace, seed: number): Kthread<void> {
   for (let done = 0; done < mapping.size; done += PAGE_SIZE) {
     const pfn = newCachedPage(k, mapping, done / PAGE_SIZE)

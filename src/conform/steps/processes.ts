@@ -15,15 +15,26 @@ export const processSteps: StepKinds<ProcessStep> = {
       const { processes } = generation
       if (processes.length >= MOST_PROCESSES) return null
       const child = generation.newName('child')
-      const { files, rings } = process
-      processes.push({ number: child, parent: process.number, files: [...files], rings: [...rings] })
+      const { files, rings, pipes } = process
+      processes.push({
+        number: child,
+        parent: process.number,
+        files: [...files],
+        rings: [...rings],
+        pipes: [...pipes],
+      })
       return { op: 'fork', child }
     },
     text: ({ child }) => `fork p${child}`,
     commands: ({ child }) => oneCommand(`fork p${child}`),
     creates: ({ child }) => `process ${child}`,
-    follow(world, { files, rings }, { by, child }) {
-      world.set(child, { parent: by, files: new Set(files), rings: new Set(rings) })
+    follow(world, { files, rings, pipes }, { by, child }) {
+      world.set(child, {
+        parent: by,
+        files: new Set(files),
+        rings: new Set(rings),
+        pipes: new Set(pipes),
+      })
       return true
     },
     run(engine, self, { child }) {

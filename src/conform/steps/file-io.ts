@@ -1,0 +1,195 @@
+import { EFAULT } from '../../base/errno.ts'
+import { PAGE_SIZE, TASK_SIZE } from '../../base/units.ts'
+import { fileRead, fileWrite } from '../../mm/file-io.ts'
+import { PG_DIRTY } from '../../memory/page-flags.ts'
+import type { AddressSpace } from '../../mm/file.ts'
+import { openAgain, pageCacheRemove } from '../../mm/filemap.ts'
+import { mappingReferences } from '../../mm/gup-grab.ts'
+import { UserIter } from '../../mm/iov-iter.ts'
+import { MAX_RW_COUNT } from '../../mm/iovec.ts'
+import type { Kernel } from '../../mm/kernel.ts'
+import { writebackFile } from '../../mm/writeback.ts'
+import { oneCommand } from '../agent-commands.ts'
+import { DANGLING, OK, addressOf, counted } from '../engine-context.ts'
+import type { Generation } from '../generation.ts'
+import { arenaRange, bytesText, rangeText, type Range } from '../range.ts'
+import type { StepKinds } from '../step-kind.ts'
+import {
+  nameFile,
+  onFile,
+  readBackCommands,
+  SYS_FADVISE64,
+  readBackOnEngine,
+  withoutReadAhead,
+} from './files.ts'
+
+/** Reading and writing files. */
+export type FileIoStep =
+  /** opens a disk file once more, with O_DIRECT */
+  | { readonly op: 'direct'; readonly file: number; readonly of: number }
+  | ({ readonly op: 'pread'; readonly file: number; readonly offset: number } & Range)
+  | ({ readonly op: 'pwrite'; readonly file: number; readonly offset: number } & Range)
+  | { readonly op: 'fsync'; readonly file: number }
+
+const O_RDWR_DIRECT = 0x4002
+const SECTOR = 512
+const POSIX_FADV_DONTNEED = 4
+
+export const fileIoSteps: StepKinds<FileIoStep> = {
+  direct: {
+    answer: 'nothing',
+    mayDangle: () => true,
+    creates: ({ file }) => `file ${file}`,
+    make(generation, process) {
+      const of = process.files.filter((each) => generation.disks.has(each))[0]
+      const disk = of === undefined ? undefined : generation.disks.get(of)
+      const file = disk === undefined ? null : nameFile(generation, process)
+      if (of === undefined || disk === undefined || file === null) return null
+      generation.disks.set(file, disk)
+      generation.directs.add(file)
+      return { op: 'direct', file, of }
+    },
+    text: ({ file, of }) => `open disk file ${of} with O_DIRECT as file ${file}`,
+    commands({ file, of }, script) {
+      const disk = script.disks.get(of)
+      if (disk !== undefined) script.disks.set(file, disk)
+      const open = `open f${file} disk f${disk?.path ?? of} ${O_RDWR_DIRECT}`
+      return { lines: [open, withoutReadAhead(`f${file}`)], result: 0, sum: -1 }
+    },
+    follow(_world, self, { file, of }) {
+      if (!self.files.has(of)) return false
+      self.files.add(file)
+      return true
+    },
+    run(engine, self, { file, of }) {
+      const open = self.files.get(of)
+      if (open === undefined) return DANGLING
+      const access = { readable: true, writable: true, direct: true }
+      self.files.set(file, openAgain(engine.k, open.mapping, open.path, access))
+      return OK
+    },
+  },
+  pread: {
+    ...onFile,
+    refusesTooLong: true,
+    make: (generation, process) => {
+      const transfer = someTransfer(generation, process.files)
+      return transfer === null ? null : { op: 'pread', ...transfer }
+    },
+    text: (step) => `pread file ${step.file} at ${bytesText(step.offset)} into ${rangeText(step)}`,
+    commands: (step) => oneCommand(`sys pread64 $f${step.file} ${arenaRange(step)} ${step.offset}`),
+    run(engine, self, { file, at, length, offset }) {
+      const open = self.files.get(file)
+      if (open === undefined) return DANGLING
+      const memory = userMemory(addressOf(engine, at), length)
+      if (memory === null) return counted(-EFAULT)
+      return counted(self.run(fileRead(engine.k, open, offset, new UserIter(engine.k, self.space, [memory]))))
+    },
+  },
+  pwrite: {
+    ...onFile,
+    refusesTooLong: true,
+    make: (generation, process) => {
+      const transfer = someTransfer(generation, process.files)
+      if (transfer === null) return null
+      const { file, offset } = transfer
+      const disk = generation.directs.has(file) ? undefined : generation.disks.get(file)
+      if (disk === undefined) return { op: 'pwrite', ...transfer }
+      // more than a page of a file in one go could become one large folio; a gap before it would be read ahead
+      const at = Math.min(offset, disk.size)
+      const length = Math.min(transfer.length, PAGE_SIZE - (at % PAGE_SIZE))
+      return { op: 'pwrite', ...transfer, offset: at, length }
+    },
+    text: (step) => `pwrite file ${step.file} at ${bytesText(step.offset)} from ${rangeText(step)}`,
+    commands: (step) => oneCommand(`sys pwrite64 $f${step.file} ${arenaRange(step)} ${step.offset}`),
+    settle({ file, offset, length }, script) {
+      const disk = script.disks.get(file)
+      if (disk === undefined || length <= 0) return []
+      disk.size = Math.max(disk.size, offset + length)
+      const { start, end } = pagesOf(offset, length)
+      const drop = `sys ${SYS_FADVISE64} $f${file} ${start * PAGE_SIZE} ${(end - start) * PAGE_SIZE} ${POSIX_FADV_DONTNEED}`
+      return [drop, ...readBackCommands(file, script)]
+    },
+    run(engine, self, { file, at, length, offset }) {
+      const open = self.files.get(file)
+      if (open === undefined) return DANGLING
+      const memory = userMemory(addressOf(engine, at), length)
+      const done =
+        memory === null
+          ? -EFAULT
+          : self.run(fileWrite(engine.k, open, offset, new UserIter(engine.k, self.space, [memory])))
+      if (length > 0) dropUnmapped(engine.k, open.mapping, pagesOf(offset, length))
+      readBackOnEngine(engine, open.mapping)
+      return counted(done)
+    },
+  },
+  fsync: {
+    ...onFile,
+    make: ({ random }, { files }) => (files.length === 0 ? null : { op: 'fsync', file: random.pick(files) }),
+    text: ({ file }) => `fsync file ${file}`,
+    commands: ({ file }) => oneCommand(`sys fsync $f${file}`),
+    run({ k }, self, { file }) {
+      const open = self.files.get(file)
+      if (open === undefined) return DANGLING
+      writebackFile(k, open.mapping)
+      return OK
+    },
+  },
+}
+
+function pagesOf(offset: number, length: number): { start: number; end: number } {
+  return { start: Math.floor(offset / PAGE_SIZE), end: Math.ceil((offset + length) / PAGE_SIZE) }
+}
+
+/**
+ * POSIX_FADV_DONTNEED: clean pages that nobody maps or holds leave the cache. A direct write that faults in its own
+ * file may have read ahead around it, and fail before it drops that again.
+ */
+function dropUnmapped(
+  k: Kernel,
+  mapping: AddressSpace,
+  { start, end }: { start: number; end: number },
+): void {
+  if (!mapping.kind.canWriteback) return
+  const { frames } = k.memory
+  mapping.pages.forEach(
+    (index, pfn) => {
+      const idle = frames.mapcount[pfn] === 0 && frames.refcount[pfn] === mappingReferences(k, pfn)
+      if (idle && !frames.has(pfn, PG_DIRTY)) pageCacheRemove(k, mapping, index)
+    },
+    start,
+    end,
+  )
+}
+
+/** The memory of a read or write; null where it is none, as a whole. */
+function userMemory(base: number, length: number): { base: number; length: number } | null {
+  if (length < 0 || base + length > TASK_SIZE) return null
+  return { base, length: Math.min(length, MAX_RW_COUNT) }
+}
+
+function someTransfer(
+  generation: Generation,
+  files: readonly number[],
+): (Range & { file: number; offset: number }) | null {
+  if (files.length === 0) return null
+  const { random } = generation
+  const direct = files.filter((file) => generation.directs.has(file))
+  const file = random.pick(direct.length > 0 && random.chance(70) ? direct : files)
+  if (!generation.directs.has(file)) {
+    const offset = random.chance(50) ? random.below(10) * PAGE_SIZE : random.below(9 * PAGE_SIZE)
+    return { file, ...generation.bytes(), offset }
+  }
+  const unit = random.chance(75) ? PAGE_SIZE : random.chance(90) ? SECTOR : 100
+  const offset = unit === PAGE_SIZE ? random.below(9) * PAGE_SIZE : random.below(64) * unit
+  const range = random.chance(4) ? generation.range() : generation.bytes()
+  // memory that is no multiple of a sector must lie in one page, or the disk may or may not take it (R-DIO-3)
+  const step = random.chance(60) ? PAGE_SIZE : SECTOR
+  const at = Math.floor(range.at / step) * step
+  const length = range.length < PAGE_SIZE && random.chance(90) ? SECTOR * random.between(1, 12) : range.length
+  if (random.chance(5)) {
+    const inPage = random.below(PAGE_SIZE - SECTOR)
+    return { file, offset, at: Math.floor(range.at / PAGE_SIZE) * PAGE_SIZE + inPage, length: SECTOR }
+  }
+  return { file, offset, at, length: random.chance(90) ? Math.floor(length / SECTOR) * SECTOR : length }
+}
