@@ -24,6 +24,12 @@ const READS: ReadonlySet<string> = new Set([
   'processVm',
   'ptrace',
   'mem',
+  'pread',
+  'pwrite',
+  'pipeRead',
+  'pipeWrite',
+  'vmsplice',
+  'vmspliceOut',
 ])
 
 /** All of them. */

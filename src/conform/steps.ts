@@ -14,15 +14,7 @@ import { spaceSteps, type SpaceStep } from './steps/space.ts'
  * processes are numbers of the program's own.
  */
 export type StepBody =
-  | SpaceStep
-  | LockStep
-  | AccessStep
-  | FileStep
-  | FileIoStep
-  | PipeStep
-  | ProcessStep
-  | RemoteStep
-  | RingStep
+  SpaceStep | LockStep | AccessStep | FileStep | FileIoStep | PipeStep | ProcessStep | RemoteStep | RingStep
 
 export type Step = By<StepBody>
 export type Op = StepBody['op']

@@ -29,7 +29,7 @@ export interface IterRequest {
  * `iov_iter_get_pages2`: takes plain references to the pages behind the next bytes, within one range of the
  * iterator. What cannot be had ends it early; the pages before it count.
  * @returns the pages, or -errno when not even the first one could be had
- * @rule R-VMSP-2
+ * @rule R-PIPE-4
  */
 export function iovIterGetPages(
   k: Kernel,

@@ -124,8 +124,11 @@ export const fileSteps: StepKinds<FileStep> = {
     make({ random, unit, large, disks }, { files }) {
       if (files.length === 0) return null
       const file = random.pick(files)
-      const size = random.chance(70) ? random.between(0, large ? 3 : 10) * unit : random.below(10 * PAGE_SIZE)
       const disk = disks.get(file)
+      const huge = large && disk === undefined
+      const size = random.chance(70)
+        ? random.between(0, huge ? 3 : 10) * (huge ? unit : PAGE_SIZE)
+        : random.below(10 * PAGE_SIZE)
       if (disk !== undefined) disk.size = size
       return { op: 'ftruncate', file, size }
     },
@@ -143,10 +146,12 @@ export const fileSteps: StepKinds<FileStep> = {
     ...onFile,
     make(generation, { files }) {
       if (files.length === 0) return null
-      const { random } = generation
-      const unit = random.chance(70) ? generation.unit : 1000
-      const offset = random.below(unit === generation.unit && generation.large ? 3 : 10) * unit
-      return { op: 'punch', file: random.pick(files), offset, length: random.between(1, 5) * unit }
+      const { random, disks } = generation
+      const file = random.pick(files)
+      const whole = disks.has(file) ? PAGE_SIZE : generation.unit
+      const unit = random.chance(70) ? whole : 1000
+      const offset = random.below(unit > PAGE_SIZE ? 3 : 10) * unit
+      return { op: 'punch', file, offset, length: random.between(1, 5) * unit }
     },
     text: ({ file, offset, length }) => `punch file ${file} at ${bytesText(offset)} for ${bytesText(length)}`,
     commands: ({ file, offset, length }) => oneCommand(`sys fallocate $f${file} 3 ${offset} ${length}`),

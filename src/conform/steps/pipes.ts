@@ -1,5 +1,5 @@
-import { UserIter } from '../../mm/iov-iter.ts'
-import { PipeEnd, makePipe, pipeRead, pipeWrite } from '../../task/pipe.ts'
+import { BufferIter, UserIter } from '../../mm/iov-iter.ts'
+import { makePipe, pipeRead, pipeWrite, type PipeEnd } from '../../task/pipe.ts'
 import {
   SPLICE_F_GIFT,
   SPLICE_F_MORE,
@@ -7,7 +7,6 @@ import {
   SPLICE_F_NONBLOCK,
   vmsplice,
 } from '../../task/vmsplice.ts'
-import { BufferIter } from '../../mm/iov-iter.ts'
 import { oneCommand } from '../agent-commands.ts'
 import { DANGLING, OK, addressOf, counted, type Done } from '../engine-context.ts'
 import type { EngineProcess } from '../engine-process.ts'
