@@ -14,6 +14,7 @@
 #define ARENA 0x100000000000UL
 #define SCRATCH_BYTES 32768
 #define SHARED_AT 0x600000000000UL
+#define BUFFERS_AT 0x610000000000UL
 
 #define MAX_PROCESSES 64
 #define MAX_NAMES 128
@@ -44,6 +45,7 @@ enum {
 	FD_SMAPS,
 	FD_POOL_FREE,
 	FD_POOL_RESERVED,
+	FD_LOCK,
 	FD_OTHERS = 540, /* + process slot: its pagemap */
 	FD_CHILDREN = 620, /* + 2 * child: to it, + 1: from it */
 	FD_END = 720,
@@ -55,7 +57,7 @@ struct config {
 	uint64_t stack;
 	int thp, pid1, cpu;
 	long pool; /* free 2 MiB pages for the program; -1: the pool is not looked at */
-	char disk[256], tmp[256];
+	char disk[256], tmp[256], lock[256];
 };
 
 /* kB figures of /proc/self/status. */
@@ -86,7 +88,7 @@ struct ring {
 
 /* One agent process. Lies in shared memory, so that it outlives an exec. */
 struct process {
-	int pid, alive, level, parent;
+	int pid, alive, level, runs, nopins, parent;
 	uint64_t order, execs;
 	int64_t last;
 	struct name names[MAX_NAMES];
@@ -123,16 +125,28 @@ struct shared {
 	int ncreated;
 	uint64_t effective, limits[16][2]; /* as they were at the start */
 	long acquired, released; /* counters at the last reply that showed them */
+	long outstanding; /* acquired - released with no ring of the agent's open */
 	uint32_t round, next_id, nids;
-	struct page_id ids[ID_SLOTS];
+	struct page_id ids[ID_SLOTS], kept[ID_SLOTS];
+};
+
+/*
+ * Buffers of one process, of no use between two commands. They lie above the arena, where reading smaps stops before
+ * it counts their pages, and a child gets new ones instead of copies.
+ */
+struct buffers {
+	char text[262144], first_look[65536], out[65536], relayed[LINE_BYTES + 65536];
+	unsigned char work[65536];
+	uint64_t window[4096];
 };
 
 extern struct shared *const shared;
+extern struct buffers *const buffers;
 extern struct process *me;
 extern int my_slot;
 extern struct ring rings[MAX_RINGS];
 extern unsigned char scratch[SCRATCH_BYTES];
-extern unsigned char work[65536];
+#define work (buffers->work)
 extern struct {
 	int pfn, kpageflags, refresh, uring, uffd, uffd_kernel, xdp, rss, ksm_always;
 	uint64_t zero_pfn, shmem_device, tmp_device;
@@ -177,6 +191,8 @@ int open_at(int target, const char *path, int flags);
 void read_status(struct status *into);
 long status_of(int pid, const char *key);
 int pin_counters(long *acquired, long *released);
+long read_arena(int fd);
+void for_each_line(void (*visit)(char *line, size_t n, void *), void *argument);
 void for_each_mapping(void (*visit)(char *line, size_t n, void *), void *argument);
 struct mapping {
 	uint64_t start, end, offset, device, inode;
@@ -186,15 +202,16 @@ struct mapping {
 };
 int parse_mapping(const char *line, size_t n, struct mapping *into);
 void out_mapping_name(const struct mapping *mapping);
-extern char text[262144];
+#define proc_text (buffers->text)
 
 /* observe.c, pages.c, smaps.c */
 void observe_begin(void);
 void observe_no_faults(void);
 void observe(void);
+void look(void);
 int arena_overlaps(const struct mapping *mapping);
 uint64_t arena_end(void);
-void observe_pages(int level);
+void observe_pages(int look);
 int shown_as_ksm(uint64_t word);
 void forget_range(uint64_t start, uint64_t end);
 void forget_all(void);
@@ -209,6 +226,7 @@ void pool_hold(void);
 void observe_pool(void);
 
 /* baseline.c: what belongs to the agent */
+long map_buffers(void);
 void prefault(void);
 void remember_mappings(void);
 int unmap_foreign(void);
@@ -234,9 +252,12 @@ long xdp_pages(int fd);
 void xdp_forget(int fd);
 void xdp_close(int fd);
 void settle(void);
+void settle_all(void);
+void rings_release(void);
 void settle_ring(int index);
 void sleep_ms(long ms);
 long now_ms(void);
+long now_us(void);
 
 /* children.c */
 struct child *child_find(const char *text);
@@ -252,12 +273,15 @@ void observe_handler(void);
 /* main.c, init.c */
 void run_line(char *line, size_t n);
 void init_as_first(void);
+void open_lock(void);
+void close_lock(void);
 void keep_input(void);
 void leave_first(void);
 extern int fresh_child;
+extern long idle_us;
 
 typedef void command(void);
-command cmd_hello, cmd_obs, cmd_reset, cmd_maps, cmd_nop, cmd_settle, cmd_quit, cmd_sys, cmd_let, cmd_put,
+command cmd_hello, cmd_obs, cmd_reset, cmd_maps, cmd_nop, cmd_settle, cmd_lock, cmd_unlock, cmd_quit, cmd_sys, cmd_let, cmd_put,
 	cmd_get, cmd_limit, cmd_cap, cmd_peek, cmd_poke, cmd_touch, cmd_fill, cmd_sum, cmd_memfd, cmd_open,
 	cmd_fdfill, cmd_fdsum, cmd_pipe, cmd_vmsplice, cmd_drain, cmd_feed, cmd_close, cmd_ring, cmd_reg,
 	cmd_bufs, cmd_bufs2, cmd_upd, cmd_unreg, cmd_sqe, cmd_submit, cmd_cqes, cmd_fork, cmd_child, cmd_start,

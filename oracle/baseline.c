@@ -46,7 +46,16 @@ static void touch_mapping(char *line, size_t n, void *ignored)
 	RAW(SYS_madvise, mapping.start, mapping.end - mapping.start, mapping.perms[1] == 'w' ? 23 : 22);
 }
 
-static char first_look[65536];
+#define first_look (buffers->first_look)
+
+/* A child starts without them (MADV_DONTFORK). */
+long map_buffers(void)
+{
+	long at = RAW(SYS_mmap, BUFFERS_AT, sizeof(*buffers), PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+	return failed(at) ? at : RAW(SYS_madvise, at, sizeof(*buffers), MADV_DONTFORK);
+}
 
 /* Brings in everything of its own that the agent will ever touch, so that its own faults never show in the counters. */
 void prefault(void)
@@ -120,7 +129,8 @@ int unmap_foreign(void)
 void rebase(void)
 {
 	read_status(&me->base);
-	pin_counters(&shared->acquired, &shared->released);
+	if (pin_counters(&shared->acquired, &shared->released))
+		shared->outstanding = shared->acquired - shared->released;
 }
 
 /* A child starts with pages of its parent in the arena; locked and pinned memory is not inherited. */

@@ -9,7 +9,7 @@
 
 #include "agent.h"
 
-static char relayed[LINE_BYTES + 65536];
+#define relayed (buffers->relayed)
 
 static int to_child(const struct child *child)
 {
@@ -138,6 +138,8 @@ static void relay(struct child *child, int show)
 
 static void become_child(int slot, int in, int out_end)
 {
+	if (failed(map_buffers()))
+		RAW(SYS_exit_group, 5);
 	my_slot = slot;
 	me = &shared->processes[slot];
 	me->pid = RAW(SYS_getpid);
@@ -147,6 +149,7 @@ static void become_child(int slot, int in, int out_end)
 	RAW(SYS_close, in);
 	RAW(SYS_close, out_end);
 	RAW(SYS_close_range, FD_CHILDREN, FD_END, 0);
+	close_lock();
 	handler_forget();
 	open_proc();
 	prefault();

@@ -5,7 +5,6 @@
 
 #include "agent.h"
 
-unsigned char work[65536];
 
 static long stored_fd(const char *name)
 {

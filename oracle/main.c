@@ -16,15 +16,18 @@
 #include "agent.h"
 
 struct shared *const shared = (struct shared *)SHARED_AT;
+struct buffers *const buffers = (struct buffers *)BUFFERS_AT;
 struct process *me;
 int my_slot, fresh_child;
+/* Spent waiting for somebody else since the last reset. */
+long idle_us;
 __typeof__(probes) probes;
 
 static const char magic[16] = "pinscope-agent1";
 static char input[INPUT_BYTES];
 static size_t input_used, input_at;
 
-enum { UNSEEN = 0, SEEN = 1, RELAYED = 2 };
+enum { UNSEEN, SEEN, LOOKED, RELAYED };
 
 static const struct {
 	const char *name;
@@ -81,7 +84,10 @@ static const struct {
 	{ "limit", cmd_limit, SEEN },
 	{ "cap", cmd_cap, SEEN },
 	{ "nop", cmd_nop, SEEN },
+	{ "look", cmd_nop, LOOKED },
 	{ "settle", cmd_settle, SEEN },
+	{ "lock", cmd_lock, UNSEEN },
+	{ "unlock", cmd_unlock, UNSEEN },
 	{ "obs", cmd_obs, UNSEEN },
 	{ "maps", cmd_maps, UNSEEN },
 	{ "hello", cmd_hello, UNSEEN },
@@ -89,12 +95,14 @@ static const struct {
 	{ "quit", cmd_quit, UNSEEN },
 };
 
-static void finish_reply(int seen)
+static void finish_reply(int kind)
 {
-	if (seen) {
+	if (kind == SEEN || kind == LOOKED)
 		observe_handler();
+	if (kind == SEEN)
 		observe();
-	}
+	else if (kind == LOOKED)
+		look();
 	out_text("}\n");
 }
 
@@ -115,7 +123,7 @@ void run_line(char *line, size_t n)
 		if (same(commands[i].name, words[0]))
 			which = i;
 	if (sigsetjmp(usage_jump, 0)) {
-		finish_reply(0);
+		finish_reply(UNSEEN);
 		return;
 	}
 	if (which < 0)
@@ -127,7 +135,7 @@ void run_line(char *line, size_t n)
 		observe_begin();
 	commands[which].run();
 	if (!fresh_child)
-		finish_reply(commands[which].kind == SEEN);
+		finish_reply(commands[which].kind);
 }
 
 /* Lines already read belong to the next image. */
@@ -162,7 +170,9 @@ static _Noreturn void serve(void)
 			run_line(input, LINE_BYTES);
 			input_used = 0;
 		}
+		idle_us -= now_us();
 		n = RAW(SYS_read, 0, input + input_used, sizeof(input) - input_used);
+		idle_us += now_us();
 		if (n == -EINTR || n == -EAGAIN)
 			continue;
 		if (n <= 0) {
@@ -203,8 +213,9 @@ static void take_option(struct config *config, const char *name, const char *val
 		config->pool = option_number(value);
 	} else if (same(name, "stack")) {
 		config->stack = option_number(value);
-	} else if ((same(name, "disk") || same(name, "tmp")) && strlen(value) < sizeof(config->disk)) {
-		strcpy(same(name, "disk") ? config->disk : config->tmp, value);
+	} else if ((same(name, "disk") || same(name, "tmp") || same(name, "lock")) &&
+		   strlen(value) < sizeof(config->disk)) {
+		strcpy(same(name, "disk") ? config->disk : same(name, "tmp") ? config->tmp : config->lock, value);
 	} else {
 		RAW(SYS_exit_group, 2);
 	}
@@ -329,6 +340,8 @@ static void second_image(void)
 	if (kind == 0)
 		RAW(SYS_close_range, 3, FD_SHARED - 1, 0);
 	open_proc();
+	if (kind == 0)
+		open_lock();
 	open_at(FD_DISK, shared->config.disk, O_RDONLY | O_DIRECTORY);
 	open_at(FD_TMP, shared->config.tmp, O_RDONLY | O_DIRECTORY);
 	if (me->parent < 0)
@@ -351,12 +364,14 @@ static void second_image(void)
 	if (kind >= 2) {
 		observe_no_faults();
 		reply(0);
-		finish_reply(kind != 4);
+		finish_reply(kind != 4 ? SEEN : UNSEEN);
 	}
 }
 
 int main(int argc, char **argv)
 {
+	if (failed(map_buffers()))
+		RAW(SYS_exit_group, 5);
 	if (!same(argv[0], "pinscope-agent") || failed(map_shared()) ||
 	    memcmp(shared->magic, magic, sizeof(magic)) != 0)
 		first_image(argc, argv);

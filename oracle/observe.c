@@ -113,7 +113,7 @@ static void observe_pins(long faults)
 {
 	long acquired, released;
 
-	if (pin_counters(&acquired, &released)) {
+	if (!me->nopins && pin_counters(&acquired, &released)) {
 		field_number("acq", acquired - shared->acquired);
 		field_number("rel", released - shared->released);
 		shared->acquired = acquired;
@@ -123,20 +123,20 @@ static void observe_pins(long faults)
 		field_number("flt", faults);
 }
 
-void observe(void)
+static void show(int looking)
 {
 	struct status now;
 	int first = 1;
-	long faults = faults_before < 0 || me->level < 4 ? -1 : page_faults() - faults_before;
 
-	if (me->level < 1)
-		return;
-	drain_batches();
-	lock_shared();
+	/* smaps repeats the lines of maps. */
+	if (read_arena(me->level >= 5 ? FD_SMAPS : FD_MAPS) < 0)
+		proc_text[0] = 0;
 	field("maps");
 	out_char('[');
-	for_each_mapping(show_mapping, &first);
+	for_each_line(show_mapping, &first);
 	out_char(']');
+	if (me->level >= 5)
+		observe_smaps();
 	read_status(&now);
 	field_number("size", now.size - me->base.size);
 	field_number("lck", now.lck - me->base.lck);
@@ -153,14 +153,33 @@ void observe(void)
 		out_text("null");
 	}
 	if (me->level >= 2)
-		observe_pages(me->level);
+		observe_pages(looking);
+	if (me->level >= 5)
+		observe_rings();
+}
+
+void observe(void)
+{
+	long faults = faults_before < 0 || me->level < 4 ? -1 : page_faults() - faults_before;
+
+	if (me->level < 1)
+		return;
+	drain_batches();
+	lock_shared();
+	show(0);
 	if (me->level >= 4) {
 		observe_pins(faults);
 		observe_pool();
 	}
-	if (me->level >= 5) {
-		observe_smaps();
-		observe_rings();
-	}
+	unlock_shared();
+}
+
+/* What another process's command left here: it has just looked at everything and counted the pins. */
+void look(void)
+{
+	if (me->level < 1)
+		return;
+	lock_shared();
+	show(1);
 	unlock_shared();
 }

@@ -29,20 +29,37 @@
 /* Swap types of real devices are small; the topmost are the kernel's own kinds of non-present entries. */
 #define MARKER_TYPES 20
 
-static uint64_t window[4096];
+#define window (buffers->window)
+#define WINDOW (sizeof(window) / sizeof(*window))
+/* Adjacent frames that are asked about at once. */
+#define GROUP 512
+
 static struct {
 	int pid, open;
 	uint64_t execs;
 } others[MAX_PROCESSES];
-static struct page_id kept[ID_SLOTS];
+/* kpageflags and kpagecount of the page frames in hand, adjacent ones, from `first` on. */
+static struct {
+	uint64_t first, n, counted, flags[GROUP], counts[GROUP];
+} group;
 
+/* Pages in a row that look alike; nothing yet where `n` is 0. */
+static struct {
+	uint64_t index, n, bits, flags, count, word;
+	enum { NUMBER, HIDDEN, SWAP, MARKER } kind;
+	int64_t id;
+	int flagged, others;
+} run;
+
+/* Frames that lie together stay together, eight to a cache line or two. */
 static uint64_t hash(uint64_t pfn)
 {
-	return pfn * 0x9e3779b97f4a7c15UL >> 50 & (ID_SLOTS - 1);
+	return ((pfn >> 3) * 0x9e3779b97f4a7c15UL >> 50 << 3 | (pfn & 7)) & (ID_SLOTS - 1);
 }
 
 static void drop_old_ids(void)
 {
+	struct page_id *kept = shared->kept;
 	uint32_t n = 0;
 
 	for (int i = 0; i < ID_SLOTS; i++)
@@ -85,17 +102,46 @@ static uint32_t id_of(uint64_t pfn, int fresh)
 	return entry->id;
 }
 
-static uint64_t frame_word(int fd, uint64_t pfn)
+/* Words of kpageflags or kpagecount; what cannot be read is 0. */
+static void frame_words(int fd, uint64_t pfn, uint64_t *into, uint64_t n)
 {
-	uint64_t word = 0;
+	long got = probes.kpageflags ? RAW(SYS_pread64, fd, into, n * 8, pfn * 8) : 0;
 
-	RAW(SYS_pread64, fd, &word, 8, pfn * 8);
-	return word;
+	for (uint64_t i = got > 0 ? got / 8 : 0; i < n; i++)
+		into[i] = 0;
 }
 
-static uint64_t flags_of(uint64_t pfn)
+/* A word that may be the huge zero page: it has no map count and counts as a file page. */
+static int maybe_huge_zero(uint64_t word)
 {
-	uint64_t flags = probes.kpageflags ? frame_word(FD_KPAGEFLAGS, pfn) : 0;
+	return (word & (PRESENT | FILE_PAGE | ONCE)) == (PRESENT | FILE_PAGE);
+}
+
+/*
+ * Reads what is needed about the adjacent frames that words[0] and the words behind it name, all at once. Returns
+ * how many words that were.
+ */
+static uint64_t take_group(const uint64_t *words, uint64_t n, int counted)
+{
+	uint64_t first = FRAME(words[0]), taken = 1;
+	int flags = counted || maybe_huge_zero(words[0]);
+
+	if (!(words[0] & PRESENT) || !first)
+		return 1;
+	for (; taken < n && taken < GROUP && FRAME(words[taken]) == first + taken && (words[taken] & PRESENT); taken++)
+		flags |= maybe_huge_zero(words[taken]);
+	group.first = first;
+	group.n = flags ? taken : 0;
+	group.counted = counted;
+	if (flags)
+		frame_words(FD_KPAGEFLAGS, first, group.flags, taken);
+	if (counted)
+		frame_words(FD_KPAGECOUNT, first, group.counts, taken);
+	return taken;
+}
+
+static uint64_t compared_flags(uint64_t flags)
+{
 	uint64_t compared = flags & KPF_COMPARED;
 
 	/* R-AG-8: the zero page belongs to the whole system. */
@@ -110,85 +156,124 @@ static uint64_t flags_of(uint64_t pfn)
 	return compared;
 }
 
-/* A huge zero page has no map count and counts as a file page: only such words need a look at the flags. */
+/* 1 = the zero page, 2 = a part of the huge one. The word's frame is in the group. */
 static int zero_kind(uint64_t word)
 {
 	if (FRAME(word) == probes.zero_pfn)
 		return 1;
-	if ((word & (FILE_PAGE | ONCE)) == FILE_PAGE && probes.kpageflags &&
-	    (frame_word(FD_KPAGEFLAGS, FRAME(word)) & KPF_ZERO))
+	if (maybe_huge_zero(word) && FRAME(word) - group.first < group.n &&
+	    (group.flags[FRAME(word) - group.first] & KPF_ZERO))
 		return 2;
 	return 0;
 }
 
-static void show_page(uint64_t index, uint64_t word, int level, int *first)
+static void out_run(void)
 {
-	int zero = 0;
-
-	out_text(*first ? "[" : ",[");
-	*first = 0;
-	out_number(index);
-	out_char(',');
-	out_number(BITS(word));
-	out_char(',');
-	if (!(word & PRESENT)) {
-		unsigned type = word & 31;
-
-		if ((word & SWAPPED) && type >= MARKER_TYPES) {
-			out_text("\"0x");
-			out_hex(word & 0xffffffff);
-			out_char('"');
-		} else {
-			out_text(word & SWAPPED ? "\"swap\"" : "null");
-		}
-		out_char(']');
+	if (!run.n)
 		return;
+	out_text(run.others ? ",[" : "[");
+	run.others = 1;
+	out_number(run.index);
+	out_char(',');
+	out_number(run.bits);
+	out_char(',');
+	switch (run.kind) {
+	case NUMBER:
+		out_number(run.id);
+		break;
+	case HIDDEN:
+		out_text("null");
+		break;
+	case SWAP:
+		out_text("\"swap\"");
+		break;
+	case MARKER:
+		out_text("\"0x");
+		out_hex(run.word);
+		out_char('"');
 	}
-	if (!FRAME(word)) {
-		out_text("null]");
-		return;
-	}
-	zero = zero_kind(word);
-	if (zero) {
-		out_text(zero == 1 ? "0" : "-1");
-	} else {
-		uint32_t id = id_of(FRAME(word), 1);
-
-		if (id)
-			out_number(id);
-		else
-			out_text("null");
-	}
-	if (level >= 3 && probes.kpageflags) {
+	if (run.flagged) {
 		out_char(',');
-		out_number(flags_of(FRAME(word)));
+		out_number(run.flags);
 		out_char(',');
-		out_number(zero ? 0 : frame_word(FD_KPAGECOUNT, FRAME(word)));
+		out_number(run.count);
+	} else if (run.n > 1) {
+		out_text(",null,null");
+	}
+	if (run.n > 1) {
+		out_char(',');
+		out_number(run.n);
 	}
 	out_char(']');
+	run.n = 0;
+}
+
+static void show_page(uint64_t index, uint64_t word, int level)
+{
+	uint64_t flags = 0, count = 0, marker = 0;
+	int64_t id = 0;
+	int kind = NUMBER, flagged = 0;
+
+	if (!(word & PRESENT)) {
+		kind = !(word & SWAPPED) ? HIDDEN : (word & 31) >= MARKER_TYPES ? MARKER : SWAP;
+		marker = kind == MARKER ? word & 0xffffffff : 0;
+	} else if (!FRAME(word)) {
+		kind = HIDDEN;
+	} else {
+		int zero = zero_kind(word);
+
+		id = zero == 1 ? 0 : zero == 2 ? -1 : (int64_t)id_of(FRAME(word), 1);
+		if (!zero && !id)
+			kind = HIDDEN;
+		flagged = level >= 3 && probes.kpageflags;
+		if (flagged) {
+			flags = compared_flags(group.flags[FRAME(word) - group.first]);
+			count = zero ? 0 : group.counts[FRAME(word) - group.first];
+		}
+	}
+	if (run.n && me->runs && index == run.index + run.n && BITS(word) == run.bits && kind == (int)run.kind &&
+	    flagged == run.flagged && flags == run.flags && count == run.count && marker == run.word &&
+	    id == (run.id > 0 ? run.id + (int64_t)run.n : run.id)) {
+		run.n++;
+		return;
+	}
+	out_run();
+	run.index = index;
+	run.n = 1;
+	run.bits = BITS(word);
+	run.kind = kind;
+	run.id = id;
+	run.word = marker;
+	run.flagged = flagged;
+	run.flags = flags;
+	run.count = count;
 }
 
 /* Walks the arena words of one process: shows them (level > 0) or only keeps the ids of what is there. */
-static void walk(int fd, int level, int *first, int fresh, uint64_t skip_start, uint64_t skip_end)
+static void walk(int fd, int level, int fresh, uint64_t skip_start, uint64_t skip_end)
 {
 	uint64_t page = 0, pages = shared->config.pages;
+	int counted = level >= 3 && probes.kpageflags;
 
 	while (page < pages) {
-		uint64_t n = pages - page < 4096 ? pages - page : 4096;
+		uint64_t n = pages - page < WINDOW ? pages - page : WINDOW, grouped = 0;
 		long got = RAW(SYS_pread64, fd, window, n * 8, (ARENA / PAGE + page) * 8);
 
 		if (got <= 0)
 			return;
 		n = got / 8;
+		/* Soft-dirty belongs to the whole machine's history, and many kernels lack it (R-OUT-4). */
+		for (uint64_t i = 0; i < n; i++)
+			window[i] &= ~SOFT_DIRTY;
 		for (uint64_t i = 0; i < n; i++) {
 			uint64_t address = ARENA + (page + i) * PAGE;
 
-			/* Soft-dirty belongs to the whole machine's history, and many kernels lack it (R-OUT-4). */
-			window[i] &= ~SOFT_DIRTY;
 			if (!window[i] || (address >= skip_start && address < skip_end))
 				continue;
+			if (i >= grouped)
+				grouped = i + take_group(window + i, n - i, counted);
 			if (level)
-				show_page(page + i, window[i], level, first);
+				show_page(page + i, window[i], level);
 			else if ((window[i] & PRESENT) && FRAME(window[i]) && !zero_kind(window[i]))
 				id_of(FRAME(window[i]), fresh);
 		}
@@ -219,7 +304,6 @@ static int pagemap_of(int slot)
 static void walk_others(int fresh)
 {
 	uint64_t done = 0;
-	int ignored = 0;
 
 	for (;;) {
 		int next = -1;
@@ -232,7 +316,7 @@ static void walk_others(int fresh)
 			return;
 		done = shared->processes[next].order;
 		if (next != my_slot && pagemap_of(next) >= 0)
-			walk(FD_OTHERS + next, 0, &ignored, fresh, 0, 0);
+			walk(FD_OTHERS + next, 0, fresh, 0, 0);
 	}
 }
 
@@ -246,19 +330,24 @@ static void next_round(void)
 /* `word` of a page that is anonymous and nothing else. */
 int shown_as_ksm(uint64_t word)
 {
-	return FRAME(word) && probes.kpageflags && (frame_word(FD_KPAGEFLAGS, FRAME(word)) & KPF_KSM) != 0;
+	uint64_t flags;
+
+	frame_words(FD_KPAGEFLAGS, FRAME(word), &flags, 1);
+	return FRAME(word) && (flags & KPF_KSM) != 0;
 }
 
-void observe_pages(int level)
+/* After a look at everything only this process has to be shown: nothing has moved since. */
+void observe_pages(int looking)
 {
-	int first = 1;
-
-	next_round();
+	if (!looking)
+		next_round();
+	run.n = run.others = 0;
 	field("pm");
 	out_char('[');
-	walk(FD_PAGEMAP, level, &first, 1, 0, 0);
+	walk(FD_PAGEMAP, me->level, 1, 0, 0);
+	out_run();
 	out_char(']');
-	if (probes.pfn)
+	if (probes.pfn && !looking)
 		walk_others(1);
 }
 
@@ -268,13 +357,11 @@ void observe_pages(int level)
  */
 void forget_range(uint64_t start, uint64_t end)
 {
-	int ignored = 0;
-
 	if (!probes.pfn || !shared->nids)
 		return;
 	lock_shared();
 	next_round();
-	walk(FD_PAGEMAP, 0, &ignored, 0, start, end);
+	walk(FD_PAGEMAP, 0, 0, start, end);
 	walk_others(0);
 	unlock_shared();
 }

@@ -4,8 +4,6 @@
 
 #include "agent.h"
 
-char text[262144];
-
 /* The seq files of /proc give at most a page a read and whole lines only: go on until nothing comes. */
 long read_all(int fd, char *into, size_t room)
 {
@@ -39,6 +37,55 @@ long read_file(const char *path, char *into, size_t room)
 	return n;
 }
 
+static uint64_t hex(const char **at)
+{
+	uint64_t v = 0;
+
+	for (;; (*at)++) {
+		char c = **at;
+
+		if (c >= '0' && c <= '9')
+			v = v * 16 + (c - '0');
+		else if (c >= 'a' && c <= 'f')
+			v = v * 16 + (c - 'a' + 10);
+		else
+			return v;
+	}
+}
+
+/*
+ * maps or smaps into `proc_text`, up to the first mapping that lies behind the arena: what is above, the agent's shared
+ * memory and stack, is not even asked for.
+ */
+long read_arena(int fd)
+{
+	size_t used = 0, line = 0;
+	char *end;
+
+	while (used < sizeof(proc_text) - 1) {
+		long n = RAW(SYS_pread64, fd, proc_text + used, sizeof(proc_text) - 1 - used, used);
+
+		if (n < 0)
+			return n;
+		if (n == 0)
+			break;
+		used += n;
+		proc_text[used] = 0;
+		while ((end = strchr(proc_text + line, '\n'))) {
+			const char *at = proc_text + line;
+
+			/* Keys of smaps begin with a capital letter, addresses with a lower-case digit (R-SMAPS-1). */
+			if ((*at < 'A' || *at > 'Z') && hex(&at) >= arena_end()) {
+				proc_text[line] = 0;
+				return line;
+			}
+			line = end + 1 - proc_text;
+		}
+	}
+	proc_text[used] = 0;
+	return used;
+}
+
 int write_file(const char *path, const char *value)
 {
 	long fd = RAW(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
@@ -65,6 +112,17 @@ int open_at(int target, const char *path, int flags)
 	return 0;
 }
 
+/* Where there is one node, its own file has the counters and is a third as long as the machine's. */
+static void open_pin_counters(void)
+{
+	char nodes[16];
+
+	if (read_file("/sys/devices/system/node/online", nodes, sizeof(nodes)) <= 0 || strcmp(nodes, "0\n") != 0 ||
+	    open_at(FD_VMSTAT, "/sys/devices/system/node/node0/vmstat", O_RDONLY) != 0 ||
+	    read_all(FD_VMSTAT, proc_text, sizeof(proc_text)) <= 0 || !strstr(proc_text, "nr_foll_pin_released "))
+		open_at(FD_VMSTAT, "/proc/vmstat", O_RDONLY);
+}
+
 /* Descriptors on a process belong to its address space (R-ACC-6): a child and a new image open their own. */
 void open_proc(void)
 {
@@ -72,7 +130,7 @@ void open_proc(void)
 	open_at(FD_STATUS, "/proc/self/status", O_RDONLY);
 	open_at(FD_SMAPS, "/proc/self/smaps", O_RDONLY);
 	open_at(FD_PAGEMAP, "/proc/self/pagemap", O_RDONLY);
-	open_at(FD_VMSTAT, "/proc/vmstat", O_RDONLY);
+	open_pin_counters();
 	if (shared->config.pool >= 0) {
 		open_at(FD_POOL_FREE, POOL "free_hugepages", O_RDONLY);
 		open_at(FD_POOL_RESERVED, POOL "resv_hugepages", O_RDONLY);
@@ -105,15 +163,15 @@ static long key_value(const char *from, const char *key)
 
 void read_status(struct status *into)
 {
-	if (read_all(FD_STATUS, text, sizeof(text)) < 0)
-		text[0] = 0;
-	into->size = key_value(text, "VmSize");
-	into->lck = key_value(text, "VmLck");
-	into->pin = key_value(text, "VmPin");
-	into->swap = key_value(text, "VmSwap");
-	into->rss[0] = key_value(text, "RssAnon");
-	into->rss[1] = key_value(text, "RssFile");
-	into->rss[2] = key_value(text, "RssShmem");
+	if (read_all(FD_STATUS, proc_text, sizeof(proc_text)) < 0)
+		proc_text[0] = 0;
+	into->size = key_value(proc_text, "VmSize");
+	into->lck = key_value(proc_text, "VmLck");
+	into->pin = key_value(proc_text, "VmPin");
+	into->swap = key_value(proc_text, "VmSwap");
+	into->rss[0] = key_value(proc_text, "RssAnon");
+	into->rss[1] = key_value(proc_text, "RssFile");
+	into->rss[2] = key_value(proc_text, "RssShmem");
 }
 
 /* A figure of another process; -1 when it is gone. */
@@ -128,9 +186,9 @@ long status_of(int pid, const char *key)
 	while (n)
 		path[at++] = digits[--n];
 	strcpy(path + at, "/status");
-	if (read_file(path, text, sizeof(text)) <= 0 || !strstr(text, "VmSize"))
+	if (read_file(path, proc_text, sizeof(proc_text)) <= 0 || !strstr(proc_text, "VmSize"))
 		return -1;
-	return key_value(text, key);
+	return key_value(proc_text, key);
 }
 
 /* Pages pinned and unpinned since boot, complete only after the per-processor parts were folded in. */
@@ -139,38 +197,28 @@ int pin_counters(long *acquired, long *released)
 	if (!probes.refresh)
 		return 0;
 	RAW(SYS_write, FD_REFRESH, "1", 1);
-	if (read_all(FD_VMSTAT, text, sizeof(text)) <= 0)
+	if (read_all(FD_VMSTAT, proc_text, sizeof(proc_text)) <= 0)
 		return 0;
-	*acquired = key_value(text, "nr_foll_pin_acquired");
-	*released = key_value(text, "nr_foll_pin_released");
+	*acquired = key_value(proc_text, "nr_foll_pin_acquired");
+	*released = key_value(proc_text, "nr_foll_pin_released");
 	return 1;
 }
 
 void for_each_mapping(void (*visit)(char *line, size_t n, void *), void *argument)
 {
-	char *at = text, *end;
-
-	if (read_all(FD_MAPS, text, sizeof(text)) < 0)
-		return;
-	while ((end = strchr(at, '\n'))) {
-		visit(at, end - at, argument);
-		at = end + 1;
-	}
+	if (read_all(FD_MAPS, proc_text, sizeof(proc_text)) >= 0)
+		for_each_line(visit, argument);
 }
 
-static uint64_t hex(const char **at)
+/* Every line of `proc_text` that describes a mapping. */
+void for_each_line(void (*visit)(char *line, size_t n, void *), void *argument)
 {
-	uint64_t v = 0;
+	char *at = proc_text, *end;
 
-	for (;; (*at)++) {
-		char c = **at;
-
-		if (c >= '0' && c <= '9')
-			v = v * 16 + (c - '0');
-		else if (c >= 'a' && c <= 'f')
-			v = v * 16 + (c - 'a' + 10);
-		else
-			return v;
+	while ((end = strchr(at, '\n'))) {
+		if (*at < 'A' || *at > 'Z')
+			visit(at, end - at, argument);
+		at = end + 1;
 	}
 }
 

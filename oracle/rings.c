@@ -22,12 +22,17 @@ struct ring *ring_find(const char *name)
 	return NULL;
 }
 
-long now_ms(void)
+long now_us(void)
 {
 	struct timespec now;
 
 	RAW(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	return now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+long now_ms(void)
+{
+	return now_us() / 1000;
 }
 
 void sleep_ms(long ms)
@@ -38,7 +43,7 @@ void sleep_ms(long ms)
 }
 
 /* Until nothing has moved for 40 ms; where only VmPin is to be seen, a little longer. */
-void settle(void)
+static void settle_down(int to_nothing)
 {
 	long acquired = 0, released = 0, pin, last = -1, since = now_ms(), stop = since + 2000;
 	struct status status;
@@ -46,15 +51,30 @@ void settle(void)
 	for (;;) {
 		read_status(&status);
 		pin = status.pin;
-		if (pin_counters(&acquired, &released))
+		if (pin_counters(&acquired, &released)) {
+			/* The machine has no more pages pinned than before: there is nothing to wait for. */
+			if (to_nothing && pin == 0 && acquired - released == shared->outstanding)
+				return;
 			pin += acquired - released;
+		}
 		if (pin != last)
 			since = now_ms();
 		last = pin;
 		if (now_ms() - since >= (probes.refresh ? 40 : 80) || now_ms() >= stop)
 			return;
-		sleep_ms(2);
+		sleep_ms(to_nothing ? 1 : 2);
 	}
+}
+
+void settle(void)
+{
+	settle_down(0);
+}
+
+/* Every ring and socket is closed: until all of their pages are released. */
+void settle_all(void)
+{
+	settle_down(1);
 }
 
 static long creator_pin(int creator)
@@ -89,6 +109,14 @@ void settle_ring(int index)
 			return;
 		sleep_ms(1);
 	}
+}
+
+/* Lets go of the buffers at once instead of some time after the end (R-AG-10). */
+void rings_release(void)
+{
+	for (int i = 0; i < MAX_RINGS; i++)
+		if (rings[i].text[0])
+			RAW(SYS_io_uring_register, rings[i].fd, IORING_UNREGISTER_BUFFERS, 0, 0);
 }
 
 int ring_close(struct ring *ring)

@@ -150,9 +150,21 @@ void cmd_obs(void)
 {
 	int64_t level = number_word(1);
 
+	int runs = 0, nopins = 0;
+
 	if (level < 0 || level > 5)
 		usage("levels are 0 to 5");
+	for (int i = 2; i < nwords; i++) {
+		if (same(words[i], "runs"))
+			runs = 1;
+		else if (same(words[i], "nopins"))
+			nopins = 1;
+		else
+			usage("obs wants a level, runs, nopins");
+	}
 	me->level = level;
+	me->runs = runs;
+	me->nopins = nopins;
 	reply(level);
 }
 
@@ -176,13 +188,24 @@ static void remove_files(void)
 	}
 }
 
+static void wait_unpinned(void)
+{
+	struct status status;
+
+	for (long stop = now_ms() + 2000; now_ms() < stop; sleep_ms(1)) {
+		read_status(&status);
+		if (status.pin == 0)
+			return;
+	}
+}
+
 static void close_rings(void)
 {
 	int elsewhere = 0;
-	struct status status;
 
 	for (int i = 0; i < MAX_SHARED_RINGS; i++)
 		elsewhere |= shared->rings[i].used && shared->rings[i].creator != my_slot && shared->rings[i].pinned;
+	rings_release();
 	for (int i = 0; i < MAX_RINGS; i++) {
 		if (rings[i].queues)
 			RAW(SYS_munmap, rings[i].queues, rings[i].queues_bytes);
@@ -195,17 +218,16 @@ static void close_rings(void)
 	memset(rings, 0, sizeof(rings));
 	memset(shared->rings, 0, sizeof(shared->rings));
 	xdp_forget(-1);
-	for (long stop = now_ms() + 2000; now_ms() < stop; sleep_ms(1)) {
-		read_status(&status);
-		if (status.pin == 0)
-			break;
-	}
+	wait_unpinned();
 	if (elsewhere)
-		settle();
+		settle_all();
 }
 
 void cmd_reset(void)
 {
+	static long since;
+	long now;
+
 	if (me->parent >= 0)
 		usage("only the first agent can be reset");
 	handler_stop();
@@ -226,6 +248,10 @@ void cmd_reset(void)
 		exec_again(4);
 	rebase();
 	reply(0);
+	now = now_us();
+	field_number("busy", since ? now - since - idle_us : 0);
+	since = now;
+	idle_us = 0;
 	me->last = 0;
 }
 

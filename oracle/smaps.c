@@ -34,18 +34,15 @@ static void take_line(const char *line, size_t n, struct sums *sums)
 		sums->hugetlb += v;
 }
 
-/* Calls visit for every mapping that overlaps the arena. smaps of many mappings is long: the buffer holds 200. */
+/* Calls visit for every mapping that overlaps the arena, of the smaps in `proc_text`, which holds some 200. */
 static void for_each_arena(void (*visit)(struct mapping *, struct sums *, void *), void *argument)
 {
 	struct mapping mapping = { 0 };
 	struct sums sums = { 0 };
 	int inside = 0;
-	char *at = text, *end;
+	char *at = proc_text, *end;
 
-	if (read_all(FD_SMAPS, text, sizeof(text)) < 0)
-		return;
 	while ((end = strchr(at, '\n'))) {
-		/* Keys begin with a capital letter, addresses with a lower-case digit (R-SMAPS-1). */
 		if (*at < 'A' || *at > 'Z') {
 			inside = parse_mapping(at, end - at, &mapping) && arena_overlaps(&mapping);
 			memset(&sums, 0, sizeof(sums));
@@ -92,6 +89,7 @@ static void show(struct mapping *mapping, struct sums *sums, void *first)
 	out_char(']');
 }
 
+/* `proc_text` holds the smaps. */
 void observe_smaps(void)
 {
 	int first = 1;
@@ -116,7 +114,8 @@ static void add_rss(struct mapping *mapping, struct sums *sums, void *argument)
 void arena_rss(long rss[3])
 {
 	rss[0] = rss[1] = rss[2] = 0;
-	for_each_arena(add_rss, rss);
+	if (read_arena(FD_SMAPS) >= 0)
+		for_each_arena(add_rss, rss);
 }
 
 static void show_buffers(const char *line)
@@ -174,13 +173,13 @@ void observe_rings(void)
 			long file = RAW(SYS_openat, -100, path, 02000000);
 
 			if (!failed(file)) {
-				if (read_all(file, text, sizeof(text)) > 0)
-					found = strstr(text, "UserBufs:");
+				if (read_all(file, proc_text, sizeof(proc_text)) > 0)
+					found = strstr(proc_text, "UserBufs:");
 				RAW(SYS_close, file);
 			}
 		}
 		/* Without SqMask the ring was busy and nothing below is to be believed. */
-		if (!found || !strstr(text, "SqMask") || strncmp(found, "UserBufs:\t0\n", 12) == 0)
+		if (!found || !strstr(proc_text, "SqMask") || strncmp(found, "UserBufs:\t0\n", 12) == 0)
 			out_text("null");
 		else
 			show_buffers(strchr(found, '\n') ? strchr(found, '\n') + 1 : NULL);

@@ -5,7 +5,7 @@ char *words[MAX_WORDS];
 int nwords;
 sigjmp_buf usage_jump;
 
-static char out[65536];
+#define out (buffers->out)
 static size_t out_used;
 
 void out_flush(void)

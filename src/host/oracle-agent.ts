@@ -6,7 +6,7 @@ import { HostError } from './host-error.ts'
 import { buildOracleAgent } from './oracle-build.ts'
 import { OracleChannel } from './oracle-channel.ts'
 import type { OracleHello, OracleReply } from './oracle-reply.ts'
-import type { OracleSettings } from './oracle-settings.ts'
+import type { AtEnd } from './oracle-settings.ts'
 
 /** How an agent is started. */
 export interface OracleAgentOptions {
@@ -29,7 +29,9 @@ export interface OracleAgentOptions {
   /** Where the private directory on tmpfs is made; default /dev/shm. */
   tmpDirectory?: string
   /** The run's settings: they also remove the directories when this process is killed. */
-  settings?: OracleSettings
+  settings?: AtEnd
+  /** File whose lock the line `lock` takes; default none: `lock` is always granted. */
+  lock?: string
   /** ms without a reply after which the agent is killed; default 20000, 0 = never. */
   timeout?: number
   /** Environment of the agent; it makes no difference to what it does, which a test shows. */
@@ -97,6 +99,7 @@ export class OracleAgent {
     if (options.cpu !== undefined) words.push('--cpu', String(options.cpu))
     if (options.pool !== undefined) words.push('--pool', String(options.pool))
     if (options.thp) words.push('--thp')
+    if (options.lock !== undefined) words.push('--lock', options.lock)
     if (disk && statfsSync(disk).type !== TMPFS_MAGIC) words.push('--disk', disk)
     if (tmp) words.push('--tmp', tmp)
     // A group of its own: Ctrl-C is for the one who runs the agent; its end closes the pipe, which ends the agent.

@@ -6,8 +6,18 @@ export type OracleMapping = [number, number, string, number, number, string]
 /** Names a page frame: a number, 0 = zero page, -1 = huge zero page, `'swap'`, a marker's word, null = unseen. */
 export type OraclePageId = number | string | null
 
-/** `[index, bits, id]`, from level 3 on kpageflags and kpagecount where they can be read. */
-export type OraclePage = [index: number, bits: number, id: OraclePageId, flags?: number, count?: number]
+/**
+ * `[index, bits, id]`, from level 3 on kpageflags and kpagecount where they can be read; of runs of more than one page
+ * also their number.
+ */
+export type OraclePage = [
+  index: number,
+  bits: number,
+  id: OraclePageId,
+  flags?: number | null,
+  count?: number | null,
+  pages?: number,
+]
 
 /** `[VmFlags, Rss, Anonymous, Swap, Locked, AnonHugePages, ShmemPmdMapped, Hugetlb]`, kB. */
 export type OracleVma = [string, number, number, number, number, number, number, number]
@@ -34,6 +44,8 @@ export interface OracleReply {
   addr?: number
   status?: number
   done?: number
+  /** µs of work since the reset before */
+  busy?: number
   sum?: number
   bytes?: number
   v?: string

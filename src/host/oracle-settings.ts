@@ -15,6 +15,12 @@ export interface OracleSettingsOptions {
   ksm?: boolean
 }
 
+/** Something that runs shell lines when everything is over, however it ends. */
+export interface AtEnd {
+  /** The words are quoted. */
+  atEnd(...words: string[]): void
+}
+
 /** One setting: where, what it was, what it is now. */
 export interface OracleSetting {
   path: string
@@ -60,7 +66,7 @@ const LOCKS = {
  * Sets the state of the machine for a run and puts it back exactly as it was: also after Ctrl-C, a crash or
  * `kill -9`, because a small process of its own does the restoring as soon as this one is gone.
  */
-export class OracleSettings {
+export class OracleSettings implements AtEnd {
   /** What was changed. */
   readonly changed: OracleSetting[] = []
   /** What could not be set, one clause each. */
