@@ -88,6 +88,8 @@ export function pmdIndex(address: number): number {
  */
 export class PageTable {
   readonly #tables = new Map<number, PmdTable>()
+  /** which gigabytes have a table, ascending */
+  readonly #gigabytes: number[] = []
   /** leaf tables in use; with the upper ones this is VmPTE */
   leaves = 0
 
@@ -114,13 +116,30 @@ export class PageTable {
       if (entry === null) return
       table = { slots: new Array<PmdEntry | null>(512).fill(null), used: 0 }
       this.#tables.set(index >>> 9, table)
+      this.#gigabytes.splice(this.#place(index >>> 9), 0, index >>> 9)
     }
     const before = table.slots[index & 511]!
     if (before instanceof Leaf) this.leaves--
     if (entry instanceof Leaf) this.leaves++
     table.used += (entry === null ? 0 : 1) - (before === null ? 0 : 1)
     table.slots[index & 511] = entry
-    if (table.used === 0) this.#tables.delete(index >>> 9)
+    if (table.used === 0) {
+      this.#tables.delete(index >>> 9)
+      this.#gigabytes.splice(this.#place(index >>> 9), 1)
+    }
+  }
+
+  /** Where a gigabyte is among those that have a table, or would be. */
+  #place(gigabyte: number): number {
+    const list = this.#gigabytes
+    let low = 0
+    let high = list.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (list[middle]! < gigabyte) low = middle + 1
+      else high = middle
+    }
+    return low
   }
 
   /**
@@ -131,8 +150,9 @@ export class PageTable {
     for (let i = index; i < end;) {
       const table = this.#tables.get(i >>> 9)
       if (table === undefined) {
-        if (this.#tables.size === 0) return -1
-        i = ((i >>> 9) + 1) << 9
+        const next = this.#gigabytes[this.#place(i >>> 9)]
+        if (next === undefined) return -1
+        i = next << 9
         continue
       }
       if (table.slots[i & 511] !== null) return i
