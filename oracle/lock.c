@@ -68,6 +68,8 @@ void cmd_lock(void)
 	if (!failed(result)) {
 		result = take(MACHINE, stop);
 		change(F_UNLCK, TURN);
+		if (!failed(result) && shared->config.lock[0])
+			pool_hold();
 	}
 	idle_us += now_us();
 	setitimer(ITIMER_REAL, &none, NULL);

@@ -351,7 +351,8 @@ static void second_image(void)
 	install_handlers();
 	if (kind == 0 || kind == 4)
 		save_limits();
-	if (kind == 0)
+	/* With a lock the pool is somebody's program's until `lock` is granted. */
+	if (kind == 0 && !shared->config.lock[0])
 		pool_hold();
 	prefault();
 	probe();

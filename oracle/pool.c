@@ -1,6 +1,7 @@
 /* The pool of 2 MiB pages, which belongs to the whole machine: how much of it a program finds, and what is left. */
 #define _GNU_SOURCE
 #include <linux/memfd.h>
+#include <sys/stat.h>
 
 #include "agent.h"
 
@@ -24,11 +25,13 @@ static int pool_counter(int fd, long *value)
 
 /*
  * Takes what the pool has free beyond `--pool`, so that a program meets the end of a large pool as soon as that
- * of a small one. A file that nobody maps holds the pages: no counter of a process shows them.
+ * of a small one. A file that nobody maps holds the pages: no counter of a process shows them. Called again, it takes
+ * what another agent has held and given back.
  */
 void pool_hold(void)
 {
 	long free_pages, reserved, extra, fd;
+	struct stat held;
 
 	if (shared->config.pool < 0 || !pool_counter(FD_POOL_FREE, &free_pages) ||
 	    !pool_counter(FD_POOL_RESERVED, &reserved))
@@ -36,12 +39,15 @@ void pool_hold(void)
 	extra = free_pages - reserved - shared->config.pool;
 	if (extra <= 0)
 		return;
-	fd = RAW(SYS_memfd_create, "pool", MFD_HUGETLB);
-	if (failed(fd))
-		return;
-	RAW(SYS_fallocate, fd, 0, 0, extra * HUGE_PAGE);
-	RAW(SYS_dup3, fd, FD_POOL, 0);
-	RAW(SYS_close, fd);
+	if (failed(RAW(SYS_fstat, FD_POOL, &held))) {
+		fd = RAW(SYS_memfd_create, "pool", MFD_HUGETLB);
+		if (failed(fd))
+			return;
+		RAW(SYS_dup3, fd, FD_POOL, 0);
+		RAW(SYS_close, fd);
+		held.st_size = 0;
+	}
+	RAW(SYS_fallocate, FD_POOL, 0, held.st_size, extra * HUGE_PAGE);
 }
 
 /* Free pages and promised ones. */

@@ -1,105 +1,194 @@
-import { saveFailure, readPrograms } from '../conform/failure-file.ts'
-import { startGuestOracle } from '../conform/guest-oracle.ts'
-import { startHostOracle } from '../conform/host-oracle.ts'
-import { themesOff, type KernelOracle } from '../conform/kernel-oracle.ts'
+import { defaultJobs, startCrew, type Crew } from '../conform/crew.ts'
+import { saveFailure, readPrograms, type NamedProgram } from '../conform/failure-file.ts'
+import { namedJobs, randomJobs } from '../conform/job.ts'
+import { themesOff } from '../conform/kernel-oracle.ts'
+import type { Finding } from '../conform/lockstep.ts'
 import { ProgramError } from '../conform/program.ts'
-import { ConformRun, namedJobs, randomJobs, type Found, type Job } from '../conform/run.ts'
+import type { Found } from '../conform/result.ts'
+import { ConformRun } from '../conform/run.ts'
 import { isThemeName, themes, type ThemeName } from '../conform/themes.ts'
 import { GUEST_SERIES, type GuestSeries } from '../host/guest/kernel.ts'
 import { HostError } from '../host/host-error.ts'
 import { beforeInterrupt } from './interrupt.ts'
 import { reportConformJson, reportFound, reportSummary, type ConformHead } from './report-conform.ts'
-import { outputTerminal } from './terminal.ts'
+import { startProgress, wipeProgress } from './progress.ts'
+import { outputTerminal, printable } from './terminal.ts'
 import { UserError } from './user-error.ts'
+import { count } from './words.ts'
 
-interface ConformOptions {
+export interface ConformOptions {
   readonly kernel?: string
   readonly programs?: string
   readonly steps?: string
   readonly seed?: string
   readonly minutes?: string
   readonly only?: string
+  readonly jobs?: string
   readonly replay?: string
   readonly json?: true
 }
 
 const PROGRAMS = 1000
 const STEPS = 40
-/** ms between two lines of progress */
-const PROGRESS = 2000
+const DIRECTORY = 'conform-failures'
+
+/** What is to be run, once it is known what the kernel can do. */
+interface Plan {
+  readonly kernel: KernelName
+  readonly seed: number
+  readonly steps: number
+  readonly programs: number
+  readonly minutes: number
+  readonly chosen: readonly ThemeName[]
+  /** instead of random ones */
+  readonly named: readonly NamedProgram[] | null
+  readonly jobs: number
+  readonly json: boolean
+}
 
 export async function runConform(options: ConformOptions): Promise<void> {
+  const plan = planOf(options)
+  const { kernel, named, chosen } = plan
+  const needed = named === null ? chosen : named.map(({ program }) => program.theme).filter(isThemeName)
+  const started = startProgress(kernel === 'host' ? 'starting the agents' : `starting the kernel ${kernel}`)
+  const crew = await inOneLine(() => startCrew(kernel, needed, plan.jobs)).finally(started)
+  const conform = new Conform(plan, crew)
+  beforeInterrupt(async () => {
+    conform.interrupted()
+    await crew.stop()
+  })
+  try {
+    await conform.run()
+  } finally {
+    await crew.stop()
+  }
+}
+
+function planOf(options: ConformOptions): Plan {
   const { kernel = 'host', replay } = options
   if (!isKernelName(kernel))
     throw new UserError(`unknown kernel "${kernel}"; known are host, ${GUEST_SERIES.join(', ')}`)
-  const steps = wholeNumber('--steps', options.steps ?? String(STEPS))
   const minutes = options.minutes === undefined ? Infinity : positive('--minutes', options.minutes)
   const programs =
     options.programs === undefined && minutes < Infinity
       ? Infinity
       : wholeNumber('--programs', options.programs ?? String(PROGRAMS))
-  const chosen = themesNamed(options.only)
-  const seed = options.seed === undefined ? Date.now() % 2 ** 32 : wholeNumber('--seed', options.seed)
+  const jobs = options.jobs === undefined ? defaultJobs(kernel) : wholeNumber('--jobs', options.jobs)
   const named = replay === undefined ? null : readOrRefuse(replay)
-
-  const oracle = await startOrRefuse(
+  return {
     kernel,
-    named === null ? chosen : named.map(({ program }) => program.theme).filter(isThemeName),
-  )
-  beforeInterrupt(() => oracle.stop())
-  try {
-    const off = named === null ? themesOff(oracle.hello, chosen) : new Map<ThemeName, string>()
-    const on = chosen.filter((name) => !off.has(name))
-    if (named === null && on.length === 0)
-      throw new UserError(`nothing to run: ${[...off].map(([name, why]) => `${name}: ${why}`).join('; ')}`)
-    const head: ConformHead = {
-      release: oracle.hello.release,
-      who: oracle.hello.uid === 0 ? 'root' : `uid ${oracle.hello.uid}`,
-      engine: oracle.release,
-      seed: named === null ? seed : null,
-      themes: named === null ? on : [...new Set(named.map(({ program }) => program.theme))],
-      off: [...off].map(([name, why]) => `${name} (${why})`),
-      hidden: oracle.hello.hidden,
-    }
-    const jobs = named === null ? randomJobs(seed, steps, on, programs) : namedJobs(named)
-    await compareAll(oracle, jobs, minutes, head, options.json === true)
-  } catch (error) {
-    // agents and guests are also started on the way
-    throw inOneLine(error)
-  } finally {
-    await oracle.stop()
+    seed: options.seed === undefined ? Date.now() % 2 ** 32 : seedNumber(options.seed),
+    steps: wholeNumber('--steps', options.steps ?? String(STEPS)),
+    programs,
+    minutes,
+    chosen: themesNamed(options.only),
+    named,
+    // a worker for every few programs: each starts agents of its own
+    jobs: Math.min(jobs, Math.ceil((named?.length ?? programs) / PROGRAMS_OF_A_JOB)),
+    json: options.json === true,
   }
 }
 
-async function compareAll(
-  oracle: KernelOracle,
-  jobs: Iterable<Job>,
-  minutes: number,
-  head: ConformHead,
-  json: boolean,
-): Promise<void> {
-  const run = new ConformRun(oracle)
-  const files = new Map<Found, string>()
-  const terminal = outputTerminal()
-  const began = performance.now()
-  let shown = began
-  const stop = (): boolean => {
-    const now = performance.now()
-    if (now - shown >= PROGRESS) {
-      shown = now
-      const { programs, differing } = run.summary
-      const rate = Math.round((programs / (now - began)) * 60_000)
-      process.stderr.write(`pinscope: ${programs} programs, ${rate} a minute, ${differing} differences\n`)
-    }
-    return now - began > minutes * 60_000
+/** below this another worker takes longer to start than it saves */
+const PROGRAMS_OF_A_JOB = 20
+
+/** One run: what is found is saved and printed as it comes. */
+class Conform {
+  readonly #plan: Plan
+  readonly #crew: Crew
+  readonly #run: ConformRun
+  readonly #files = new Map<Finding, string>()
+  readonly #terminal = outputTerminal()
+  readonly #began = performance.now()
+
+  constructor(plan: Plan, crew: Crew) {
+    this.#plan = plan
+    this.#crew = crew
+    this.#run = new ConformRun(crew.workers, {
+      onFound: (found) => this.#found(found),
+      onUnsteady: (name, seed, finding) => this.#save(`unsteady-${name}`, seed, finding),
+    })
   }
-  const summary = await run.run(jobs, stop, (found) => {
-    const file = saveFailure('conform-failures', found.name, found.seed, found.finding)
-    files.set(found, file)
-    if (!json) process.stdout.write(`${reportFound(found, file, terminal)}\n`)
-  })
-  process.stdout.write(json ? reportConformJson(summary, head, files) : reportSummary(summary, head))
-  process.exitCode = summary.differing === 0 && summary.deaths.length === 0 ? 0 : 1
+
+  async run(): Promise<void> {
+    const { seed, steps, programs, minutes, chosen, named } = this.#plan
+    const { hello } = this.#crew
+    const off = named === null ? themesOff(hello, chosen) : new Map<ThemeName, string>()
+    const on = chosen.filter((name) => !off.has(name))
+    if (named === null && on.length === 0)
+      throw new UserError(`nothing to run: ${[...off].map(([name, why]) => `${name}: ${why}`).join('; ')}`)
+    const jobs = named === null ? randomJobs(seed, steps, on, programs) : namedJobs(named)
+    const end = this.#began + minutes * 60_000
+    const endProgress = this.#showProgress()
+    try {
+      await inOneLine(() => this.#run.run(jobs, () => performance.now() > end))
+    } finally {
+      endProgress()
+      // also when it ends early: what was run, was run
+      this.#report(off)
+    }
+    const { differing, deaths } = this.#run.summary
+    process.exitCode = differing === 0 && deaths.length === 0 ? 0 : 1
+  }
+
+  /** The user has had enough. */
+  interrupted(): void {
+    wipeProgress()
+    process.stderr.write(`pinscope: interrupted after ${this.#soFar()}\n`)
+  }
+
+  #soFar(): string {
+    const { programs, differing } = this.#run.summary
+    const saved = this.#files.size === 0 ? '' : `, saved in ${DIRECTORY}`
+    return `${count(programs, 'program')}, ${count(differing, 'difference')}${saved}`
+  }
+
+  #showProgress(): () => void {
+    return startProgress('running programs', () => {
+      const rate = Math.round((this.#run.summary.programs / (performance.now() - this.#began)) * 60_000)
+      return `${this.#soFar()}, ${rate} programs a minute`
+    })
+  }
+
+  #found(found: Found): void {
+    const file = this.#save(found.name, found.seed, found.finding)
+    if (!this.#plan.json) process.stdout.write(`${reportFound(found, file, this.#terminal)}\n`)
+  }
+
+  /** A place that cannot be written to must not end a run. */
+  #save(name: string, seed: number | null, finding: Finding): string | null {
+    try {
+      const file = saveFailure(DIRECTORY, name, seed, finding)
+      this.#files.set(finding, file)
+      return file
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error)
+      process.stderr.write(`pinscope: ${name} cannot be saved: ${printable(why)}\n`)
+      return null
+    }
+  }
+
+  #report(off: ReadonlyMap<ThemeName, string>): void {
+    const { chosen, named, seed, json, jobs } = this.#plan
+    const { hello, release, notSet } = this.#crew
+    const themes = named?.map(({ program }) => program.theme) ?? chosen.filter((name) => !off.has(name))
+    const head: ConformHead = {
+      release: hello.release,
+      who: hello.uid === 0 ? 'root' : `uid ${hello.uid}`,
+      engine: release,
+      seed: named === null ? seed : null,
+      jobs,
+      seconds: (performance.now() - this.#began) / 1000,
+      themes: [...new Set(themes)],
+      off: [...off].map(([name, why]) => `${name} (${why})`),
+      hidden: hello.hidden,
+      notSet,
+    }
+    const { summary } = this.#run
+    process.stdout.write(
+      json ? reportConformJson(summary, head, this.#files) : reportSummary(summary, head, this.#files),
+    )
+  }
 }
 
 function themesNamed(only: string | undefined): ThemeName[] {
@@ -117,6 +206,13 @@ function wholeNumber(option: string, text: string): number {
   if (!/^\d+$/.test(text) || !Number.isSafeInteger(n) || (n === 0 && option !== '--seed'))
     throw new UserError(`${option} "${text}" is not a whole number`)
   return n
+}
+
+/** Seeds have 32 bits. */
+function seedNumber(text: string): number {
+  const seed = wholeNumber('--seed', text)
+  if (seed >= 2 ** 32) throw new UserError(`--seed "${text}" is not below 2^32`)
+  return seed
 }
 
 function positive(option: string, text: string): number {
@@ -140,14 +236,11 @@ function isKernelName(name: string): name is KernelName {
   return name === 'host' || GUEST_SERIES.some((series) => series === name)
 }
 
-async function startOrRefuse(kernel: KernelName, names: readonly ThemeName[]): Promise<KernelOracle> {
+/** Agents and guests are also started on the way. */
+async function inOneLine<T>(body: () => Promise<T>): Promise<T> {
   try {
-    return kernel === 'host' ? await startHostOracle(names) : await startGuestOracle(kernel, names)
+    return await body()
   } catch (error) {
-    throw inOneLine(error)
+    throw error instanceof HostError ? new UserError(error.message) : error
   }
-}
-
-function inOneLine(error: unknown): unknown {
-  return error instanceof HostError ? new UserError(error.message) : error
 }

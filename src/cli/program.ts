@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
-import { runConform } from './conform-command.ts'
+import type { ConformOptions } from './conform-command.ts'
 import { runDemo } from './demo-command.ts'
 import { runExplain } from './explain-command.ts'
 import { defineGupTest } from './gup-test-command.ts'
@@ -38,9 +38,14 @@ export function buildProgram(): Command {
       .option('--seed <S>')
       .option('--minutes <M>')
       .option('--only <THEME>')
+      .option('--jobs <N>')
       .option('--replay <FILE>')
       .option('--json')
-      .action(runConform),
+      .action(async (options: ConformOptions) => {
+        // what only this command needs is loaded for it alone: the others start faster
+        const { runConform } = await import('./conform-command.ts')
+        await runConform(options)
+      }),
   )
   program.addCommand(defineGupTest(command('gup-test', gupTestHelp)))
   program.addCommand(command('demo', demoHelp).action(runDemo))

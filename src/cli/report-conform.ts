@@ -1,16 +1,21 @@
 import { FACTS } from '../conform/compare.ts'
 import { columns } from '../conform/columns.ts'
 import { errnoText } from '../conform/errno-text.ts'
-import type { Found, RunSummary } from '../conform/run.ts'
+import type { Finding } from '../conform/lockstep.ts'
+import { PROGRAM_FORMAT } from '../conform/program.ts'
+import type { Found } from '../conform/result.ts'
+import type { RunSummary, Unsteady } from '../conform/run.ts'
 import { stepText } from '../conform/steps.ts'
 import type { Terminal } from './terminal.ts'
 import { count } from './words.ts'
 
 /** Rows of the two columns around a difference that are shown although both sides agree. */
 const MOST_ROWS = 40
+/** names of programs that are listed in one line */
+const MOST_NAMES = 10
 
 /** One difference: the sentence, the shortest program, both columns, how to run it again. */
-export function reportFound({ name, finding }: Found, file: string, terminal: Terminal): string {
+export function reportFound({ name, finding }: Found, file: string | null, terminal: Terminal): string {
   const { bold, red, dim } = terminal.colors
   const { program, step, difference, kernel, engine } = finding
   const lines = [`${red('difference')} in ${bold(name)}, step ${step}: ${difference.sentence}`, '']
@@ -23,46 +28,8 @@ export function reportFound({ name, finding }: Found, file: string, terminal: Te
     const text = `${row.kernel.padEnd(60)} ${row.engine}`
     lines.push(row.same ? dim(`    ${text}`) : `  ≠ ${text}`)
   }
-  lines.push('', `  pinscope conform --replay ${file}`, '')
-  return `${lines.join('\n')}\n`
-}
-
-/** What was run and compared; the last line is the result. */
-export function reportSummary(summary: RunSummary, head: ConformHead): string {
-  const { programs, steps, differing, facts, unmodelled, allowed, unsteady, deaths, coverage, found, time } =
-    summary
-  const lines = [
-    `kernel ${head.release} (${head.who}), engine ${head.engine}, seed ${head.seed ?? 'none'}, themes: ${head.themes.join(', ')}`,
-  ]
-  if (head.off.length > 0) lines.push(`themes off: ${head.off.join('; ')}`)
-  for (const hidden of head.hidden) lines.push(`not seen: ${hidden}`)
-  for (const [why, n] of unmodelled) lines.push(`ended early: ${why}: ${count(n, 'program')}`)
-  for (const [id, n] of allowed) lines.push(`allowed: ${id}: in ${count(n, 'program')}`)
-  const disturbed = unsteady.filter(({ machineWide }) => machineWide).length
-  if (disturbed > 0)
-    lines.push(
-      `not repeatable: counters of the whole machine: ${count(disturbed, 'run')} differed, the next did not`,
-    )
-  for (const { name, step, difference, machineWide } of unsteady)
-    if (!machineWide) lines.push(`not repeatable: ${name} step ${step}: ${difference.sentence}`)
-  for (const { name, message } of deaths) lines.push(`died: ${name}: ${message}`)
-  const calls = [...coverage]
-    .sort(([a], [b]) => a.localeCompare(b))
-    .map(
-      ([op, outcomes]) =>
-        `${op} ${[...outcomes].map(([outcome, n]) => `${outcomeName(outcome)}×${n}`).join(' ')}`,
-    )
-  if (calls.length > 0) lines.push(`answers of the kernel: ${calls.join('; ')}`)
-  const rate = (ms: number): string => (ms === 0 ? '–' : Math.round((steps / ms) * 1000).toLocaleString('en'))
-  lines.push(`steps a second: engine ${rate(time.engine)}, kernel and wire ${rate(time.kernel)}`)
-  const compared = FACTS.filter((fact) => facts.has(fact))
-  lines.push(`compared: ${compared.length === 0 ? 'nothing' : compared.join(', ')}`)
-  if (found.length > 1) lines.push(`kinds of difference: ${found.length}`)
-  const died = deaths.length === 0 ? '' : `, ${count(deaths.length, 'death')}`
-  lines.push(
-    `${count(programs, 'program')}, ${count(steps, 'step')}, ${count(differing, 'difference')}${died}`,
-  )
-  return `${lines.join('\n')}\n`
+  if (file !== null) lines.push('', `  pinscope conform --replay ${file}`)
+  return `${lines.join('\n')}\n\n`
 }
 
 /** What a run was about. */
@@ -72,11 +39,94 @@ export interface ConformHead {
   readonly who: string
   readonly engine: string
   readonly seed: number | null
+  /** workers */
+  readonly jobs: number
+  readonly seconds: number
   readonly themes: readonly string[]
   /** theme: why it is off */
   readonly off: readonly string[]
   /** what the oracle cannot see here */
   readonly hidden: readonly string[]
+  /** settings of the machine that could not be made */
+  readonly notSet: readonly string[]
+}
+
+/** What was run and compared; the last line is the result. */
+export function reportSummary(
+  summary: RunSummary,
+  head: ConformHead,
+  files: ReadonlyMap<Finding, string>,
+): string {
+  const { programs, steps, differing, facts, found } = summary
+  const seed = head.seed === null ? 'none' : `${head.seed} (programs of format ${PROGRAM_FORMAT})`
+  const lines = [
+    `kernel ${head.release} (${head.who}), engine ${head.engine}, seed ${seed}, themes: ${head.themes.join(', ')}`,
+  ]
+  if (head.off.length > 0) lines.push(`themes off: ${head.off.join('; ')}`)
+  for (const hidden of head.hidden) lines.push(`not seen: ${hidden}`)
+  for (const notSet of head.notSet) lines.push(`not set: ${notSet}`)
+  lines.push(...incidents(summary, files))
+  lines.push(...coverage(summary), rates(summary, head))
+  const compared = FACTS.filter((fact) => facts.has(fact))
+  lines.push(`compared: ${compared.length === 0 ? 'nothing' : compared.join(', ')}`)
+  if (facts.has('pin counters'))
+    lines.push(
+      `pin counters: compared in ${count(summary.machineWide, 'program')} with steps that pin or use huge pages of the pool, each alone on this machine`,
+    )
+  if (found.length > 1) lines.push(`kinds of difference: ${found.length}`)
+  lines.push(`${programs} programs, ${steps} steps, ${differing} differences`)
+  return `${lines.join('\n')}\n`
+}
+
+function incidents(summary: RunSummary, files: ReadonlyMap<Finding, string>): string[] {
+  const { unmodelled, allowed, unsteady, deaths, accidents } = summary
+  return [
+    ...[...unmodelled].map(([why, n]) => `ended early: ${why}: ${count(n, 'program')}`),
+    ...[...allowed].map(([id, n]) => `allowed: ${id}: in ${count(n, 'program')}`),
+    ...disturbances(unsteady.filter(({ machineWide }) => machineWide)),
+    ...unsteady
+      .filter(({ machineWide }) => !machineWide)
+      .map(({ name, finding: { step, difference }, finding }) => {
+        const file = files.get(finding)
+        const saved = file === undefined ? '' : `; saved as ${file}`
+        return `not repeatable: ${name} step ${step}: ${difference.sentence}${saved}`
+      }),
+    ...accidents.map(({ name, message }) => `not repeatable: ${name}: ${message}; it went well another time`),
+    ...deaths.map(({ name, message }) => `died: ${name}: ${message}`),
+  ]
+}
+
+/** Counters that another run of the same program did not show. */
+function disturbances(unsteady: readonly Unsteady[]): string[] {
+  if (unsteady.length === 0) return []
+  const names = [...new Set(unsteady.map(({ name }) => name))]
+  const some = names.length > MOST_NAMES ? `${names.slice(0, MOST_NAMES).join(', ')} …` : names.join(', ')
+  return [
+    `not repeatable: counters of the whole machine: ${count(unsteady.length, 'step')} of ${count(names.length, 'program')} differed in one run and not in another: ${some}`,
+  ]
+}
+
+/** What the kernel was seen to answer, and what the engine went through. */
+function coverage({ answers, refusals }: RunSummary): string[] {
+  const lines: string[] = []
+  if (answers.size > 0) {
+    const pairs = [...answers.values()].reduce((sum, outcomes) => sum + outcomes.size, 0)
+    lines.push(`answers of the kernel (${answers.size} kinds of step, ${pairs} outcomes):`)
+    for (const [op, outcomes] of [...answers].sort(([a], [b]) => a.localeCompare(b)))
+      lines.push(`  ${op}: ${[...outcomes].map(([outcome, n]) => `${outcomeName(outcome)} ${n}`).join(', ')}`)
+  }
+  if (refusals.size > 0)
+    lines.push(
+      `refusals of the engine by ${count(refusals.size, 'rule')}: ${[...refusals].sort().join(', ')}`,
+    )
+  return lines
+}
+
+function rates({ programs, steps, time }: RunSummary, { jobs, seconds }: ConformHead): string {
+  const perSecond = (ms: number): string =>
+    ms > 0 ? Math.round((steps / ms) * 1000).toLocaleString('en') : '–'
+  const perMinute = seconds > 0 ? Math.round((programs / seconds) * 60).toLocaleString('en') : '–'
+  return `rates: ${perMinute} programs a minute with ${count(jobs, 'worker')}; of one worker, steps a second: engine ${perSecond(time.engine)}, kernel ${perSecond(time.kernel)}`
 }
 
 function outcomeName(outcome: string): string {
@@ -87,12 +137,12 @@ function outcomeName(outcome: string): string {
 export function reportConformJson(
   summary: RunSummary,
   head: ConformHead,
-  files: ReadonlyMap<Found, string>,
+  files: ReadonlyMap<Finding, string>,
 ): string {
-  const { programs, steps, differing, found, facts, unmodelled, allowed, unsteady, deaths, coverage, time } =
-    summary
+  const { programs, steps, differing, found, facts, unsteady, answers, refusals } = summary
   const object = {
     schemaVersion: 1,
+    formatVersion: PROGRAM_FORMAT,
     ...head,
     programs,
     steps,
@@ -104,22 +154,26 @@ export function reportConformJson(
       step: each.finding.step,
       fact: each.finding.difference.fact,
       difference: each.finding.difference.sentence,
-      file: files.get(each) ?? null,
+      file: files.get(each.finding) ?? null,
       program: each.finding.program,
     })),
     compared: FACTS.filter((fact) => facts.has(fact)),
-    unmodelled: Object.fromEntries(unmodelled),
-    allowed: Object.fromEntries(allowed),
-    unsteady: unsteady.map(({ name, step, difference, machineWide }) => ({
+    pinCountersIn: summary.machineWide,
+    unmodelled: Object.fromEntries(summary.unmodelled),
+    allowed: Object.fromEntries(summary.allowed),
+    unsteady: unsteady.map(({ name, finding, machineWide }) => ({
       name,
-      step,
-      fact: difference.fact,
-      difference: difference.sentence,
+      step: finding.step,
+      fact: finding.difference.fact,
+      difference: finding.difference.sentence,
       machineWide,
+      file: files.get(finding) ?? null,
     })),
-    deaths,
-    coverage: Object.fromEntries([...coverage].map(([op, outcomes]) => [op, Object.fromEntries(outcomes)])),
-    milliseconds: time,
+    deaths: summary.deaths,
+    accidents: summary.accidents,
+    answers: Object.fromEntries([...answers].map(([op, outcomes]) => [op, Object.fromEntries(outcomes)])),
+    refusals: [...refusals].sort(),
+    milliseconds: summary.time,
   }
   return `${JSON.stringify(object, null, 2)}\n`
 }

@@ -36,7 +36,7 @@ export class AgentScript {
     for (const other of this.#parents.keys()) {
       if (other === step.by) continue
       views.push([other, lines.length])
-      lines.push(`${this.#path(other)}nop`)
+      lines.push(`${this.#path(other)}look`)
     }
     return { lines, result: own.result, sum: own.sum, views }
   }

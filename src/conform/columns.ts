@@ -1,5 +1,6 @@
-import { mappingText, outcomeText, pageText } from './compare.ts'
-import type { Observation } from './observation.ts'
+import { pageText } from './compare-pages.ts'
+import { mappingText, outcomeText } from './compare.ts'
+import { pageOfRun, type Observation } from './observation.ts'
 
 /** One line of the two columns of a report. */
 export interface Row {
@@ -37,7 +38,10 @@ function facts(observation: Observation): Map<string, string> {
       const detail = `[${mapping.flags}] rss ${mapping.rss} anonymous ${mapping.anonymous}`
       lines.set(`${p} @${mapping.first}`, `${mappingText(mapping)} ${detail}`)
     }
-    for (const page of view.pages) lines.set(`${p} page @${page.page}`, pageText(page))
+    for (const run of view.pages) {
+      for (let page = run.page; page < run.page + run.pages; page++)
+        lines.set(`${p} page @${page}`, pageText(pageOfRun(run, page)))
+    }
     lines.set(`${p} kB`, `VmSize ${view.size} VmLck ${view.locked} VmPin ${view.pinned}`)
     for (const [ring, table] of Object.entries(view.rings))
       lines.set(`${p} ring ${ring}`, JSON.stringify(table))

@@ -1,6 +1,8 @@
 import { errnoText } from './errno-text.ts'
 import { arenaAddress } from './range.ts'
-import type { HugePool, MappingView, Observation, Outcome, PageView, ProcessView } from './observation.ts'
+import { comparePages } from './compare-pages.ts'
+import type { HugePool, MappingView, Observation, Outcome, PageRun, ProcessView } from './observation.ts'
+import { Pairs } from './pairs.ts'
 
 /** What was compared; the closing line of a run lists them. */
 export const FACTS = [
@@ -35,8 +37,8 @@ export interface Difference {
 
 export interface PageDifference {
   readonly page: number
-  readonly kernel: PageView | null
-  readonly engine: PageView | null
+  readonly kernel: PageRun | null
+  readonly engine: PageRun | null
 }
 
 /** Which ids of one side are which of the other, over a whole program. */
@@ -163,7 +165,7 @@ export class Correspondence {
             `${key} of ${mappingText(theirs)} is "${theirs[key]}" on the kernel, "${ours[key]}" on the engine`,
           )
       }
-      if (!this.#files.match(theirs.file, ours.file))
+      if (this.#files.match(theirs.file, ours.file) === 0)
         yield tell(fact, 'file', `${mappingText(theirs)} maps another file on the engine than on the kernel`)
       this.seen.add('VmFlags')
       if (theirs.flags !== ours.flags)
@@ -176,67 +178,7 @@ export class Correspondence {
   }
 
   *#pages(kernel: ProcessView, engine: ProcessView, tell: Tell): Generator<Difference> {
-    const fact = 'page-table entries'
-    this.seen.add(fact)
-    const ours = new Map(engine.pages.map((page) => [page.page, page]))
-    const theirs = new Map(kernel.pages.map((page) => [page.page, page]))
-    const all = [...new Set([...theirs.keys(), ...ours.keys()])].sort((a, b) => a - b)
-    for (const page of all) {
-      const k = theirs.get(page) ?? null
-      const e = ours.get(page) ?? null
-      const both = { page, kernel: k, engine: e }
-      const where = arenaAddress(page * 4096)
-      if (k === null || e === null) {
-        const has = k === null ? 'engine' : 'kernel'
-        const not = k === null ? 'kernel' : 'engine'
-        yield tell(
-          fact,
-          'entry',
-          `${where} has ${pageText((k ?? e)!)} on the ${has}, nothing on the ${not}`,
-          both,
-        )
-        continue
-      }
-      for (const key of ['present', 'swap', 'file', 'uffdWp', 'guard', 'once'] as const) {
-        if (k[key] !== e[key])
-          yield tell(
-            fact,
-            key,
-            `${where} is "${key}" on the ${k[key] ? 'kernel' : 'engine'} only: ${pageText(k)} there, ${pageText(e)} on the engine`,
-            both,
-          )
-      }
-      if (k.id !== null) {
-        this.seen.add('which pages are the same')
-        if (!this.#sameFrame(k.id, e.id!))
-          yield tell(
-            'which pages are the same',
-            'id',
-            `${where} shows page ${String(k.id)} on the kernel, page ${String(e.id)} on the engine, which stand for different ones`,
-            both,
-          )
-      }
-      if (k.mapCount !== null && k.present) {
-        this.seen.add('map counts')
-        if (k.mapCount !== e.mapCount)
-          yield tell(
-            'map counts',
-            'mapCount',
-            `the page at ${where} is mapped ${k.mapCount} times on the kernel, ${e.mapCount} times on the engine`,
-            both,
-          )
-      }
-      if (k.flags !== null && k.present) {
-        this.seen.add('page flags with AnonExclusive')
-        if (k.flags !== e.flags)
-          yield tell(
-            'page flags with AnonExclusive',
-            'flags',
-            `the page at ${where} is "${k.flags}" on the kernel, "${e.flags}" on the engine`,
-            both,
-          )
-      }
-    }
+    yield* comparePages(kernel.pages, engine.pages, this.#frames, this.seen, tell)
     this.seen.add('resident and huge pages of each mapping')
     for (const [i, mapping] of kernel.maps.entries()) {
       for (const key of ['rss', 'anonymous', 'huge', 'hugetlb', 'swap'] as const) {
@@ -251,32 +193,12 @@ export class Correspondence {
       }
     }
   }
-
-  #sameFrame(kernel: number | string, engine: number | string): boolean {
-    const special = (id: number | string): boolean => typeof id === 'string' || id <= 0
-    if (special(kernel) || special(engine)) return kernel === engine
-    return this.#frames.match(kernel as number, engine as number)
-  }
 }
 
-type Tell = (fact: Fact, what: string, sentence: string, page?: PageDifference | null) => Difference
+export type Tell = (fact: Fact, what: string, sentence: string, page?: PageDifference | null) => Difference
 
 function made(fact: Fact, what: string, sentence: string): Difference {
   return { fact, what, sentence, process: null, page: null }
-}
-
-/** Pairs of ids that belong together, each id in one pair. 0 goes with 0. */
-class Pairs {
-  readonly #there = new Map<number, number>([[0, 0]])
-  readonly #here = new Map<number, number>([[0, 0]])
-
-  match(there: number, here: number): boolean {
-    const known = this.#there.get(there)
-    if (known !== undefined || this.#here.has(here)) return known === here
-    this.#there.set(there, here)
-    this.#here.set(here, there)
-    return true
-  }
 }
 
 /** An outcome in one or two words. */
@@ -301,12 +223,4 @@ export function outcomeText(outcome: Outcome): string {
 export function mappingText({ first, end, perms, offset, name }: MappingView): string {
   const file = name === '' ? '' : ` ${name}+${offset}`
   return `@${first}..@${end} ${perms}${file}`
-}
-
-/** `present file once #3 ×1 MMAP ANON` */
-export function pageText(view: PageView): string {
-  const bits = (['present', 'swap', 'file', 'uffdWp', 'guard', 'once'] as const).filter((key) => view[key])
-  const id = view.id === null ? '#?' : `#${view.id}`
-  const count = view.mapCount === null ? '' : `×${view.mapCount}`
-  return [...bits, id, count, view.flags ?? ''].filter((word) => word !== '').join(' ')
 }

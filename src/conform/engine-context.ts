@@ -3,8 +3,8 @@ import { PAGE_SIZE } from '../base/units.ts'
 import type { Kernel } from '../mm/kernel.ts'
 import type { AccessResult } from '../mm/user-access.ts'
 import type { EngineProcess } from './engine-process.ts'
-import type { Arena } from './engine-view.ts'
 import type { Outcome } from './observation.ts'
+import type { Arena } from './range.ts'
 
 /** What a step came to, before the observation. */
 export interface Done {

@@ -1,16 +1,17 @@
 import { Unmodelled } from '../base/unmodelled.ts'
-import { PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
+import { PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import type { ReleaseName } from '../base/release.ts'
 import { audit } from '../mm/audit.ts'
 import { hugetlbPool, type HugetlbPool } from '../mm/hugetlb.ts'
 import { Kernel, type Capability } from '../mm/kernel.ts'
-import { HugePmd, Leaf, PTE_PRESENT, PTE_SPECIAL, pmdIndex, pteSlot } from '../mm/page-table.ts'
 import { DANGLING, addressOf, type EngineContext } from './engine-context.ts'
+import { keepFrames } from './engine-pages.ts'
 import { EngineProcess } from './engine-process.ts'
-import { viewProcess, type Arena, type Baseline } from './engine-view.ts'
+import { viewProcess, type Baseline } from './engine-view.ts'
 import { FrameIds } from './frame-ids.ts'
 import type { Driver, HugePool, Observation, Unanswerable } from './observation.ts'
 import type { Program } from './program.ts'
+import type { Arena } from './range.ts'
 import { stepKind, type Step } from './steps.ts'
 
 /** The machine the engine imitates: what the other side says about itself. */
@@ -33,6 +34,8 @@ export interface EngineSetup {
 
 /** Runs programs on the engine. */
 export class EngineDriver implements Driver {
+  /** Rules by which the engine refused something in the last program. */
+  readonly refusals = new Set<string>()
   readonly #setup: EngineSetup
 
   constructor(setup: EngineSetup) {
@@ -45,7 +48,8 @@ export class EngineDriver implements Driver {
 
   /** The same without waiting: the engine never does. */
   runNow({ steps }: Program): (Observation | Unanswerable)[] {
-    const run = new EngineRun(this.#setup)
+    this.refusals.clear()
+    const run = new EngineRun(this.#setup, this.refusals)
     const seen: (Observation | Unanswerable)[] = []
     try {
       for (const step of steps) {
@@ -69,12 +73,14 @@ class EngineRun implements EngineContext {
   readonly arena: Arena
   readonly memlock: number
   readonly processes = new Map<number, EngineProcess>()
-  readonly #ids = new FrameIds()
+  readonly #ids: FrameIds
+  readonly #refusals: Set<string>
   readonly #base: Baseline
   readonly #pool: HugetlbPool | null
   readonly #othersPromises: number
 
-  constructor(setup: EngineSetup) {
+  constructor(setup: EngineSetup, refusals: Set<string>) {
+    this.#refusals = refusals
     this.arena = setup.arena
     this.memlock = setup.memlock
     const huge = setup.arena.pages > 512
@@ -84,6 +90,7 @@ class EngineRun implements EngineContext {
       zones: { normal: (huge ? 49_152 : 8192) + (pool === null ? 0 : pool.free * PTRS_PER_PTE) },
       settings: { thpEnabled: setup.thp },
     })
+    this.#ids = new FrameIds(this.k.memory.frames.count)
     if (pool !== null) {
       const ours = hugetlbPool(this.k, PMD_SIZE)
       ours.resize(pool.free)
@@ -104,11 +111,14 @@ class EngineRun implements EngineContext {
     const { pinAcquired, pinReleased } = k
     this.#forgetReplaced(step, self)
     const done = self === undefined ? DANGLING : stepKind(step.op).run(this, self, step)
+    for (let refusal = self?.refusal ?? null; refusal !== null; refusal = refusal.cause)
+      this.#refusals.add(refusal.rule)
+    if (self !== undefined) self.refusal = null
     const others = [...this.processes.values()].filter(({ number }) => number !== step.by)
     const alive = this.processes.get(step.by)
     const order = alive === undefined ? others : [alive, ...others]
+    this.#ids.nextRound()
     const processes = order.map((each) => viewProcess(k, each, this.arena, this.#base, this.#ids))
-    this.#forgetUnmapped()
     return {
       outcome: done.outcome,
       sum: done.sum ?? null,
@@ -140,33 +150,12 @@ class EngineRun implements EngineContext {
     const range = stepKind(step.op).replaces?.(step) ?? null
     if (range === null) return
     const start = addressOf(this, range.at)
-    this.#keepMapped(
-      (process, address) => process === self && address >= start && address < start + range.length,
-    )
-  }
-
-  #forgetUnmapped(): void {
-    this.#keepMapped(() => false)
-  }
-
-  /** Ends the ids of frames that nobody maps, places for which `ignore` holds not counted. */
-  #keepMapped(ignore: (process: EngineProcess, address: number) => boolean): void {
-    const { start, pages } = this.arena
-    const mapped = new Set<number>()
+    this.#ids.nextRound()
     for (const process of this.processes.values()) {
-      const { pageTable } = process.space
-      for (let address = start; address < start + pages * PAGE_SIZE; address += PAGE_SIZE) {
-        const entry = pageTable.pmd(pmdIndex(address))
-        if (entry === null) {
-          address = (pmdIndex(address) + 1) * PMD_SIZE - PAGE_SIZE
-          continue
-        }
-        const slot = pteSlot(address)
-        const bits = entry instanceof Leaf ? entry.bits[slot]! : entry.bits
-        if ((bits & PTE_PRESENT) === 0 || (bits & PTE_SPECIAL) !== 0 || ignore(process, address)) continue
-        mapped.add(entry instanceof HugePmd ? entry.pfn + slot : entry.pfn[slot]!)
-      }
+      const gone = process === self ? { start, end: start + range.length } : NOTHING
+      keepFrames(process.space.pageTable, this.arena, this.#ids, gone)
     }
-    this.#ids.keepOnly((pfn) => mapped.has(pfn))
   }
 }
+
+const NOTHING = { start: 0, end: 0 }

@@ -1,31 +1,14 @@
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
-import { PG_ANON, PG_ANON_EXCLUSIVE, PG_HUGETLB, PG_KSM, PG_SWAPBACKED } from '../memory/page-flags.ts'
+import { PG_ANON, PG_HUGETLB } from '../memory/page-flags.ts'
 import type { Kernel } from '../mm/kernel.ts'
-import {
-  HugePmd,
-  Leaf,
-  PTE_MARKER_GUARD,
-  PTE_MARKER_POISON,
-  PTE_MARKER_UFFD_WP,
-  PTE_PRESENT,
-  PTE_SPECIAL,
-  PTE_SWAP,
-  PTE_UFFD_WP,
-  pmdIndex,
-  pteSlot,
-} from '../mm/page-table.ts'
+import { HugePmd, Leaf, PTE_PRESENT, PTE_SPECIAL, PTE_SWAP, pmdIndex, pteSlot } from '../mm/page-table.ts'
 import type { Vma } from '../mm/vma.ts'
 import { VM_EXEC, VM_MAYSHARE, VM_READ, VM_SOFTDIRTY, VM_WRITE, vmFlagMnemonics } from '../mm/vm-flags.ts'
+import { viewPages } from './engine-pages.ts'
 import type { EngineProcess } from './engine-process.ts'
 import type { FrameIds } from './frame-ids.ts'
-import type { MappingView, PageView, ProcessView } from './observation.ts'
-
-/** Where the arena lies. */
-export interface Arena {
-  /** address */
-  readonly start: number
-  readonly pages: number
-}
+import type { Arena } from './range.ts'
+import type { MappingView, ProcessView } from './observation.ts'
 
 /** Counters at the start of a program, in pages. */
 export interface Baseline {
@@ -43,7 +26,7 @@ export function viewProcess(
   ids: FrameIds,
 ): ProcessView {
   const mm = process.space
-  const pages = viewPages(k, process, arena, ids)
+  const pages = viewPages(k, process.space.pageTable, arena, ids)
   const rings: Record<number, string[] | null> = {}
   for (const [name, ring] of process.rings) {
     const table: string[] = []
@@ -135,90 +118,4 @@ function residentIn(
     if (address >= vma.start && address < vma.end) sums.swap += 4
   }
   return sums
-}
-
-function viewPages(k: Kernel, process: EngineProcess, arena: Arena, ids: FrameIds): PageView[] {
-  const { pageTable } = process.space
-  const views: PageView[] = []
-  const end = arena.start + arena.pages * PAGE_SIZE
-  const last = Math.ceil(end / PMD_SIZE)
-  for (let i = pageTable.nextPmd(pmdIndex(arena.start), last); i >= 0; i = pageTable.nextPmd(i + 1, last)) {
-    const entry = pageTable.pmd(i)!
-    for (let slot = 0; slot < 512; slot++) {
-      const page = (i * PMD_SIZE - arena.start) / PAGE_SIZE + slot
-      if (page < 0 || page >= arena.pages) continue
-      const huge = entry instanceof HugePmd
-      const bits = huge ? entry.bits : entry.bits[slot]!
-      if (bits === 0) continue
-      const view = viewPage(k, page, bits, huge ? entry.pfn + slot : entry.pfn[slot]!, ids)
-      // one entry for 512 pages: pagemap looks at the first page only (R-PM-2)
-      views.push(huge ? { ...view, once: once(k, entry.pfn) } : view)
-    }
-  }
-  return views
-}
-
-function viewPage(k: Kernel, page: number, bits: number, pfn: number, ids: FrameIds): PageView {
-  const uffdWp = (bits & (PTE_UFFD_WP | PTE_MARKER_UFFD_WP)) !== 0
-  const nothing = { file: false, once: false, guard: false, flags: '', mapCount: 0 }
-  if ((bits & PTE_PRESENT) === 0) {
-    const guard = (bits & PTE_MARKER_GUARD) !== 0
-    const id = (bits & PTE_SWAP) !== 0 ? 'swap' : markerWord(bits)
-    return { ...nothing, page, present: false, swap: true, uffdWp, guard, id }
-  }
-  if ((bits & PTE_SPECIAL) !== 0)
-    return { ...nothing, page, present: true, swap: false, uffdWp, id: 0, flags: 'ZERO' }
-  if (k.isHugeZero(pfn)) {
-    const flags = pfn === k.hugeZeroPfn ? 'HEAD THP ZERO' : 'TAIL THP ZERO'
-    return { ...nothing, page, present: true, swap: false, uffdWp, file: true, id: -1, flags }
-  }
-  const { frames } = k.memory
-  const head = frames.head(pfn)
-  const mapCount = frames.pageMapcount(pfn)
-  return {
-    page,
-    present: true,
-    swap: false,
-    file: !frames.has(head, PG_ANON),
-    uffdWp,
-    guard: false,
-    once: mapCount === 1,
-    id: ids.of(pfn),
-    flags: flagNames(k, pfn, head),
-    mapCount,
-  }
-}
-
-function once(k: Kernel, pfn: number): boolean {
-  return !k.isHugeZero(pfn) && k.memory.frames.pageMapcount(pfn) === 1
-}
-
-/** The low half of a marker's entry (R-FLT-161). */
-function markerWord(bits: number): string {
-  const mask =
-    ((bits & PTE_MARKER_UFFD_WP) !== 0 ? 1 : 0) |
-    ((bits & PTE_MARKER_POISON) !== 0 ? 2 : 0) |
-    ((bits & PTE_MARKER_GUARD) !== 0 ? 4 : 0)
-  return `0x${(mask * 32 + 31).toString(16)}`
-}
-
-/**
- * kpageflags of a mapped page: what a page of a large folio shows is its head's or its own (R-PM-4). Whether it is
- * anonymous, mapped or huge is known to the head alone.
- * @rule R-FLT-167
- */
-function flagNames(k: Kernel, pfn: number, head: number): string {
-  const { frames } = k.memory
-  const word = k.release.fault.pageFlagsOfHead ? head : pfn
-  const names = ['MMAP']
-  const anon = frames.has(head, PG_ANON)
-  if (anon) names.push('ANON')
-  const hugetlb = frames.has(head, PG_HUGETLB)
-  if (frames.has(word, PG_SWAPBACKED)) names.push('SWAPBACKED')
-  if (frames.isLarge(head)) names.push(pfn === head ? 'HEAD' : 'TAIL')
-  if (hugetlb) names.push('HUGE')
-  else if (frames.isLarge(head)) names.push('THP')
-  if (frames.has(head, PG_KSM)) names.push('KSM')
-  else if (anon && frames.has(word, PG_ANON_EXCLUSIVE)) names.push('EXCLUSIVE')
-  return names.join(' ')
 }

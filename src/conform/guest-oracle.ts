@@ -23,6 +23,5 @@ export function startGuestOracle(series: GuestSeries, themes: readonly ThemeName
         ...(swap > 0 ? { swap } : {}),
         ...(theme.hugePages === undefined ? {} : { pool: theme.hugePages }),
       }),
-    restore: () => Promise.resolve(),
   })
 }

@@ -1,6 +1,7 @@
 import { PAGE_SIZE } from '../base/units.ts'
 import { MREMAP_DONTUNMAP } from '../mm/mman.ts'
 import type { OracleMapping, OraclePage, OracleReply, OracleVma } from '../host/oracle-reply.ts'
+import { HostError } from '../host/host-error.ts'
 import { AgentScript, type StepLines } from './agent-lines.ts'
 import {
   PAGE_FLAG_BITS,
@@ -8,11 +9,15 @@ import {
   type MappingView,
   type Observation,
   type Outcome,
-  type PageView,
+  type PageRun,
   type ProcessView,
 } from './observation.ts'
-import type { Program } from './program.ts'
+import { isMachineWide, type Program } from './program.ts'
 import { stepKind, type Step } from './steps.ts'
+
+export const MACHINE_TAKEN = 'another run has kept the pin counters and huge pages to itself for too long'
+const SHOW_EVERYTHING = 'obs 5 runs'
+const SHOW_ALL_BUT_PINS = 'obs 5 runs nopins'
 
 /** The connection to an oracle agent, as far as the driver needs it. */
 export interface AgentPort {
@@ -43,6 +48,7 @@ export class KernelDriver implements Driver {
   readonly #arenaPages: number
   readonly #framesVisible: boolean
   readonly #releasesLate: boolean
+  #busy = 0
 
   /**
    * @param framesVisible whether the agent may see which frames are mapped
@@ -61,17 +67,28 @@ export class KernelDriver implements Driver {
     this.#releasesLate = releasesLate
   }
 
-  /** @throws AgentTrouble, AgentDied */
-  async run({ steps }: Program): Promise<readonly Observation[]> {
+  /** ms the agent has worked so far, on programs and on cleaning up after them. */
+  get busy(): number {
+    return this.#busy
+  }
+
+  /** @throws AgentTrouble, AgentDied, HostError when the machine cannot be had */
+  async run(program: Program): Promise<readonly Observation[]> {
+    const { steps } = program
     const script = new AgentScript(this.#releasesLate)
     const plan = steps.map((step) => script.lines(step))
-    const lines = ['reset', ...plan.flatMap((part) => part.lines)]
+    const wide = isMachineWide(program)
+    const before = wide ? ['lock', SHOW_EVERYTHING, 'reset'] : [SHOW_ALL_BUT_PINS, 'reset']
+    const lines = [...before, ...plan.flatMap((part) => part.lines)]
     // locked_vm may have leaked (R-AS-73); only a new address space has none
     if (steps.some((step) => step.op === 'mremap' && (step.flags & MREMAP_DONTUNMAP) !== 0))
       lines.push('exec')
+    // what is still pinned is released before somebody else counts
+    if (wide) lines.push('reset', 'unlock')
     const replies = await this.#agent.send(lines)
-    if (replies[0]?.e !== 0) throw new AgentTrouble(`reset failed: ${JSON.stringify(replies[0])}`)
-    let next = 1
+    this.#checkPreparation(before, replies)
+    for (const { busy } of replies) this.#busy += (busy ?? 0) / 1000
+    let next = before.length
     return plan.map((part, i) => {
       const own = replies.slice(next, next + part.lines.length)
       next += part.lines.length
@@ -79,14 +96,20 @@ export class KernelDriver implements Driver {
     })
   }
 
+  #checkPreparation(lines: readonly string[], replies: readonly OracleReply[]): void {
+    for (const [i, line] of lines.entries()) {
+      const { e } = replies[i]!
+      if (line === 'lock' && e !== 0) throw new HostError('unsupported', MACHINE_TAKEN)
+      if (e !== 0) throw new AgentTrouble(`${line} failed: ${JSON.stringify(replies[i])}`)
+    }
+  }
+
   #observation(step: Step, part: StepLines, replies: readonly OracleReply[]): Observation {
     const outcome = this.#outcome(step, replies[part.result]!)
     const total = (field: 'acq' | 'rel'): number | null => {
-      // commands that change nothing are not observed
-      const values = replies.filter(({ maps }) => maps !== undefined).map((reply) => reply[field])
-      return values.some((v) => typeof v !== 'number')
-        ? null
-        : (values as number[]).reduce((a, b) => a + b, 0)
+      // only commands that may change something are followed by a count
+      const values = replies.map((reply) => reply[field]).filter((n) => n !== undefined)
+      return values.length === 0 ? null : values.reduce((a, b) => a + b, 0)
     }
     const summed = part.sum < 0 ? null : replies[part.sum]!
     const pool = replies.findLast((reply) => reply.pool !== undefined)?.pool
@@ -144,9 +167,9 @@ export class KernelDriver implements Driver {
   }
 
   /** Without privilege what stands where the frame number would be is hidden, markers included. */
-  #page(page: OraclePage): PageView {
-    const view = pageView(page)
-    return this.#framesVisible ? view : { ...view, id: null }
+  #page(page: OraclePage): PageRun {
+    const run = pageRun(page)
+    return this.#framesVisible ? run : { ...run, id: null }
   }
 
   #slot(text: string): string {
@@ -174,10 +197,11 @@ function mappingView([first, end, perms, offset, file, name]: OracleMapping, vma
   }
 }
 
-function pageView([page, bits, id, flags, count]: OraclePage): PageView {
+function pageRun([page, bits, id, flags, count, pages = 1]: OraclePage): PageRun {
   const present = (bits & 256) !== 0
   return {
     page,
+    pages,
     present,
     swap: (bits & 128) !== 0,
     file: (bits & 64) !== 0,
@@ -190,8 +214,15 @@ function pageView([page, bits, id, flags, count]: OraclePage): PageView {
   }
 }
 
+const knownFlags = new Map<number, string>()
+
 function flagNames(word: number): string {
-  return PAGE_FLAG_BITS.filter(([bit]) => Math.floor(word / 2 ** bit) % 2 === 1)
-    .map(([, name]) => name)
-    .join(' ')
+  let names = knownFlags.get(word)
+  if (names === undefined) {
+    names = PAGE_FLAG_BITS.filter(([bit]) => Math.floor(word / 2 ** bit) % 2 === 1)
+      .map(([, name]) => name)
+      .join(' ')
+    knownFlags.set(word, names)
+  }
+  return names
 }

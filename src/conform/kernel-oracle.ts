@@ -1,13 +1,13 @@
 import { PAGE_SIZE } from '../base/units.ts'
 import type { ReleaseName } from '../base/release.ts'
+import { HostError } from '../host/host-error.ts'
 import type { OracleHello, OracleReply } from '../host/oracle-reply.ts'
 import type { Capability } from '../mm/kernel.ts'
 import type { EngineSetup } from './engine-driver.ts'
-import { AgentDied, type AgentPort } from './kernel-driver.ts'
-import type { Oracle, OracleSource } from './run.ts'
+import { AgentDied, MACHINE_TAKEN, type AgentPort } from './kernel-driver.ts'
+import type { Oracle, OracleSource } from './sides.ts'
 import { isThemeName, themeOf, type Theme, type ThemeName } from './themes.ts'
 
-const SHOW_EVERYTHING = 'obs 5'
 /** far more than a program uses, so that swap is never half full */
 const SWAP_BYTES = 64 * 1024 * 1024
 
@@ -44,8 +44,6 @@ export interface RunningAgent {
 export interface AgentSource {
   readonly release: ReleaseName
   start(theme: Theme): Promise<RunningAgent>
-  /** what is left to do when all agents have ended */
-  restore(): Promise<void>
 }
 
 /**
@@ -54,38 +52,36 @@ export interface AgentSource {
  */
 export async function openOracle(source: AgentSource): Promise<KernelOracle> {
   const running: Restarting[] = []
-  const oracles = new Map<string, Oracle>()
   const start = async (theme: Theme): Promise<{ oracle: Oracle; hello: OracleHello }> => {
     const agent = await source.start(theme)
     const port = new Restarting(agent, () => source.start(theme))
     running.push(port)
-    const [everything] = await port.send(['maps all', SHOW_EVERYTHING])
+    // what the pool has is only true while no other program uses it
+    const [locked, again, everything] = await port.send(['lock', 'hello', 'maps all', 'unlock'])
+    if (locked!.e !== 0) throw new HostError('unsupported', MACHINE_TAKEN)
+    const hello = again as unknown as OracleHello
     const oracle = {
       agent: port,
-      setup: setupOf(source.release, agent.hello, everything!),
-      framesVisible: agent.hello.pfn,
+      setup: setupOf(source.release, hello, everything!),
+      framesVisible: hello.pfn,
     }
-    return { oracle, hello: agent.hello }
+    return { oracle, hello }
   }
   const stop = async (): Promise<void> => {
     await Promise.all(running.map((port) => port.stop()))
-    await source.restore()
   }
   try {
-    const { oracle, hello } = await start(themeOf('basic'))
-    oracles.set(kindOf(themeOf('basic')), oracle)
-    return {
-      hello,
-      release: source.release,
-      stop,
-      async of(name) {
-        const theme = isThemeName(name) ? themeOf(name) : themeOf('basic')
-        const kind = kindOf(theme)
-        let found = oracles.get(kind)
-        if (found === undefined) oracles.set(kind, (found = (await start(theme)).oracle))
-        return found
-      },
+    const basic = themeOf('basic')
+    const { oracle, hello } = await start(basic)
+    const oracles = new Map([[kindOf(basic), Promise.resolve(oracle)]])
+    const of = (name: string): Promise<Oracle> => {
+      const theme = isThemeName(name) ? themeOf(name) : basic
+      const kind = kindOf(theme)
+      let found = oracles.get(kind)
+      if (found === undefined) oracles.set(kind, (found = start(theme).then((started) => started.oracle)))
+      return found
     }
+    return { hello, release: source.release, of, stop }
   } catch (error) {
     await stop()
     throw error
@@ -145,28 +141,44 @@ export function themesOff(hello: OracleHello, names: readonly ThemeName[]): Map<
 
 /** Starts the agent anew when a program has ended it. */
 class Restarting implements AgentPort {
-  #agent: RunningAgent
+  #agent: Promise<RunningAgent>
   readonly #start: () => Promise<RunningAgent>
 
   constructor(agent: RunningAgent, start: () => Promise<RunningAgent>) {
-    this.#agent = agent
+    this.#agent = Promise.resolve(agent)
     this.#start = start
   }
 
-  /** @throws AgentDied */
+  /** @throws AgentDied, HostError when no other agent can be started */
   async send(lines: readonly string[]): Promise<OracleReply[]> {
-    if (!this.#agent.alive) {
-      await this.#agent.stop()
-      this.#agent = await this.#start()
-      await this.#agent.send([SHOW_EVERYTHING])
+    for (;;) {
+      const agent = await this.#living()
+      const replies = await agent.send(lines)
+      // an earlier program has ended it: this one was not begun
+      if (replies[0]?.e === 'NOT RUN') continue
+      if (!endedIn(agent, replies)) return replies
+      const line = lines[replies.findLastIndex(({ e }) => e !== 'NOT RUN')]
+      throw new AgentDied(agent.death?.message ?? `the agent ended in "${line}"`)
     }
-    const replies = await this.#agent.send(lines)
-    if (this.#agent.alive) return replies
-    const line = lines[replies.findLastIndex(({ e }) => e !== 'NOT RUN')]
-    throw new AgentDied(this.#agent.death?.message ?? `the agent ended in "${line}"`)
   }
 
-  stop(): Promise<void> {
-    return this.#agent.stop()
+  async stop(): Promise<void> {
+    const agent = await this.#agent.catch(() => null)
+    await agent?.stop()
   }
+
+  /** Several programs may ask at once: one of them starts the new agent, the others wait for it. */
+  async #living(): Promise<RunningAgent> {
+    const current = this.#agent
+    const agent = await current
+    if (agent.alive) return agent
+    if (this.#agent === current) this.#agent = agent.stop().then(this.#start)
+    return this.#living()
+  }
+}
+
+/** Whether the agent ended during these lines; the end of one of its children looks alike. */
+function endedIn(agent: RunningAgent, replies: readonly OracleReply[]): boolean {
+  const last = replies.at(-1)
+  return last?.e === 'NOT RUN' || (!agent.alive && (last?.e === 'DIED' || last?.e === 'HUNG'))
 }

@@ -42,9 +42,10 @@ export interface MappingView {
   readonly swap: number
 }
 
-/** One entry of the page table that is not none. */
-export interface PageView {
+/** Entries of the page table that are not none and look alike, so many in a row. */
+export interface PageRun {
   readonly page: number
+  readonly pages: number
   readonly present: boolean
   readonly swap: boolean
   readonly file: boolean
@@ -52,7 +53,10 @@ export interface PageView {
   readonly guard: boolean
   /** bit 56: mapped exactly once */
   readonly once: boolean
-  /** frame id of the observing side, 0 zero page, -1 huge zero page, text for a marker; null: not visible */
+  /**
+   * Frame id of the observing side, 0 zero page, -1 huge zero page, text for a marker; null: not visible.
+   * Frames count on: of an id above 0 the second page has the next one, and so on.
+   */
   readonly id: number | string | null
   /** names of kpageflags; null: not visible */
   readonly flags: string | null
@@ -62,7 +66,7 @@ export interface PageView {
 export interface ProcessView {
   readonly process: number
   readonly maps: readonly MappingView[]
-  readonly pages: readonly PageView[]
+  readonly pages: readonly PageRun[]
   /** kB, against the start of the program */
   readonly size: number
   readonly locked: number
@@ -118,3 +122,13 @@ export const PAGE_FLAG_BITS: readonly (readonly [bit: number, name: string])[] =
   [24, 'ZERO'],
   [34, 'EXCLUSIVE'],
 ]
+
+/** The id of the page `by` pages further on in a run. */
+export function idAfter(id: PageRun['id'], by: number): PageRun['id'] {
+  return typeof id === 'number' && id > 0 ? id + by : id
+}
+
+/** One page of a run. */
+export function pageOfRun(run: PageRun, page: number): PageRun {
+  return { ...run, page, pages: 1, id: idAfter(run.id, page - run.page) }
+}

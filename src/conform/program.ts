@@ -78,6 +78,11 @@ export function runnable(steps: readonly Step[]): Step[] {
   })
 }
 
+/** Whether a program changes what belongs to the whole machine, so that no other one may do so at the same time. */
+export function isMachineWide({ steps }: Program): boolean {
+  return steps.some((step) => stepKind(step.op).machineWide?.(step) ?? false)
+}
+
 /** Bytes past the last page of the smallest arena that ranges may reach into. */
 const ROOM = 256 * 2 ** 20
 /** Longer than user space: refused by some calls before they touch anything. */

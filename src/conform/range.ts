@@ -6,6 +6,13 @@ export interface Range {
   readonly length: number
 }
 
+/** Where the arena lies. */
+export interface Arena {
+  /** address */
+  readonly start: number
+  readonly pages: number
+}
+
 /** `@3`, `@3+100`, `@0-1`: an address the way the agent takes it and reports write it. */
 export function arenaAddress(at: number): string {
   const page = Math.floor(at / PAGE_SIZE)

@@ -1,55 +1,16 @@
-import { releases } from '../base/release.ts'
-import type { Difference, Fact } from './compare.ts'
-import { EngineDriver, type EngineSetup } from './engine-driver.ts'
-import { generate } from './generate.ts'
-import { AgentDied, AgentTrouble, KernelDriver, type AgentPort } from './kernel-driver.ts'
-import { compareRuns, isMachineWide, type Comparison, type Finding } from './lockstep.ts'
-import type { NamedProgram } from './failure-file.ts'
-import type { Program } from './program.ts'
-import { shrink } from './shrink.ts'
-import type { ThemeName } from './themes.ts'
-
-/** A kernel to compare with, ready to run programs. */
-export interface Oracle {
-  readonly agent: AgentPort
-  /** what the engine must imitate to be comparable */
-  readonly setup: EngineSetup
-  /** false: without privilege nobody sees which frames are mapped */
-  readonly framesVisible: boolean
-}
-
-/** Where programs of each theme can be run: themes differ in the size of the arena and in huge pages. */
-export interface OracleSource {
-  of(theme: string): Promise<Oracle>
-}
-
-/** A difference that was found, shortened. */
-export interface Found {
-  /** theme and seed, or the name in its file */
-  readonly name: string
-  readonly seed: number | null
-  readonly finding: Finding
-  /** programs that showed the same kind of difference */
-  programs: number
-}
-
-/** A difference that went away. */
-export interface Unsteady {
-  /** theme and seed, or the name in its file */
-  readonly name: string
-  readonly step: number
-  readonly difference: Difference
-  /** in a counter of the whole machine, which other processes change as well */
-  readonly machineWide: boolean
-}
-
-/** A program that the kernel's side did not survive. */
-export interface Death {
-  /** theme and seed, or the name in its file */
-  readonly name: string
-  /** one sentence */
-  readonly message: string
-}
+import type { Fact } from './compare.ts'
+import type { Job } from './job.ts'
+import type { Finding } from './lockstep.ts'
+import {
+  count,
+  count2,
+  kindOf,
+  type Counts2,
+  type Found,
+  type Incident,
+  type ProgramResult,
+} from './result.ts'
+import type { Worker } from './worker.ts'
 
 export interface RunSummary {
   programs: number
@@ -59,56 +20,47 @@ export interface RunSummary {
   /** one for each kind of difference */
   readonly found: Found[]
   readonly facts: Set<Fact>
-  /** reason → programs that ended early because the engine has no model of a step, or it would do harm */
+  /** programs that had the pin counters to themselves and were compared in them */
+  machineWide: number
+  /** reason → programs that ended early because the engine has no model of a step */
   readonly unmodelled: Map<string, number>
   /** id → programs in which the kernel took that freedom */
   readonly allowed: Map<string, number>
   /** what one run of a program showed and the next one did not: somebody else disturbed the kernel's side */
   readonly unsteady: Unsteady[]
-  /** programs that ended the agent or the kernel */
-  readonly deaths: Death[]
+  /** programs that ended the agent or the kernel, each time */
+  readonly deaths: Incident[]
+  /** programs in which the agent or the kernel ended, but not when they were run again */
+  readonly accidents: Incident[]
   /** step → outcome → how often, as the kernel answered */
-  readonly coverage: Map<string, Map<string, number>>
-  /** ms spent in the engine and on the kernel's side */
-  readonly time: { engine: number; kernel: number }
+  readonly answers: Counts2
+  /** rules by which the engine refused something */
+  readonly refusals: Set<string>
+  /** ms spent in the engine, and by the agents at work; of all workers together */
+  time: { engine: number; kernel: number }
 }
 
-/** Programs to run, in order. */
-export interface Job {
+/** A difference that went away. */
+export interface Unsteady {
+  /** theme and seed, or the name in its file */
   readonly name: string
-  readonly seed: number | null
-  readonly program: Program
+  readonly finding: Finding
+  /** in a counter of the whole machine, which other processes change as well */
+  readonly machineWide: boolean
 }
 
-/** Random programs: seed, seed + 1, …, the themes in turn. */
-export function* randomJobs(
-  seed: number,
-  steps: number,
-  names: readonly ThemeName[],
-  count: number,
-): Generator<Job> {
-  for (let i = 0; i < count; i++) {
-    const theme = names[i % names.length]!
-    const own = seed + Math.floor(i / names.length)
-    yield { name: `${theme}-${own}`, seed: own, program: generate(own, theme, steps) }
-  }
+/** What a run tells while it goes on. */
+export interface RunEvents {
+  /** a new kind of difference, after shrinking */
+  readonly onFound?: (found: Found) => void
+  /** a difference that did not show again, counters of the whole machine aside */
+  readonly onUnsteady?: (name: string, seed: number | null, finding: Finding) => void
 }
 
-export function* namedJobs(programs: readonly NamedProgram[]): Generator<Job> {
-  for (const { name, program } of programs) yield { name, seed: null, program }
-}
-
-/** of one program, until what it shows is the same again and again */
-const MOST_RUNS = 12
-
-interface Sides {
-  readonly engine: EngineDriver
-  readonly kernel: KernelDriver
-  /** the engine is asked first whether a step would do the machine harm that stays */
-  readonly canHarm: boolean
-}
-
-/** Runs programs on the kernel and on the engine and compares them. */
+/**
+ * Runs programs on the kernel and on the engine and compares them. Results are taken in the order of the jobs, so
+ * that a run finds the same whatever the number of its workers.
+ */
 export class ConformRun {
   readonly summary: RunSummary = {
     programs: 0,
@@ -116,175 +68,117 @@ export class ConformRun {
     differing: 0,
     found: [],
     facts: new Set(),
+    machineWide: 0,
     unmodelled: new Map(),
     allowed: new Map(),
     unsteady: [],
     deaths: [],
-    coverage: new Map(),
+    accidents: [],
+    answers: new Map(),
+    refusals: new Set(),
     time: { engine: 0, kernel: 0 },
   }
-  readonly #source: OracleSource
-  readonly #drivers = new Map<Oracle, Sides>()
+  readonly #workers: readonly Worker[]
+  readonly #events: RunEvents
   readonly #kinds = new Map<string, Found>()
+  /** results that came before the one whose turn it is */
+  readonly #early = new Map<number, { readonly result: ProgramResult; readonly worker: Worker }>()
+  #turn = 0
+  #taking: Promise<void> | null = null
+  #failure: unknown = null
 
-  constructor(source: OracleSource) {
-    this.#source = source
-  }
-
-  /** Both sides for programs of a theme. */
-  async #sides(theme: string): Promise<Sides> {
-    const oracle = await this.#source.of(theme)
-    let drivers = this.#drivers.get(oracle)
-    if (drivers === undefined) {
-      const { agent, setup, framesVisible } = oracle
-      const releasesLate = releases[setup.release].ioUring.releasesReplacedLate
-      drivers = {
-        engine: new EngineDriver(setup),
-        kernel: new KernelDriver(agent, setup.arena, framesVisible, releasesLate),
-        canHarm: setup.pool !== null,
-      }
-      this.#drivers.set(oracle, drivers)
-    }
-    return drivers
+  constructor(workers: readonly Worker[], events: RunEvents = {}) {
+    this.#workers = workers
+    this.#events = events
   }
 
   /**
    * Runs jobs until there are no more or `stop` says so.
-   * @param onFound is told about each new kind of difference, after shrinking
+   * @throws what a worker throws; the summary has what came before
    */
-  async run(jobs: Iterable<Job>, stop: () => boolean, onFound: (found: Found) => void): Promise<RunSummary> {
-    for (const job of jobs) {
-      if (stop()) break
-      try {
-        await this.#one(job, onFound)
-      } catch (error) {
-        if (!(error instanceof AgentDied)) throw error
-        this.summary.deaths.push({ name: job.name, message: error.message })
+  async run(jobs: Iterable<Job>, stop: () => boolean = () => false): Promise<RunSummary> {
+    const iterator = jobs[Symbol.iterator]()
+    const poll = (): Job | null => {
+      if (this.#failure !== null || stop()) return null
+      const next = iterator.next()
+      return next.done === true ? null : next.value
+    }
+    const source = { poll, more: () => Promise.resolve(false) }
+    try {
+      await Promise.all(
+        this.#workers.map((worker) => worker.work(source, (result) => this.#take(result, worker))),
+      )
+      while (this.#taking !== null) await this.#taking
+      if (this.#failure !== null) throw this.#failure
+    } finally {
+      this.#failure ??= 'over'
+      for (const { time } of this.#workers) {
+        this.summary.time.engine += time.engine
+        this.summary.time.kernel += time.kernel
       }
     }
     return this.summary
   }
 
-  async #one({ name, seed, program }: Job, onFound: (found: Found) => void): Promise<void> {
+  #take(result: ProgramResult, worker: Worker): void {
+    this.#early.set(result.index, { result, worker })
+    this.#taking ??= this.#takeAll()
+      .catch((error: unknown) => void (this.#failure ??= error))
+      .finally(() => (this.#taking = null))
+  }
+
+  async #takeAll(): Promise<void> {
+    for (let next; (next = this.#early.get(this.#turn)) !== undefined; this.#turn++) {
+      this.#early.delete(this.#turn)
+      await this.#one(next.result, next.worker)
+    }
+  }
+
+  async #one(result: ProgramResult, worker: Worker): Promise<void> {
     const { summary } = this
-    const comparison = await this.#undisturbed(name, program, true)
-    summary.programs++
-    summary.steps += comparison.steps
-    for (const fact of comparison.facts) summary.facts.add(fact)
-    if (comparison.unmodelled !== null) count(summary.unmodelled, comparison.unmodelled)
-    for (const id of comparison.allowed) count(summary.allowed, id)
-    const first = await this.#steady(name, program, comparison.finding)
-    if (first === null) return
-    summary.differing++
-    const kind = kindOf(first.program, first.step, first.difference)
-    const known = this.#kinds.get(kind)
-    if (known !== undefined) {
-      known.programs++
+    const { name } = result
+    if (result.death !== null) {
+      summary.deaths.push({ name, message: result.death })
       return
     }
-    const finding = await this.#shortest(name, first, kind)
-    const found: Found = { name, seed, finding, programs: 1 }
-    this.#kinds.set(kind, found)
-    summary.found.push(found)
-    onFound(found)
+    summary.programs++
+    summary.steps += result.steps
+    if (result.machineWide) summary.machineWide++
+    for (const fact of result.facts) summary.facts.add(fact)
+    for (const rule of result.refusals) summary.refusals.add(rule)
+    for (const id of result.allowed) count(summary.allowed, id)
+    for (const [op, outcomes] of result.answers)
+      for (const [outcome, n] of outcomes) count2(summary.answers, op, outcome, n)
+    if (result.accident !== null) summary.accidents.push({ name, message: result.accident })
+    if (result.unmodelled !== null) count(summary.unmodelled, result.unmodelled)
+    for (const finding of result.disturbances) summary.unsteady.push({ name, finding, machineWide: true })
+    if (result.finding !== null) await this.#difference(result, result.finding, worker)
   }
 
-  /**
-   * Runs a program until each counter of the whole machine has agreed at each step at least once; one that never
-   * does is a difference like any other.
-   */
-  async #undisturbed(name: string, program: Program, counted: boolean): Promise<Comparison> {
-    const agreed = new Set<string>()
-    let comparison = await this.#compare(program, counted, agreed)
-    for (let runs = 1; runs < MOST_RUNS; runs++) {
-      const { disturbed } = comparison
-      if (disturbed.length === 0) return comparison
-      comparison = await this.#compare(program, false, agreed)
-      for (const { step, difference } of disturbed)
-        if (agreed.has(`${step} ${difference.what}`))
-          this.summary.unsteady.push({ name, step, difference, machineWide: true })
-    }
-    const [finding] = comparison.disturbed
-    return finding === undefined ? comparison : { ...comparison, finding, steps: finding.step + 1 }
-  }
-
-  /**
-   * What one run shows and the next one does not was somebody else's doing: the difference that shows in four
-   * runs one after the other, null when a run shows none at all.
-   */
-  async #steady(name: string, program: Program, first: Finding | null): Promise<Finding | null> {
-    let finding = first
-    for (let same = 1, runs = 1; finding !== null && same < 4 && runs < MOST_RUNS; runs++) {
-      if (isMachineWide(finding.difference)) return finding
-      const { finding: next } = await this.#undisturbed(name, program, false)
-      if (next !== null && sameFinding(next, finding)) same++
-      else {
-        const { step, difference } = finding
-        this.summary.unsteady.push({ name, step, difference, machineWide: false })
-        finding = next
-        same = 1
-      }
-    }
-    return finding
-  }
-
-  async #shortest(name: string, finding: Finding, kind: string): Promise<Finding> {
-    let best = finding
-    const steps = finding.program.steps.slice(0, finding.step + 1)
-    await shrink({ ...finding.program, steps }, async (candidate) => {
-      const { finding: again } = await this.#undisturbed(name, candidate, false)
-      if (again === null || kindOf(candidate, again.step, again.difference) !== kind) return false
-      best = again
-      return true
-    })
-    return best
-  }
-
-  async #compare(program: Program, counted: boolean, agreed: Set<string>): Promise<Comparison> {
+  async #difference(result: ProgramResult, first: Finding, worker: Worker): Promise<void> {
     const { summary } = this
-    const sides = await this.#sides(program.theme)
-    const began = performance.now()
-    const pending = sides.canHarm ? null : sides.kernel.run(program)
-    const sent = performance.now()
-    const engine = sides.engine.runNow(program)
-    const answered = performance.now()
-    const harm = engine.findIndex((seen) => 'harmful' in seen)
-    const steps = harm < 0 ? program.steps : program.steps.slice(0, harm)
-    const kernel = await (pending ?? sides.kernel.run({ ...program, steps }))
-    if (kernel.length !== steps.length) throw new AgentTrouble('answers are missing')
-    summary.time.engine += answered - sent
-    summary.time.kernel += performance.now() - answered + (sent - began)
-    if (counted) {
-      for (const [i, { outcome }] of kernel.entries()) {
-        const { op } = program.steps[i]!
-        let own = summary.coverage.get(op)
-        if (own === undefined) summary.coverage.set(op, (own = new Map()))
-        count(
-          own,
-          outcome.kind === 'errno'
-            ? String(outcome.errno)
-            : outcome.kind === 'signal'
-              ? outcome.signal
-              : 'ok',
-        )
-      }
+    const { name, seed } = result
+    if (this.#isKnown(first)) return
+    const { finding, unsteady } = await worker.examine(result, first)
+    for (const gone of unsteady) {
+      summary.unsteady.push({ name, finding: gone, machineWide: false })
+      this.#events.onUnsteady?.(name, seed, gone)
     }
-    return compareRuns(program, kernel, engine, agreed)
+    // it may have turned out to be another one
+    if (finding === null || this.#isKnown(finding)) return
+    summary.differing++
+    const found: Found = { name, seed, finding, programs: 1 }
+    this.#kinds.set(kindOf(finding), found)
+    summary.found.push(found)
+    this.#events.onFound?.(found)
   }
-}
 
-function sameFinding(a: Finding | null, b: Finding): boolean {
-  return a !== null && a.step === b.step && a.difference.sentence === b.difference.sentence
-}
-
-function count(counts: Map<string, number>, key: string): void {
-  counts.set(key, (counts.get(key) ?? 0) + 1)
-}
-
-/** Differences of one kind most likely have one cause. */
-function kindOf(program: Program, step: number, { fact, what, page }: Difference): string {
-  const { op, ...rest } = program.steps[step]!
-  const advice = 'advice' in rest ? rest.advice : ''
-  const side = page === null ? '' : `${page.kernel === null}${page.engine === null}`
-  return [fact, what, op, advice, side].join('|')
+  /** Counts one more program with a difference that is known. */
+  #isKnown(finding: Finding): boolean {
+    const known = this.#kinds.get(kindOf(finding))
+    if (known === undefined) return false
+    this.summary.differing++
+    known.programs++
+    return true
+  }
 }

@@ -67,7 +67,7 @@ describe('the comparison', () => {
     ['another border', 1, (seen) => seen.processes[0]!.maps[0]!.end--, /mapping 0 is @0\.\.@3/],
     ['other permissions', 1, (seen) => (seen.processes[0]!.maps[0]!.perms = 'r--p'), /perms of/],
     ['other VmFlags', 1, (seen) => (seen.processes[0]!.maps[0]!.flags += ' lo'), /VmFlags of/],
-    ['a page less', 1, (seen) => seen.processes[0]!.pages.pop(), /@1 has present/],
+    ['a page less', 1, (seen) => seen.processes[0]!.pages[0]!.pages--, /@1 has present/],
     [
       'one page where there are two',
       3,

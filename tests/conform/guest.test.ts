@@ -2,8 +2,10 @@
 import { describe, expect, it } from 'vitest'
 import { startGuestOracle } from '../../src/conform/guest-oracle.ts'
 import { themesOff, type KernelOracle } from '../../src/conform/kernel-oracle.ts'
-import { ConformRun, randomJobs } from '../../src/conform/run.ts'
+import { randomJobs } from '../../src/conform/job.ts'
+import { ConformRun } from '../../src/conform/run.ts'
 import { themes, type ThemeName } from '../../src/conform/themes.ts'
+import { LocalWorker } from '../../src/conform/worker.ts'
 import { HostError } from '../../src/host/host-error.ts'
 
 describe('the engine against the kernel of a guest', () => {
@@ -27,11 +29,7 @@ describe('the engine against the kernel of a guest', () => {
         all.filter((name) => !off.has(name)),
         20,
       )
-      const { programs, steps, found, deaths } = await new ConformRun(oracle).run(
-        jobs,
-        () => false,
-        () => {},
-      )
+      const { programs, steps, found, deaths } = await new ConformRun([new LocalWorker(oracle)]).run(jobs)
       expect(found.map(({ name, finding }) => `${name}: ${finding.difference.sentence}`)).toEqual([])
       expect(deaths).toEqual([])
       expect(programs).toBe(20)

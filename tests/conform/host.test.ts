@@ -4,12 +4,13 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { readPrograms } from '../../src/conform/failure-file.ts'
 import { startHostOracle } from '../../src/conform/host-oracle.ts'
 import { themesOff, type KernelOracle } from '../../src/conform/kernel-oracle.ts'
-import { ConformRun, namedJobs, randomJobs, type RunSummary } from '../../src/conform/run.ts'
+import { namedJobs, randomJobs } from '../../src/conform/job.ts'
+import { ConformRun, type RunSummary } from '../../src/conform/run.ts'
 import { themes, type ThemeName } from '../../src/conform/themes.ts'
+import { LocalWorker } from '../../src/conform/worker.ts'
 import { HostError } from '../../src/host/host-error.ts'
 
 const corpora = path.join(import.meta.dirname, '..', 'conformance')
-const never = (): boolean => false
 let oracle: KernelOracle | null = null
 let why = ''
 
@@ -35,7 +36,7 @@ describe('the engine against the kernel of this machine', () => {
   it.for(readdirSync(corpora))('agrees on every program of %s', async (file, { skip }) => {
     if (oracle === null || why !== '') return skip(why)
     const programs = readPrograms(path.join(corpora, file))
-    const summary = await new ConformRun(oracle).run(namedJobs(programs), never, () => {})
+    const summary = await new ConformRun([new LocalWorker(oracle)]).run(namedJobs(programs))
     expect(differences(summary)).toEqual([])
     expect(summary.programs).toBe(programs.length)
   })
@@ -45,7 +46,7 @@ describe('the engine against the kernel of this machine', () => {
     const all = Object.keys(themes) as ThemeName[]
     const off = themesOff(oracle.hello, all)
     const on = all.filter((name) => !off.has(name))
-    const summary = await new ConformRun(oracle).run(randomJobs(20_000, 40, on, 110), never, () => {})
+    const summary = await new ConformRun([new LocalWorker(oracle)]).run(randomJobs(20_000, 40, on, 110))
     expect(differences(summary)).toEqual([])
     expect(summary.steps).toBeGreaterThan(110 * 30)
   })
@@ -54,10 +55,8 @@ describe('the engine against the kernel of this machine', () => {
     if (oracle === null || why !== '') return skip(why)
     const { agent, setup } = await oracle.of('space')
     const wrong = { agent, framesVisible: true, setup: { ...setup, release: '6.1' as const } }
-    const summary = await new ConformRun({ of: () => Promise.resolve(wrong) }).run(
+    const summary = await new ConformRun([new LocalWorker({ of: () => Promise.resolve(wrong) })]).run(
       randomJobs(1, 40, ['space'], 40),
-      never,
-      () => {},
     )
     const [found] = summary.found
     expect(summary.differing).toBeGreaterThan(0)

@@ -1,8 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import { AgentDied } from '../../src/conform/kernel-driver.ts'
 import { openOracle, type RunningAgent } from '../../src/conform/kernel-oracle.ts'
-import { ConformRun, namedJobs } from '../../src/conform/run.ts'
-import type { Program } from '../../src/conform/program.ts'
+import { namedJobs } from '../../src/conform/job.ts'
+import { PROGRAM_FORMAT, type Program } from '../../src/conform/program.ts'
+import { ConformRun } from '../../src/conform/run.ts'
+import { LocalWorker } from '../../src/conform/worker.ts'
 import type { OracleHello, OracleReply } from '../../src/host/oracle-reply.ts'
 
 const hello = {
@@ -25,6 +27,7 @@ function agent(deadly: string): RunningAgent & { readonly stopped: () => boolean
       alive = false
       return { r: -1, e: 'DIED' }
     }
+    if (line === 'hello') return { ...hello, r: 0, e: 0 } as unknown as OracleReply
     return { r: 0, e: 0, all: [], maps: [], size: 0, lck: 0, pin: 0, swap: 0, acq: 0, rel: 0 }
   }
   return {
@@ -42,7 +45,7 @@ function agent(deadly: string): RunningAgent & { readonly stopped: () => boolean
 }
 
 function program(...steps: Program['steps']): Program {
-  return { formatVersion: 1, theme: 'basic', steps }
+  return { formatVersion: PROGRAM_FORMAT, theme: 'basic', steps }
 }
 
 describe('R-AG-13 a program that ends the kernel', () => {
@@ -52,18 +55,15 @@ describe('R-AG-13 a program that ends the kernel', () => {
       agents.push(agent('sys munlockall'))
       return Promise.resolve(agents.at(-1)!)
     }
-    const oracle = await openOracle({ release: '6.12', start, restore: () => Promise.resolve() })
+    const oracle = await openOracle({ release: '6.12', start })
     const jobs = namedJobs([
       { name: 'deadly', program: program({ by: 0, op: 'munlockall' }) },
       { name: 'harmless', program: program({ by: 0, op: 'munlock', at: 0, length: 0 }) },
     ])
-    const summary = await new ConformRun(oracle).run(
-      jobs,
-      () => false,
-      () => {},
-    )
+    const summary = await new ConformRun([new LocalWorker(oracle)]).run(jobs)
     expect(summary.deaths).toEqual([{ name: 'deadly', message: 'the guest ended: Kernel panic' }])
     expect([summary.programs, summary.differing]).toEqual([1, 0])
+    // the second one ran the harmless program, and ended in the second try of the deadly one
     expect(agents.map((each) => each.stopped())).toEqual([true, false])
     await oracle.stop()
     expect(agents[1]!.stopped()).toBe(true)
@@ -72,7 +72,7 @@ describe('R-AG-13 a program that ends the kernel', () => {
   it('says in which line an agent without a death of its own ended', async () => {
     const start = (): Promise<RunningAgent> =>
       Promise.resolve(Object.defineProperty(agent('peek @0'), 'death', { value: null }))
-    const oracle = await openOracle({ release: '6.12', start, restore: () => Promise.resolve() })
+    const oracle = await openOracle({ release: '6.12', start })
     const { agent: port, setup } = await oracle.of('basic')
     expect(setup.release).toBe('6.12')
     await expect(port.send(['nop', 'peek @0', 'nop'])).rejects.toThrow(

@@ -80,6 +80,7 @@ export const fileSteps: StepKinds<FileStep> = {
     },
     text: ({ file, size }) => `hugefd file ${file} of ${bytesText(size)}`,
     commands: ({ file, size }) => oneCommand(`memfd f${file} ${MFD_HUGETLB} ${size}`),
+    machineWide: () => true,
     run(engine, self, { file, size }) {
       if (size % PMD_SIZE !== 0) return answer(engine, -EINVAL)
       const name = `/memfd:f${file} (deleted)`

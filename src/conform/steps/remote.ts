@@ -108,6 +108,7 @@ export const remoteSteps: StepKinds<RemoteStep> = {
   },
   processVm: {
     make: makeProcessVm,
+    machineWide: () => true,
     text(step) {
       const vector = (list: readonly Range[], more: number, bad: boolean): string =>
         bad ? 'unreadable' : `[${list.map(rangeText).join(', ')}]${more === 0 ? '' : `+${more}`}`

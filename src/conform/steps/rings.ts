@@ -37,6 +37,7 @@ const SETTLES_OF_AN_UPDATE = 40
 /** What steps about a ring have in common. */
 const onRing = {
   mayDangle: () => true,
+  machineWide: () => true,
   follow: (_world: World, self: WorldProcess, { ring }: { readonly ring: number }) => self.rings.has(ring),
 } satisfies Partial<StepKind<{ readonly ring: number }>>
 

@@ -72,6 +72,7 @@ export const spaceSteps: StepKinds<SpaceStep> = {
     answer: 'address',
     refusesTooLong: true,
     mayDangle: ({ file }) => file !== null,
+    machineWide: ({ flags }) => (flags & MAP_HUGETLB) !== 0,
     follow: (_world, self, { file }) => file === null || self.files.has(file),
     replaces(step) {
       const replacing = (step.flags & MAP_FIXED) !== 0 && (step.flags & MAP_FIXED_NOREPLACE) === 0
