@@ -94,6 +94,9 @@ difference is shortened and saved under conform-failures/.
   --only THEME     only these kinds of programs, separated by commas: basic, space, files, disk,
                    fork, pins, fork-pins, limits, locks, seal, mem, process-vm, ptrace, thp,
                    remote-thp, remote-hugetlb, hugetlb
+  --jobs N         workers, each with agents on a processor of its own, or a guest of its own
+                   (default: as many as there are processors; half as many guests). What is found
+                   is the same whatever their number.
   --replay FILE    run the programs of this file instead: a saved difference or a list of programs
   --json           the result as JSON
   -h, --help       this text

@@ -21,6 +21,9 @@ describe('pinscope conform', () => {
     chmodSync(compiler, 0o755)
     const { code, stdout, stderr } = await run(['conform', '--programs', '1'], { env: { CC: compiler } })
     expect([code, stdout]).toEqual([2, ''])
-    expect(stderr).toBe(`pinscope: ${compiler} could not compile pinscope-agent: ${complaint}\n`)
+    // on a busy machine a second has gone by
+    expect(stderr.replace('pinscope: starting the agents …\n', '')).toBe(
+      `pinscope: ${compiler} could not compile pinscope-agent: ${complaint}\n`,
+    )
   })
 })

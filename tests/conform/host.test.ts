@@ -10,6 +10,8 @@ import { themes, type ThemeName } from '../../src/conform/themes.ts'
 import { LocalWorker } from '../../src/conform/worker.ts'
 import { HostError } from '../../src/host/host-error.ts'
 
+/** ms; runs of other people may be on this machine too */
+const timeout = 120_000
 const corpora = path.join(import.meta.dirname, '..', 'conformance')
 let oracle: KernelOracle | null = null
 let why = ''
@@ -33,7 +35,7 @@ function differences(summary: RunSummary): string[] {
 }
 
 describe('the engine against the kernel of this machine', () => {
-  it.for(readdirSync(corpora))('agrees on every program of %s', async (file, { skip }) => {
+  it.for(readdirSync(corpora))('agrees on every program of %s', { timeout }, async (file, { skip }) => {
     if (oracle === null || why !== '') return skip(why)
     const programs = readPrograms(path.join(corpora, file))
     const summary = await new ConformRun([new LocalWorker(oracle)]).run(namedJobs(programs))
@@ -41,7 +43,7 @@ describe('the engine against the kernel of this machine', () => {
     expect(summary.programs).toBe(programs.length)
   })
 
-  it('agrees on random programs of every theme', async ({ skip }) => {
+  it('agrees on random programs of every theme', { timeout }, async ({ skip }) => {
     if (oracle === null || why !== '') return skip(why)
     const all = Object.keys(themes) as ThemeName[]
     const off = themesOff(oracle.hello, all)
@@ -51,15 +53,19 @@ describe('the engine against the kernel of this machine', () => {
     expect(summary.steps).toBeGreaterThan(110 * 30)
   })
 
-  it('would find an engine that is wrong: one that behaves like another release', async ({ skip }) => {
-    if (oracle === null || why !== '') return skip(why)
-    const { agent, setup } = await oracle.of('space')
-    const wrong = { agent, framesVisible: true, setup: { ...setup, release: '6.1' as const } }
-    const summary = await new ConformRun([new LocalWorker({ of: () => Promise.resolve(wrong) })]).run(
-      randomJobs(1, 40, ['space'], 40),
-    )
-    const [found] = summary.found
-    expect(summary.differing).toBeGreaterThan(0)
-    expect(found?.finding.program.steps.length).toBeLessThan(10)
-  })
+  it(
+    'would find an engine that is wrong: one that behaves like another release',
+    { timeout },
+    async ({ skip }) => {
+      if (oracle === null || why !== '') return skip(why)
+      const { agent, setup } = await oracle.of('space')
+      const wrong = { agent, framesVisible: true, setup: { ...setup, release: '6.1' as const } }
+      const summary = await new ConformRun([new LocalWorker({ of: () => Promise.resolve(wrong) })]).run(
+        randomJobs(1, 40, ['space'], 40),
+      )
+      const [found] = summary.found
+      expect(summary.differing).toBeGreaterThan(0)
+      expect(found?.finding.program.steps.length).toBeLessThan(10)
+    },
+  )
 })
