@@ -72,6 +72,7 @@ export function* execve(
     return error
   }
   // there is no way back from here
+  for (const hook of k.exitHooks) hook(task)
   const old = task.mm
   task.mm = mm
   if (old !== null) yield* mmput(k, old)

@@ -26,6 +26,14 @@ export class FdTable {
     return fd
   }
 
+  /** fcntl(F_SETFD). @returns 0 or -EBADF */
+  setCloseOnExec(fd: number, on: boolean): number {
+    if (this.get(fd) === null) return -EBADF
+    if (on) this.#closeOnExec.add(fd)
+    else this.#closeOnExec.delete(fd)
+    return 0
+  }
+
   get(fd: number): FileDescription | null {
     return this.#slots[fd] ?? null
   }

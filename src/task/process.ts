@@ -339,6 +339,12 @@ export class Process implements TaskStruct {
     this.call('ftruncate', truncateFile(this.kernel, file.mapping, sizeInBytes(size)))
   }
 
+  /** fcntl(F_SETFD): whether exec closes the descriptor. @throws SyscallError EBADF */
+  setCloseOnExec(fd: number, on: boolean): void {
+    const result = this.files.setCloseOnExec(fd, on)
+    if (result < 0) throw new SyscallError('fcntl', result, null)
+  }
+
   close(fd: number): void {
     const result = this.files.close(fd)
     if (result < 0) throw new SyscallError('close', result, null)

@@ -158,4 +158,26 @@ describe('openIoUring', () => {
     expect(failure(() => app.read(99, 1)).code).toBe('EBADF')
     app.exit()
   })
+
+  it('URING vector 53: exec takes the ring along, or leaves it with the pins of the program that is gone', () => {
+    const k = testKernel()
+    for (const kept of [false, true]) {
+      const app = spawn(k)
+      const ring = openIoUring(app, { entries: 8 })
+      const base = app.mmap({ length: '16k' })
+      const pipe = app.pipe()
+      ring.registerBuffers([{ base, length: 16384 }])
+      ring.readFixed({ fd: pipe.read, address: base, length: 10 })
+      if (kept) app.setCloseOnExec(ring.fd, false)
+      const old = app.mm!
+      app.exec({ path: '/bin/new' })
+      expect([pins(k), app.mm!.pinnedVm, old.pinnedVm]).toEqual(kept ? [4, 0, 4] : [0, 0, 0])
+      if (kept) {
+        expect(ring.completions()).toEqual([{ userData: 0, res: -125, flags: 0 }])
+        ring.unregisterBuffers()
+        expect([pins(k), old.pinnedVm]).toEqual([0, 0])
+      } else expect(failure(() => ring.unregisterBuffers()).code).toBe('EBADF')
+      app.exit()
+    }
+  })
 })
