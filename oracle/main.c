@@ -64,6 +64,7 @@ static const struct {
 	{ "bufs", cmd_bufs, SEEN },
 	{ "bufs2", cmd_bufs2, SEEN },
 	{ "upd", cmd_upd, SEEN },
+	{ "upd2", cmd_upd2, SEEN },
 	{ "unreg", cmd_unreg, SEEN },
 	{ "sqe", cmd_sqe, SEEN },
 	{ "submit", cmd_submit, SEEN },

@@ -314,6 +314,20 @@ void cmd_upd(void)
 	reply(registered(ring, IORING_REGISTER_BUFFERS_UPDATE, &arg, sizeof(arg)));
 }
 
+/* With tags. */
+void cmd_upd2(void)
+{
+	struct ring *ring = named_ring();
+	struct io_uring_rsrc_update2 arg = { .offset = number_word(2), .data = (uint64_t)vectors, .tags = (uint64_t)tags };
+
+	for (int i = 3; i < nwords; i += 3, arg.nr++) {
+		vectors[arg.nr].base = number_word(i);
+		vectors[arg.nr].length = number_word(i + 1);
+		tags[arg.nr] = number_word(i + 2);
+	}
+	reply(registered(ring, IORING_REGISTER_BUFFERS_UPDATE, &arg, sizeof(arg)));
+}
+
 static void on_alarm(int number)
 {
 	(void)number;
