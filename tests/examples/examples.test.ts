@@ -5,6 +5,26 @@ import { run } from './run.ts'
 
 /** What each program of examples/ prints, line by line. */
 const outputs: Record<string, string[]> = {
+  'fixed-buffers': [
+    'one buffer over               6.1         gup-v3      6.12',
+    'one memfd, mapped twice       registered  registered  registered',
+    'two memfds                    EINVAL      EFAULT      registered',
+    'anonymous memory and a memfd  EINVAL      EFAULT      registered',
+    'private mappings of two files EOPNOTSUPP  EFAULT      registered',
+    'private mappings of one file  EOPNOTSUPP  EOPNOTSUPP  registered',
+    '',
+    'why not two memfds?',
+    '- 6.1: page 2, the buffer continues into a mapping of another file (R-URING-25)',
+    '- gup-v3: page 2, mapping of another file than the pages before it (FOLL_SAME_FILE) (R-GUP-16.6)',
+    '',
+    'fixed reads and writes of the first one, across its border:',
+    'the program stores HELLO, the ring sends HELLO',
+    'the ring receives there, the program sees there',
+    'other memory is mapped in its place, the ring still sends there',
+    'the ring receives ghost, the program sees ....., the ring sends ghost',
+    '4 pages are pinned for it',
+    'audit: 0 findings',
+  ],
   'pin-for-dma': [
     'pinned 4 pages of anonymous memory',
     'pinForDma: 0',
