@@ -1,5 +1,6 @@
 import { text } from 'node:stream/consumers'
 import { RELEASE_NAMES, isReleaseName, type ReleaseName } from '../base/release.ts'
+import { parseSize } from '../base/units.ts'
 import { runInBackground } from './background.ts'
 import type { ExplainJob, Source } from './job.ts'
 import { parsePid } from './options.ts'
@@ -15,6 +16,7 @@ interface ExplainOptions {
   readonly request?: string
   readonly access?: string
   readonly flags?: string
+  readonly offset?: string
   readonly kernel?: string
   readonly json?: true
 }
@@ -36,6 +38,7 @@ export async function runExplain(options: ExplainOptions): Promise<void> {
     request: options.request,
     access,
     flags: (options.flags ?? '').split(',').flatMap((flag) => flag.trim() || []),
+    offset: offsetOf(options),
     release,
   }
   const answer = await runInBackground(job, doing(source))
@@ -71,6 +74,14 @@ function accessOf({ access = 'write' }: ExplainOptions): 'write' | 'read' {
   if (access !== 'write' && access !== 'read')
     throw new UserError(`unknown access "${access}"; known are write, read`)
   return access
+}
+
+function offsetOf({ offset }: ExplainOptions): number | undefined {
+  if (offset === undefined) return undefined
+  const bytes = parseSize(offset)
+  if (bytes === null)
+    throw new UserError(`--offset ${offset} is no position in a file; write 4096, 0x1000, 64k or 2M`)
+  return bytes
 }
 
 function releaseOf(kernel: string): ReleaseName | 'host' {

@@ -37,9 +37,12 @@ The process is only read, never stopped or changed. Your own need no privileges;
                      A snapshot that was taken for one range needs none.
   --request REQUEST  what is asked for:
                        io_uring:register-buffers   io_uring_register(2) with one fixed buffer
+                       direct-io:read              read(2) of a file opened with O_DIRECT (ext4)
+                       direct-io:write             write(2) of such a file
                        gup:get                     get_user_pages()
                        gup:pin                     pin_user_pages()
   --access ACCESS    write (default) or read; for gup:get and gup:pin
+  --offset OFFSET    where in the file direct-io:read and direct-io:write begin (default 0)
   --flags FLAGS      more FOLL_ flags for gup:get and gup:pin, separated by commas
   --kernel KERNEL    gup-v3, 6.1, 6.6, 6.12, 6.18, host (default: the release nearest to the kernel
                      that was looked at), or all (as host, and the answers of all of them first)

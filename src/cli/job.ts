@@ -2,7 +2,7 @@
 import type { ReleaseName } from '../base/release.ts'
 import type { Answer } from '../explain/answer.ts'
 import { explain } from '../explain/explain.ts'
-import { requestFlags, requestNamed } from '../explain/requests.ts'
+import { requestFlags, requestNamed, requestOffset } from '../explain/requests.ts'
 import { captureProcess } from '../host/capture.ts'
 import { HostError } from '../host/host-error.ts'
 import { nearestRelease } from '../host/kernel-release.ts'
@@ -25,6 +25,8 @@ export interface ExplainJob {
   readonly request: string
   readonly access: 'write' | 'read'
   readonly flags: readonly string[]
+  /** bytes into a file */
+  readonly offset?: number | undefined
   readonly release: ReleaseName | 'host'
 }
 
@@ -84,16 +86,23 @@ function explainJob(job: ExplainJob): Answer {
   // a typing mistake is reported before any process is read
   const request = requestNamed(job.request)
   requestFlags(request, job.flags, job.access)
+  requestOffset(request, job.offset)
   if (job.access === 'read' && !request.takesFlags) {
-    throw new UserError(
-      `--access read goes with gup:get and gup:pin; ${request.name} always pins for writing`,
-    )
+    throw new UserError(`--access read goes with gup:get and gup:pin; ${request.name} decides that itself`)
   }
   const snapshot = takeSnapshot(job.source, job.range)
   const range = job.range ?? rangeOfSnapshot(snapshot)
   refuseUnmapped(snapshot, range)
-  const { access, flags, release } = job
-  const answer = explain({ snapshot, range, request: request.name, access, flags, release })
+  const { access, flags, offset, release } = job
+  const answer = explain({
+    snapshot,
+    range,
+    request: request.name,
+    access,
+    flags,
+    release,
+    ...(offset === undefined ? {} : { offset }),
+  })
   // the note of the nearest release is about this machine; a stored snapshot may come from another one
   return !('pid' in job.source) && release === 'host'
     ? { ...answer, releaseNote: noteOfSnapshot(snapshot) }

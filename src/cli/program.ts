@@ -19,6 +19,7 @@ export function buildProgram(): Command {
       .option('--request <REQUEST>')
       .option('--access <ACCESS>')
       .option('--flags <FLAGS>')
+      .option('--offset <OFFSET>')
       .option('--kernel <KERNEL>')
       .option('--json')
       .action(runExplain),

@@ -75,7 +75,9 @@ const OtherRelease = z.object({
 
 export const AnswerSchema = z.object({
   schemaVersion: z.literal(ANSWER_SCHEMA_VERSION),
-  request: z.string().describe('io_uring:register-buffers, gup:get, gup:pin'),
+  request: z
+    .string()
+    .describe('io_uring:register-buffers, direct-io:read, direct-io:write, gup:get, gup:pin'),
   flags: z.array(z.string()).describe('FOLL_* flags of gup:get and gup:pin'),
   range: z.object({
     start: address,

@@ -24,6 +24,8 @@ export interface Question {
   readonly range: RequestRange
   /** FOLL_* */
   readonly flags: number
+  /** bytes into the file, for requests about one; default 0 */
+  readonly offset?: number
 }
 
 /** What one release says to it under one set of guesses. */
@@ -64,7 +66,7 @@ export function ask(question: Question, guesses: Guesses, prepare?: Preparation)
 
 const unanswered = { pinned: null, faultedIn: 0, copied: 0, memlock: null, assumptions: [], doubts: [] }
 
-function run({ snapshot, request, range, flags }: Question, restored: Restored): Asked {
+function run({ snapshot, request, range, flags, offset = 0 }: Question, restored: Restored): Asked {
   const { kernel, task, mm, assumptions, doubts } = restored
   const user = kernel.user(task.uid)
   const before = {
@@ -79,7 +81,7 @@ function run({ snapshot, request, range, flags }: Question, restored: Restored):
   task.refusal = null
   let outcome: Outcome
   try {
-    outcome = kernel.run(task, request.run(restored, range, flags))
+    outcome = kernel.run(task, request.run(restored, range, flags, offset))
   } catch (error) {
     if (error instanceof DeadlockError) {
       const verdict = undecided(

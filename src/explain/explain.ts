@@ -10,7 +10,7 @@ import { ANSWER_SCHEMA_VERSION, type Answer } from './answer.ts'
 import type { Asked, Question } from './ask.ts'
 import { hintsFor } from './hints.ts'
 import { mappingsOf } from './mappings.ts'
-import { pagesOf, requestFlags, requestNamed, type RequestRange } from './requests.ts'
+import { pagesOf, requestFlags, requestNamed, requestOffset, type RequestRange } from './requests.ts'
 import { settle } from './settle.ts'
 import { hex } from './verdict.ts'
 
@@ -21,12 +21,14 @@ export interface ExplainOptions {
   readonly snapshot?: Snapshot
   /** bytes; or the text of the command line: `0x7f…+64k`, `[heap]`, a mapped path */
   readonly range: { readonly start: number; readonly length: number } | string
-  /** `io_uring:register-buffers`, `gup:get`, `gup:pin` */
+  /** `io_uring:register-buffers`, `direct-io:read`, `direct-io:write`, `gup:get`, `gup:pin` */
   readonly request: string
   /** FOLL_* names for `gup:*`; added to what `access` implies */
   readonly flags?: readonly string[]
   /** default write */
   readonly access?: 'read' | 'write'
+  /** bytes into the file, for `direct-io:*`; default 0 */
+  readonly offset?: number
   /** default `host`: the release nearest to the kernel the process was seen on */
   readonly release?: ReleaseName | 'host'
 }
@@ -41,6 +43,7 @@ export interface ExplainOptions {
 export function explain(options: ExplainOptions): Answer {
   const request = requestNamed(options.request)
   const flags = requestFlags(request, options.flags ?? [], options.access ?? 'write')
+  const offset = requestOffset(request, options.offset)
   const snapshot = snapshotFor(options)
   const { range, note } = rangeFor(options, snapshot)
   const { release, releaseNote } = releaseFor(options.release ?? 'host', snapshot)
@@ -50,7 +53,7 @@ export function explain(options: ExplainOptions): Answer {
       'usage',
       `${missing.join(', ')} ${missing.length === 1 ? 'does' : 'do'} not exist on ${release}; ${whereFlagsExist(flags)}`,
     )
-  const question = { snapshot, release, request, range, flags }
+  const question = { snapshot, release, request, range, flags, offset }
   const asked = settled(question)
   return {
     schemaVersion: ANSWER_SCHEMA_VERSION,

@@ -6,6 +6,7 @@ import { PageArray, getUserPages, pinUserPages } from '../mm/gup.ts'
 import type { PageHolder } from '../mm/kernel.ts'
 import { ioUringSetup } from '../io_uring/io-uring.ts'
 import { IORING_REGISTER_BUFFERS, ioUringRegister } from '../io_uring/register.ts'
+import { directIoRequest } from './direct-io-request.ts'
 import type { Restored } from './restore.ts'
 
 /** What a request did in the engine. */
@@ -33,13 +34,16 @@ export interface Request {
   readonly charges: boolean
   /** takes FOLL_* flags */
   readonly takesFlags: boolean
+  /** is about a place in a file */
+  readonly takesOffset?: true
   /** bytes beyond which nothing is looked at any more: the length alone refuses it */
   readonly longest: number
   /**
    * Makes the request as the restored task. What it holds afterwards is registered with the kernel, so its
    * books balance.
+   * @param offset bytes into the file, for requests that take one
    */
-  run(restored: Restored, range: RequestRange, flags: number): Kthread<Outcome>
+  run(restored: Restored, range: RequestRange, flags: number, offset: number): Kthread<Outcome>
 }
 
 /** Pages from the one the range starts in to the one it ends in (R-URING-22). */
@@ -99,6 +103,8 @@ function arrayHolder(name: string, pages: PageArray, n: number, kind: 'pins' | '
 /** Everything `explain` can be asked, by name. */
 export const requests: Readonly<Record<string, Request>> = {
   [registerBuffers.name]: registerBuffers,
+  'direct-io:read': directIoRequest('read'),
+  'direct-io:write': directIoRequest('write'),
   'gup:get': gupRequest('gup:get', getUserPages, 'references'),
   'gup:pin': gupRequest('gup:pin', pinUserPages, 'pins'),
 }
@@ -130,4 +136,20 @@ export function requestFlags(request: Request, names: readonly string[], access:
     flags |= bit
   }
   return flags
+}
+
+/**
+ * Bytes into the file.
+ * @throws HostError 'usage' for a negative one, or one given to a request that takes none
+ */
+export function requestOffset(request: Request, offset: number | undefined): number {
+  if (offset === undefined) return 0
+  if (request.takesOffset !== true)
+    throw new HostError(
+      'usage',
+      `--offset goes with direct-io:read and direct-io:write, not with ${request.name}`,
+    )
+  if (!Number.isSafeInteger(offset) || offset < 0)
+    throw new HostError('usage', `${offset} is no position in a file`)
+  return offset
 }

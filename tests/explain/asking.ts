@@ -20,12 +20,21 @@ export interface Request {
   /** pages; default all mappings from `start` on */
   pages?: number
   length?: number
+  /** bytes into the file */
+  offset?: number
 }
 
 export function questionFor(seen: Snapshot, release: ReleaseName, request: Request = {}): Question {
   const named = requestNamed(request.name ?? 'io_uring:register-buffers')
   const flags = requestFlags(named, request.flags ?? [], request.access ?? 'write')
-  return { snapshot: seen, release, request: named, range: rangeFor(seen, request), flags }
+  return {
+    snapshot: seen,
+    release,
+    request: named,
+    range: rangeFor(seen, request),
+    flags,
+    offset: request.offset ?? 0,
+  }
 }
 
 function rangeFor(seen: Snapshot, { start = A, pages, length }: Request): { start: number; length: number } {
@@ -80,6 +89,7 @@ export function answerTo(
     range: rangeFor(seen, request),
     request: request.name ?? 'io_uring:register-buffers',
     ...(request.flags === undefined ? {} : { flags: request.flags }),
+    ...(request.offset === undefined ? {} : { offset: request.offset }),
     access: request.access ?? 'write',
     release,
   })
