@@ -1,5 +1,8 @@
 import { PAGE_SIZE } from '../base/units.ts'
 
+const WORDS = PAGE_SIZE / 4
+const ZEROS = new Uint32Array(WORDS)
+
 /**
  * What is in the pages. A frame has bytes only after somebody stored some: a page of zeros costs
  * nothing.
@@ -33,6 +36,26 @@ export class Contents {
   /** A copy of the whole page, null for zeros. */
   snapshot(pfn: number): Uint8Array | null {
     return this.#bytes.get(pfn)?.slice() ?? null
+  }
+
+  /** The same bytes in both pages. */
+  equal(one: number, other: number): boolean {
+    const [a, b] = [this.#words(one), this.#words(other)]
+    for (let i = 0; i < WORDS; i++) if (a[i] !== b[i]) return false
+    return true
+  }
+
+  /** A number that equal pages share; others seldom do. */
+  checksum(pfn: number): number {
+    const words = this.#words(pfn)
+    let sum = 0
+    for (let i = 0; i < WORDS; i++) sum = (Math.imul(sum, 31) + words[i]!) | 0
+    return sum
+  }
+
+  #words(pfn: number): Uint32Array {
+    const bytes = this.#bytes.get(pfn)
+    return bytes === undefined ? ZEROS : new Uint32Array(bytes.buffer, bytes.byteOffset, WORDS)
   }
 
   /** Back to zeros: a page is cleared when it is freed. */

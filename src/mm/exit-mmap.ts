@@ -15,6 +15,7 @@ export function* exitMmap(k: Kernel, mm: Mm): Kthread<void> {
   if (first !== null) yield* removeDetached(k, mm, vmas, first, first.start, last!.end)
   guard.release()
   k.mms.delete(mm)
+  k.ksm.exit(mm)
 }
 
 /** `mmput`: one user less; the last one takes the address space down. */

@@ -1,7 +1,9 @@
 import { ORDER_MASK, PG_ANON, PG_ANON_EXCLUSIVE } from '../memory/page-flags.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
+import { HugePmd } from './page-table.ts'
 import { isMappedOnlyBy } from './thp-fault.ts'
+import { splitHugePmd } from './thp-map.ts'
 
 /**
  * `split_folio` of an anonymous folio whose PMD entries have been split already: its pages become folios of
@@ -23,6 +25,19 @@ export function splitFolio(k: Kernel, head: number): boolean {
   }
   for (let pfn = head; pfn < head + pages; pfn++) if (refcount[pfn] === 0) memory.free(pfn)
   return true
+}
+
+/** `split_huge_page`: the same wherever the folio is mapped as a whole. */
+export function splitFolioEverywhere(k: Kernel, head: number): boolean {
+  if (!canSplitFolio(k, head)) return false
+  for (const mm of k.mms) {
+    const { pageTable } = mm
+    for (let i = pageTable.nextPmd(0, 2 ** 26); i >= 0; i = pageTable.nextPmd(i + 1, 2 ** 26)) {
+      const entry = pageTable.pmd(i)
+      if (entry instanceof HugePmd && entry.pfn === head) splitHugePmd(k, mm, null, i)
+    }
+  }
+  return splitFolio(k, head)
 }
 
 /** `can_split_folio`: all references are mappings. */

@@ -54,6 +54,7 @@ export function* forkMm(k: Kernel, parent: Mm, name: string): Kthread<Mm | numbe
   if (typeof guard === 'number') return guard
   const child = new Mm(k, name)
   copyLayout(child, parent)
+  k.ksm.fork(child, parent)
   const childGuard = child.mmapLock.tryWrite()!
   let error = 0
   for (let vma = guard.vmas.first; vma !== null && error === 0; vma = vma.next) {

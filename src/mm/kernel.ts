@@ -10,6 +10,7 @@ import type { AddressSpace } from './file.ts'
 import type { MmObserver } from './events.ts'
 import { DueFailure, type FailNth } from './fail-nth.ts'
 import type { HugetlbPool } from './hugetlb.ts'
+import { Ksm } from './ksm-state.ts'
 import type { Mm } from './mm.ts'
 import type { MmapLockHost } from './mmap-lock.ts'
 import { SwapArea } from './swap.ts'
@@ -167,6 +168,8 @@ export class Kernel implements MmapLockHost {
   readonly holders = new Set<PageHolder>()
   /** hugetlb pools by page size in bytes */
   readonly hugetlbPools = new Map<number, HugetlbPool>()
+  /** what ksmd knows */
+  readonly ksm = new Ksm()
   /** swap entries and the swap cache */
   readonly swap: SwapArea
   /** vmstat pgfault and pgmajfault (R-FLT-22) */

@@ -1,6 +1,7 @@
 import { EAGAIN, EINVAL, ENOMEM } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
 import type { Kernel } from './kernel.ts'
+import { breakKsm } from './ksm.ts'
 import {
   MADV_DODUMP,
   MADV_DOFORK,
@@ -57,6 +58,13 @@ export function adviseFlags(
   if (why !== null) return refuse(k.current, EINVAL, 'R-AS-103', { address: start, vma: vmaFacts(vma), why })
   const flags = advised(vma, advice)
   if (flags === vma.flags) return 0
+  if (advice === MADV_MERGEABLE) k.ksm.enter(guard.mm)
+  // @rule R-FLT-131
+  if (advice === MADV_UNMERGEABLE && breakKsm(k, guard.mm, vma, start, end) < 0)
+    return refuse(k.current, EAGAIN, 'R-FLT-131', {
+      address: start,
+      why: 'memory ran out for pages to be unmerged',
+    })
   const target = vmaModify(k, guard.mm, guard.vmas, vma, start, end, changedShape(vma, { flags }))
   if (typeof target !== 'number') return 0
   if (target !== -ENOMEM) return target

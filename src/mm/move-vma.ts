@@ -4,6 +4,7 @@ import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import { hugetlbIndex, hugetlbReserveMoved } from './hugetlb.ts'
 import type { Kernel } from './kernel.ts'
+import { breakKsm } from './ksm.ts'
 import { MREMAP_DONTUNMAP } from './mman.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
 import { movePageTables } from './move-page-tables.ts'
@@ -16,6 +17,7 @@ import {
   VM_ACCOUNT,
   VM_LOCKED,
   VM_LOCKED_MASK,
+  VM_MERGEABLE,
   VM_UFFD_MISSING,
   VM_UFFD_WP,
   VMH_UFFD_MINOR,
@@ -50,6 +52,13 @@ export function* moveVma(
   if (uncuttable < 0) return uncuttable
   const vmFlags = vma.flags
   const pages = newLen / PAGE_SIZE
+  // merged pages are found by their place and do not move
+  if ((vmFlags & VM_MERGEABLE) !== 0 && breakKsm(k, mm, vma, oldAddr, oldAddr + oldLen) < 0) {
+    return refuse(k.current, ENOMEM, 'R-AS-72', {
+      address: oldAddr,
+      why: 'memory ran out for pages to be unmerged',
+    })
+  }
   if ((vmFlags & VM_ACCOUNT) !== 0) {
     const error = chargeCommit(k, mm, pages)
     if (error < 0) return error

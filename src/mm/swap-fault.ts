@@ -1,4 +1,4 @@
-import { PG_ANON_EXCLUSIVE } from '../memory/page-flags.ts'
+import { PG_ANON_EXCLUSIVE, PG_KSM } from '../memory/page-flags.ts'
 import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_MAJOR } from './fault-flags.ts'
 import { outOfMemory } from './fault-refusal.ts'
 import type { Kernel } from './kernel.ts'
@@ -62,8 +62,11 @@ export function doSwapPage(
   }
   mm.swapents--
   swap.free(entry)
-  if (swap.full || (vma.flags & VM_LOCKED) !== 0 || (write && frames.refcount[pfn] === 2)) swap.freeCache(pfn)
-  if (exclusive || frames.refcount[pfn] === 1) {
+  const merged = frames.has(pfn, PG_KSM)
+  if (swap.full || (vma.flags & VM_LOCKED) !== 0 || (write && !merged && frames.refcount[pfn] === 2))
+    swap.freeCache(pfn)
+  if (merged) exclusive = false
+  else if (exclusive || frames.refcount[pfn] === 1) {
     exclusive = true
     frames.set(pfn, PG_ANON_EXCLUSIVE)
   }

@@ -47,7 +47,7 @@ function addRss(k: Kernel, mm: Mm, head: number, sign: 1 | -1): void {
  * page-cache folio is only removed: faults bring its pages back.
  * @rule R-HUGE-25
  */
-export function splitHugePmd(k: Kernel, mm: Mm, _vma: Vma, pmd: number): void {
+export function splitHugePmd(k: Kernel, mm: Mm, _vma: Vma | null, pmd: number): void {
   const entry = hugeEntry(mm, pmd)
   const { frames } = k.memory
   const head = entry.pfn

@@ -14,6 +14,8 @@ export interface FaultSwitches {
   readonly swapInReadWritable: boolean
   /** a lazily freed page that could not be dropped for a reference becomes an ordinary one: up to 6.12 (R-FLT-73) */
   readonly failedDiscardSwapbacks: boolean
+  /** merged pages are unmerged by unsharing, as for a read pin, not by a write: 6.2 on (R-KSM-1) */
+  readonly ksmBreaksByUnshare: boolean
   /** guard markers exist: 6.13 on (R-FLT-78) */
   readonly guardMarkers: boolean
   /** PGFAULT counts every attempt of a fault that is retried: 6.1 (R-FLT-22) */
@@ -39,6 +41,7 @@ const r61: FaultSwitches = {
   hugetlbCacheRefPerPage: false,
   swapInReadWritable: false,
   failedDiscardSwapbacks: true,
+  ksmBreaksByUnshare: false,
   guardMarkers: false,
   countsEveryAttempt: true,
   dontneedFreesTables: false,
@@ -48,7 +51,12 @@ const r61: FaultSwitches = {
   growingZeroesTail: false,
   pageFlagsOfHead: false,
 }
-const v3: FaultSwitches = { ...r61, unshareCopiesFilePages: true, countsEveryAttempt: false }
+const v3: FaultSwitches = {
+  ...r61,
+  ksmBreaksByUnshare: true,
+  unshareCopiesFilePages: true,
+  countsEveryAttempt: false,
+}
 const r612: FaultSwitches = {
   ...v3,
   largeFolioReuse: 'never',
