@@ -139,6 +139,7 @@ void cmd_hello(void)
 	field_number("swap", read_file("/proc/swaps", devices, sizeof(devices)) > 0 && strchr(devices, '\n') &&
 				     strchr(devices, '\n')[1]);
 	out_bool("ksm", RAW(SYS_faccessat, AT_FDCWD, "/sys/kernel/mm/ksm/run", W_OK) == 0);
+	out_bool("ksmShown", !probes.ksm_always);
 	field_number("memlock", limit.rlim_cur == RLIM_INFINITY ? -1 : (int64_t)limit.rlim_cur);
 	out_filesystem("disk", shared->config.disk);
 	out_filesystem("tmp", shared->config.tmp);
@@ -243,6 +244,8 @@ void cmd_reset(void)
 	forget_all();
 	shared->next_id = 0;
 	shared->nfiles = 0;
+	/* ksmd takes address spaces in the order in which they asked for it: this one always did so first. */
+	leave_ksm(enter_ksm());
 	/* A sealed mapping stays until the address space goes. */
 	if (unmap_foreign())
 		exec_again(4);

@@ -34,6 +34,8 @@ export interface EngineContext {
   /** RLIMIT_MEMLOCK at the start, bytes */
   readonly memlock: number
   readonly processes: Map<number, EngineProcess>
+  /** Frames get new ids from here on. */
+  forgetFrames(): void
 }
 
 /** The address of a place in the arena. */

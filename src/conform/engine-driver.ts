@@ -28,6 +28,8 @@ export interface EngineSetup {
   readonly thpDisabled: boolean
   /** the pool of 2 MiB pages: what is free, and what others were promised; null: there is none */
   readonly pool: HugePool | null
+  /** the other side tells merged pages from others */
+  readonly ksmShown: boolean
   /** pages of swap space */
   readonly swapSlots: number
 }
@@ -101,7 +103,8 @@ class EngineRun implements EngineContext {
     this.k.swap.swapon(setup.swapSlots)
     const first = EngineProcess.first(this.k, setup)
     this.processes.set(0, first)
-    this.#base = { totalVm: first.space.totalVm }
+    this.k.ksm.enter(first.space)
+    this.#base = { totalVm: first.space.totalVm, ksmShown: setup.ksmShown }
   }
 
   /** @throws Unmodelled */
@@ -155,6 +158,12 @@ class EngineRun implements EngineContext {
       const gone = process === self ? { start, end: start + range.length } : NOTHING
       keepFrames(process.space.pageTable, this.arena, this.#ids, gone)
     }
+  }
+
+  forgetFrames(): void {
+    // a frame that was not seen in the round before has no id
+    this.#ids.nextRound()
+    this.#ids.nextRound()
   }
 }
 

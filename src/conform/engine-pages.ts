@@ -18,9 +18,18 @@ import type { PageRun } from './observation.ts'
 import type { Arena } from './range.ts'
 import * as run from './run-builder.ts'
 
-/** The entries of a page table in the arena, as the other side's pagemap, kpageflags and kpagecount show them. */
-export function viewPages(k: Kernel, pageTable: PageTable, arena: Arena, ids: FrameIds): readonly PageRun[] {
-  const runs = new run.RunBuilder()
+/**
+ * The entries of a page table in the arena, as the other side's pagemap, kpageflags and kpagecount show them.
+ * @param ksmShown the other side tells merged pages from others
+ */
+export function viewPages(
+  k: Kernel,
+  pageTable: PageTable,
+  arena: Arena,
+  ids: FrameIds,
+  ksmShown: boolean,
+): readonly PageRun[] {
+  const runs = new run.RunBuilder(ksmShown ? 0 : run.KSM)
   eachTable(pageTable, arena, (entry, page, from, to) => {
     if (entry instanceof HugePmd) {
       // one entry for 512 pages: pagemap looks at the first page only (R-PM-2)

@@ -10,9 +10,12 @@ import type { FrameIds } from './frame-ids.ts'
 import type { Arena } from './range.ts'
 import type { MappingView, ProcessView } from './observation.ts'
 
-/** Counters at the start of a program, in pages. */
+/** What a look at the engine depends on besides the engine. */
 export interface Baseline {
+  /** pages at the start of the program */
   readonly totalVm: number
+  /** merged pages are told from others */
+  readonly ksmShown: boolean
 }
 
 const kB = (pages: number): number => pages * (PAGE_SIZE / 1024)
@@ -26,7 +29,7 @@ export function viewProcess(
   ids: FrameIds,
 ): ProcessView {
   const mm = process.space
-  const pages = viewPages(k, process.space.pageTable, arena, ids)
+  const pages = viewPages(k, process.space.pageTable, arena, ids, base.ksmShown)
   const rings: Record<number, string[] | null> = {}
   for (const [name, ring] of process.rings) {
     const table: string[] = []

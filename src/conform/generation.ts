@@ -16,6 +16,8 @@ export interface Terrain {
   readonly advice: readonly number[]
   /** what mmap maps */
   readonly maps: Partial<Record<'private' | 'shared' | 'file' | 'hugetlb', number>>
+  /** what stored bytes are made from; absent: anything below 256 */
+  readonly seeds?: readonly number[]
   /** the theme has steps that lock memory */
   readonly locks: boolean
 }
@@ -127,6 +129,12 @@ export class Generation {
       (this.large ? random.pick([0, 1, 5, 511, 300]) * PAGE_SIZE : 0) +
       (random.chance(30) ? random.below(PAGE_SIZE) : 0)
     )
+  }
+
+  /** What stored bytes are made from. */
+  seed(): number {
+    const { seeds } = this.terrain
+    return seeds === undefined ? this.random.below(256) : this.random.pick(seeds)
   }
 
   /** A range that need not begin or end with a page. */

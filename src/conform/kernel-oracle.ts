@@ -119,6 +119,7 @@ function setupOf(release: ReleaseName, hello: OracleHello, { all }: OracleReply)
     thp: 'madvise',
     thpDisabled: !hello.thp,
     pool: hello.pool === undefined ? null : { free: hello.pool[0], reserved: hello.pool[1] },
+    ksmShown: hello.ksmShown,
     swapSlots: hello.swap === 1 ? SWAP_BYTES / PAGE_SIZE - 1 : 0,
   }
 }

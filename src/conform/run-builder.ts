@@ -29,13 +29,20 @@ export class RunBuilder {
   #id: number | string = 0
   #flags = 0
   #mapCount = 0
+  readonly #shown: number
+
+  /** @param hidden flags that are left out */
+  constructor(hidden = 0) {
+    this.#shown = ~hidden
+  }
 
   /**
    * @param traits PRESENT and the like
-   * @param flags MMAP and the like
+   * @param allFlags MMAP and the like
    */
-  add(page: number, traits: number, id: number | string, flags: number, mapCount: number): void {
+  add(page: number, traits: number, id: number | string, allFlags: number, mapCount: number): void {
     const pages = this.#pages
+    const flags = allFlags & this.#shown
     if (
       pages > 0 &&
       page === this.#page + pages &&

@@ -2,6 +2,7 @@ import type { By, StepKind, StepKinds } from './step-kind.ts'
 import { accessSteps, type AccessStep } from './steps/access.ts'
 import { fileIoSteps, type FileIoStep } from './steps/file-io.ts'
 import { fileSteps, type FileStep } from './steps/files.ts'
+import { ksmSteps, type KsmStep } from './steps/ksm.ts'
 import { lockSteps, type LockStep } from './steps/locks.ts'
 import { pipeSteps, type PipeStep } from './steps/pipes.ts'
 import { processSteps, type ProcessStep } from './steps/processes.ts'
@@ -14,13 +15,23 @@ import { spaceSteps, type SpaceStep } from './steps/space.ts'
  * processes are numbers of the program's own.
  */
 export type StepBody =
-  SpaceStep | LockStep | AccessStep | FileStep | FileIoStep | PipeStep | ProcessStep | RemoteStep | RingStep
+  | SpaceStep
+  | LockStep
+  | KsmStep
+  | AccessStep
+  | FileStep
+  | FileIoStep
+  | PipeStep
+  | ProcessStep
+  | RemoteStep
+  | RingStep
 
 export type Step = By<StepBody>
 export type Op = StepBody['op']
 
 const kinds: StepKinds<StepBody> = {
   ...spaceSteps,
+  ...ksmSteps,
   ...lockSteps,
   ...accessSteps,
   ...fileSteps,

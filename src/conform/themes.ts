@@ -91,6 +91,21 @@ const swapAdvice = [
   MADV_WIPEONFORK,
   MADV_KEEPONFORK,
 ]
+const ksmAdvice = [
+  MADV_MERGEABLE,
+  MADV_MERGEABLE,
+  MADV_MERGEABLE,
+  MADV_MERGEABLE,
+  MADV_UNMERGEABLE,
+  MADV_DONTNEED,
+  MADV_POPULATE_READ,
+  MADV_POPULATE_WRITE,
+  MADV_FREE,
+  MADV_COLD,
+  MADV_PAGEOUT,
+  MADV_DONTFORK,
+  MADV_WIPEONFORK,
+]
 const allAdvice = [...pageAdvice, ...flagAdvice]
 
 const small = { arenaPages: 64, unit: 1, busy: 24, advice: allAdvice } as const
@@ -263,6 +278,28 @@ export const themes = {
       mem: 2,
       mlock: 1,
       munlock: 1,
+    },
+    maps: { private: 6, shared: 1, file: 2 },
+  },
+  ksm: {
+    ...small,
+    about: 'equal pages merged by ksmd: copies, fork, pins, what undoes it',
+    ksm: true,
+    advice: ksmAdvice,
+    // a page of one is the next page of another
+    seeds: [0, 17, 34],
+    weights: {
+      ...space,
+      ...access,
+      ...pins,
+      fill: 12,
+      madvise: 14,
+      ksm: 8,
+      fork: 4,
+      reap: 2,
+      mem: 2,
+      memfd: 1,
+      mlock: 1,
     },
     maps: { private: 6, shared: 1, file: 2 },
   },

@@ -105,6 +105,8 @@ export interface OracleHello {
   swap: number
   /** ksmd can be started. */
   ksm: boolean
+  /** kpageflags tells merged pages from others. */
+  ksmShown: boolean
   /** RLIMIT_MEMLOCK, bytes; -1 = none. */
   memlock: number
   disk: string | null

@@ -19,4 +19,5 @@ export const engineSetup: EngineSetup = {
   thpDisabled: true,
   pool: null,
   swapSlots: 0,
+  ksmShown: true,
 }

@@ -40,7 +40,7 @@ export const accessSteps: StepKinds<AccessStep> = {
     },
   },
   fill: {
-    make: (generation) => ({ op: 'fill', ...generation.bytes(), seed: generation.random.below(256) }),
+    make: (generation) => ({ op: 'fill', ...generation.bytes(), seed: generation.seed() }),
     text: (step) => `fill ${rangeText(step)} seed ${step.seed}`,
     commands: (step) => oneCommand(`fill ${arenaRange(step)} ${step.seed}`),
     run(engine, self, { at, length, seed }) {
