@@ -1,6 +1,7 @@
 import { EFAULT, EINVAL } from '../base/errno.ts'
 import { refuse, type RefusalSink } from '../base/refusal.ts'
 import { TASK_SIZE } from '../base/units.ts'
+import type { Kernel } from './kernel.ts'
 import { asWord, unsigned } from './user-range.ts'
 
 /**
@@ -72,24 +73,26 @@ export function accessOk(base: number, length: number): boolean {
 
 /**
  * `import_iovec`: a vector for the caller's own memory. Ranges must be user memory; what exceeds
- * MAX_RW_COUNT in sum is silently left out. A vector of one entry is cut first and looked at then.
+ * MAX_RW_COUNT in sum is silently left out. A vector of one entry is cut first and looked at then, except on
+ * older releases.
  * @returns the entries, no longer than what may be transferred, and their sum; -EINVAL or -EFAULT
  * @rule R-PVM-1.2
  */
 export function importIovec(
-  sink: RefusalSink,
+  k: Kernel,
   array: IovecArray,
   count: number,
   rule: string,
 ): { readonly entries: readonly Iovec[]; readonly total: number } | number {
-  const copied = iovecFromUser(sink, array, count, rule)
+  const copied = iovecFromUser(k.current, array, count, rule)
   if (typeof copied === 'number') return copied
+  const cutFirst = copied.length === 1 && k.release.remote.cutsSingleIovec
   const entries: Iovec[] = []
   let total = 0
   for (const { base, length } of copied) {
     const cut = Math.min(length, MAX_RW_COUNT - total)
-    if (!accessOk(base, copied.length === 1 ? cut : length)) {
-      return refuse(sink, EFAULT, rule, { address: unsigned(base), why: 'the range is not user memory' })
+    if (!accessOk(base, cutFirst ? cut : length)) {
+      return refuse(k.current, EFAULT, rule, { address: unsigned(base), why: 'the range is not user memory' })
     }
     entries.push({ base, length: cut })
     total += cut

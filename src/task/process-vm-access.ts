@@ -47,7 +47,7 @@ export function* processVmRw(k: Kernel, call: ProcessVmCall, write: boolean): Kt
   // @rule R-PVM-1.1
   if (call.flags !== 0) return refuse(current, EINVAL, 'R-PVM-1.1', { why: 'flags must be 0' })
   // @rule R-PVM-1.2
-  const local = importIovec(current, call.local, call.localCount, 'R-PVM-1.2')
+  const local = importIovec(k, call.local, call.localCount, 'R-PVM-1.2')
   if (typeof local === 'number') return local
   // @rule R-PVM-1.3
   if (local.total === 0) return 0

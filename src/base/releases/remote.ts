@@ -6,16 +6,18 @@ export interface RemoteSwitches {
   readonly memForceOverride: boolean
   /** /proc/PID/mem and environ of a task without mm cannot be opened (ESRCH): 6.12 on; before, they read as empty (R-MEM-1, R-CMD-2) */
   readonly openNeedsMm: boolean
+  /** a vector of one entry is cut to MAX_RW_COUNT before its end is looked at; seen on 6.12 and 6.18, not on 6.1 (R-PVM-1) */
+  readonly cutsSingleIovec: boolean
 }
 
-const v3: RemoteSwitches = { memForceOverride: false, openNeedsMm: false }
+const v3: RemoteSwitches = { memForceOverride: false, openNeedsMm: false, cutsSingleIovec: false }
 const r61: RemoteSwitches = { ...v3, memForceOverride: true }
-const r612: RemoteSwitches = { memForceOverride: true, openNeedsMm: true }
+const r612: RemoteSwitches = { memForceOverride: true, openNeedsMm: true, cutsSingleIovec: true }
 
 export const remoteSwitches: Readonly<Record<ReleaseName, RemoteSwitches>> = {
   'gup-v3': v3,
   '6.1': r61,
-  // not known; taken from 6.1
+  // not known; taken from 6.1, as is whether the series' base cuts vectors
   '6.6': r61,
   '6.12': r612,
   '6.18': r612,
