@@ -38,7 +38,7 @@ export function* processMadvise(k: Kernel, call: ProcessMadviseCall): Kthread<nu
   const { current } = k
   const { target, advice } = call
   if (call.flags !== 0) return refuse(current, EINVAL, 'R-AS-108', { why: 'flags must be 0' })
-  const vector = importIovec(current, call.ranges, call.count, 'R-AS-108')
+  const vector = importIovec(k, call.ranges, call.count, 'R-AS-108')
   if (typeof vector === 'number') return vector
   if (target === null) return refuse(current, EBADF, 'R-AS-108', { why: 'the descriptor is no pidfd' })
   if (findTask(k, target.pid) !== target)

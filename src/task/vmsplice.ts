@@ -40,7 +40,7 @@ export function* vmsplice(
     return refuse(k.current, EINVAL, 'R-PIPE-3', { why: 'an unknown SPLICE_F_* bit' })
   if (!(file instanceof PipeEnd))
     return refuse(k.current, EBADF, 'R-PIPE-3', { why: 'the descriptor is no end of a pipe' })
-  const vector = importIovec(k.current, iovecs, count, 'R-PIPE-3')
+  const vector = importIovec(k, iovecs, count, 'R-PIPE-3')
   if (typeof vector === 'number') return vector
   const { mm } = k.current
   if (mm === null) throw new Error('vmsplice: a kernel thread has no user memory')
