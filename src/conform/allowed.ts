@@ -14,24 +14,6 @@ export interface AllowedDifference {
   readonly covers: (difference: Difference, program: Program, step: number) => boolean
 }
 
-/** Steps that may read what is not mapped yet. */
-const READS: ReadonlySet<string> = new Set([
-  'load',
-  'sum',
-  'madvise',
-  'mmap',
-  'mlock',
-  'processVm',
-  'ptrace',
-  'mem',
-  'pread',
-  'pwrite',
-  'pipeRead',
-  'pipeWrite',
-  'vmsplice',
-  'vmspliceOut',
-])
-
 /** All of them. */
 export const allowedDifferences: readonly AllowedDifference[] = [
   {
@@ -44,21 +26,6 @@ export const allowedDifferences: readonly AllowedDifference[] = [
       page.kernel?.flags?.replace(' SWAPBACKED', '') === page.engine?.flags &&
       page.kernel.flags.includes('ANON') &&
       program.steps.slice(0, step + 1).some((each) => each.op === 'madvise' && each.advice === MADV_FREE),
-  },
-  {
-    id: 'fault-around-at-eof',
-    reason:
-      "an access beyond the end of a disk file may or may not map the file's last page on its way to SIGBUS; fault-around is best effort (R-FLT-39)",
-    ends: true,
-    covers: ({ what, page }, program, step) => {
-      const each = program.steps[step]!
-      return (
-        (what === 'entry' || what === 'once') &&
-        READS.has(each.op) &&
-        program.steps.slice(0, step).some(({ op }) => op === 'disk') &&
-        (page?.kernel ?? page?.engine)?.file === true
-      )
-    },
   },
 ]
 

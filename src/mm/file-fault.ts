@@ -21,6 +21,7 @@ const FAULT_AROUND_PAGES = 16
 
 /**
  * `do_fault`: nothing is mapped at an address of a file mapping.
+ * @param hadTable the leaf was there before the fault; a new one is the caller's to remove when it stays empty
  * @returns VM_FAULT_*, NEEDS_USERFAULT or NEEDS_IO
  * @throws Unmodelled for a driver or file system nobody has classified, raw PFNs, vdso and vvar
  * @rule R-FLT-38
@@ -32,6 +33,7 @@ export function doFault(
   address: number,
   leaf: Leaf,
   faultFlags: number,
+  hadTable: boolean,
 ): number {
   if (vma.specialName !== null || (vma.flags & (VM_PFNMAP | VM_IO)) !== 0) {
     throw new Unmodelled(`a fault in ${vma.backing}`, 'R-FLT-44')
@@ -41,19 +43,19 @@ export function doFault(
   if (vma.file === null || !vma.file.mapping.kind.faultable) {
     return refuseFault(k, VM_FAULT_SIGBUS, 'R-FLT-38', vma, address, 'the mapping has no fault handler')
   }
-  if ((faultFlags & FAULT_FLAG_WRITE) === 0) return readFault(k, mm, vma, address, leaf)
+  if ((faultFlags & FAULT_FLAG_WRITE) === 0) return readFault(k, mm, vma, address, leaf, hadTable)
   return (vma.flags & VM_SHARED) === 0
     ? privateWriteFault(k, mm, vma, address, leaf)
     : sharedWriteFault(k, mm, vma, address, leaf)
 }
 
 /** @rule R-FLT-39 */
-function readFault(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf): number {
+function readFault(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, hadTable: boolean): number {
   const { mapping } = vma.file!
   const slot = pteSlot(address)
   const watched = (vma.flags & VM_UFFD_WP) !== 0 || (vma.highFlags & VMH_UFFD_MINOR) !== 0
   if (mapping.kind.faultAround && !watched) {
-    faultAround(k, mm, vma, address, leaf)
+    faultAround(k, mm, vma, address, leaf, hadTable)
     if (leaf.bits[slot] !== 0) return 0
   }
   const code = bringIn(k, vma, address)
@@ -128,7 +130,7 @@ function mapCached(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number, pfn: n
  * `do_fault_around`: maps the cached pages of the 16-page window around an address. The window is aligned
  * by virtual address; one that would begin before the VMA begins where the VMA does.
  */
-function faultAround(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf): void {
+function faultAround(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, hadTable: boolean): void {
   const { mapping } = vma.file!
   const { frames } = k.memory
   const slot = pteSlot(address)
@@ -137,11 +139,16 @@ function faultAround(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf): 
   const to = Math.min(from + FAULT_AROUND_PAGES, PTRS_PER_PTE, slot + vma.pages - inVma)
   const endOfFile = Math.ceil(mapping.size / PAGE_SIZE)
   const firstIndex = vma.pageIndex(address) - slot
+  // the folio at the end of a file does not bring a new page table with it
+  let canMap = hadTable || mapping.kind.shmem || !k.release.fault.lastFolioBringsNoTable
   for (let i = from; i < to && firstIndex + i < endOfFile; i++) {
     if (leaf.bits[i] !== 0) continue
     const pfn = mapping.pages.get(firstIndex + i)
     if (pfn === 0) continue
-    const word = frames.flags[frames.head(pfn)]!
-    if ((word & (PG_UPTODATE | PG_LOCKED)) === PG_UPTODATE) mapCached(k, mm, vma, leaf, i, pfn)
+    const head = frames.head(pfn)
+    if ((frames.flags[head]! & (PG_UPTODATE | PG_LOCKED)) !== PG_UPTODATE) continue
+    if (!canMap && firstIndex + i - (pfn - head) + frames.nrPages(head) >= endOfFile) return
+    canMap = true
+    mapCached(k, mm, vma, leaf, i, pfn)
   }
 }

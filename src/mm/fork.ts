@@ -132,7 +132,7 @@ function* copyPageRange(k: Kernel, child: Mm, parent: Mm, childVma: Vma, vma: Vm
       entry = pageTable.pmd(i)
     }
     if (error < 0) break
-    if (!(entry instanceof Leaf) || entry.used === 0) continue
+    if (!(entry instanceof Leaf)) continue
     const base = i * PMD_SIZE
     const first = (Math.max(vma.start, base) - base) / PAGE_SIZE
     const end = (Math.min(vma.end, base + PMD_SIZE) - base) / PAGE_SIZE

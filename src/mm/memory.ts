@@ -154,7 +154,13 @@ function faultWithoutSleep(
     if (code >= 0 && (code & VM_FAULT_FALLBACK) === 0) return code
     if (code < 0) return code
   }
-  return pteFault(k, mm, vma, address, pageTable.leafFor(address), flags)
+  if (entry !== null || vma.isAnonymous)
+    return pteFault(k, mm, vma, address, pageTable.leafFor(address), flags, true)
+  // the table of a file mapping is put in place with its first entry: a fault that fails leaves none
+  const leaf = pageTable.leafFor(address)
+  const code = pteFault(k, mm, vma, address, leaf, flags, false)
+  if (leaf.used === 0) pageTable.setPmd(index, null)
+  return code
 }
 
 function hugePmdFault(
@@ -177,11 +183,23 @@ function hugePmdFault(
   return 0
 }
 
-/** `handle_pte_fault`. */
-function pteFault(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, flags: number): number {
+/** `handle_pte_fault`. @param hadTable the leaf was there before the fault */
+function pteFault(
+  k: Kernel,
+  mm: Mm,
+  vma: Vma,
+  address: number,
+  leaf: Leaf,
+  flags: number,
+  hadTable: boolean,
+): number {
   const slot = pteSlot(address)
   const bits = leaf.bits[slot]!
-  if (bits === 0) return missing(k, mm, vma, address, leaf, flags)
+  if (bits === 0) {
+    return vma.isAnonymous
+      ? doAnonymousPage(k, mm, vma, address, leaf, flags)
+      : doFault(k, mm, vma, address, leaf, flags, hadTable)
+  }
   if ((bits & PTE_PRESENT) === 0) return notPresent(k, mm, vma, address, leaf, flags)
   if ((bits & PTE_PROTNONE) !== 0 && (vma.flags & VM_ACCESS_FLAGS) !== 0) {
     // @rule R-FLT-56
@@ -196,12 +214,6 @@ function pteFault(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, flag
   }
   leaf.bits[slot] = bits | ((flags & FAULT_FLAG_WRITE) !== 0 ? PTE_ACCESSED | PTE_DIRTY : PTE_ACCESSED)
   return 0
-}
-
-function missing(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, flags: number): number {
-  return vma.isAnonymous
-    ? doAnonymousPage(k, mm, vma, address, leaf, flags)
-    : doFault(k, mm, vma, address, leaf, flags)
 }
 
 /** @rule R-FLT-51 */

@@ -41,7 +41,7 @@ export function* munmap(k: Kernel, mm: Mm, addr: number, len: number): Kthread<n
   }
   if (isUnpopulated(mm.pageTable, start, end)) {
     detach(mm, vmas, first, end)
-    finish(k, mm, first, start, end)
+    finish(k, mm, vmas, first, start, end)
     guard.release()
     return 0
   }
@@ -65,7 +65,7 @@ export function* removeUnlocking(
   const stays = !k.release.mm.munmapAlwaysDowngrades && next !== null && (next.flags & VM_GROWSDOWN) !== 0
   const held = stays ? guard : guard.downgrade()
   yield* zapDetached(k, mm, first)
-  finish(k, mm, first, start, end)
+  finish(k, mm, vmas, first, start, end)
   held.release()
 }
 
@@ -102,7 +102,7 @@ export function* removeDetached(
 ): Kthread<void> {
   detach(mm, vmas, first, end)
   if (!isUnpopulated(mm.pageTable, start, end)) yield* zapDetached(k, mm, first)
-  finish(k, mm, first, start, end, later)
+  finish(k, mm, vmas, first, start, end, later)
 }
 
 /** `find_vma_intersection`. */
@@ -220,9 +220,17 @@ function* zapDetached(k: Kernel, mm: Mm, first: Vma): Kthread<void> {
  * @rule R-AS-61
  * @rule R-AS-145
  */
-function finish(k: Kernel, mm: Mm, first: Vma, start: number, end: number, later: Vma[] | null = null): void {
+function finish(
+  k: Kernel,
+  mm: Mm,
+  vmas: VmaTree,
+  first: Vma,
+  start: number,
+  end: number,
+  later: Vma[] | null = null,
+): void {
   for (let vma: Vma | null = first; vma !== null; vma = vma.next) unlinkAnonVmas(vma)
-  if (mm.pageTable.leaves > 0) freePageTables(k, mm, start, end)
+  if (mm.pageTable.leaves > 0) freePageTables(mm, vmas, start, end)
   let vma: Vma | null = first
   while (vma !== null) {
     const following: Vma | null = vma.next

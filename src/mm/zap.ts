@@ -26,6 +26,7 @@ import {
   pmdIndex,
 } from './page-table.ts'
 import type { Vma } from './vma.ts'
+import type { VmaTree } from './vma-tree.ts'
 
 /**
  * Why page-table entries are removed. `munmap`: the VMA goes too, markers with it. `dontneed`: the range
@@ -159,16 +160,18 @@ function zapsNonpresent(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number, h
 }
 
 /**
- * `free_pgtables`: gives back the leaf tables of [start, end), which no VMA covers any more. A table at an
- * edge is shared with what lies beyond; it goes too when nothing is in it and comes back with the next
- * fault, so VmPTE may read 4 KiB less than the kernel's while a neighbour has no page present.
+ * `free_pgtables`: gives back the leaf tables of [start, end), which no VMA covers any more. A table that is
+ * shared with a neighbour stays, empty or not.
+ * @param vmas what is left
  * @rule R-AS-148
  */
-export function freePageTables(_k: Kernel, mm: Mm, start: number, end: number): void {
+export function freePageTables(mm: Mm, vmas: VmaTree, start: number, end: number): void {
   const { pageTable } = mm
   const last = Math.ceil(end / PMD_SIZE)
   for (let i = pageTable.nextPmd(pmdIndex(start), last); i >= 0; i = pageTable.nextPmd(i + 1, last)) {
-    const entry = pageTable.pmd(i)
-    if (entry instanceof Leaf && entry.used === 0) pageTable.setPmd(i, null)
+    const base = i * PMD_SIZE
+    const beside = vmas.find(base)
+    if (beside !== null && beside.start < base + PMD_SIZE) continue
+    if (pageTable.pmd(i) instanceof Leaf) pageTable.setPmd(i, null)
   }
 }

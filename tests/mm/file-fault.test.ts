@@ -11,6 +11,7 @@ import {
 import { MAP_FIXED, MAP_SHARED, PROT_READ } from '../../src/mm/mman.ts'
 import { mmap } from '../../src/mm/mmap.ts'
 import { PG_DIRTY, PG_SECRETMEM } from '../../src/memory/page-flags.ts'
+import { shmemFileSetup } from '../../src/mm/shmem.ts'
 import { writebackFile } from '../../src/mm/writeback.ts'
 import { handleMmFault } from '../../src/mm/memory.ts'
 import '../support/kernel.ts'
@@ -74,6 +75,50 @@ describe('file faults', () => {
     expect(w.present(at, 64)).toEqual(range(16, 21))
     expect(w.touch(at + 22 * P)).toEqual({ ok: false, signal: 'SIGBUS', code: 2 })
     expect(w.task.refusal).toMatchObject({ rule: 'R-FLT-39', address: at + 22 * P })
+  })
+
+  const noTableFor = { '6.1': false, 'gup-v3': false, '6.6': false, '6.12': true, '6.18': true } as const
+  it.each(Object.entries(noTableFor) as [keyof typeof noTableFor, boolean][])(
+    'R-FLT-39 on %s a read beyond the end that finds only the last page brings no table with it: %s',
+    (release, none) => {
+      const last = (pages: number, before: (w: World, at: number) => void = () => {}): number[] => {
+        const w = new World({ release })
+        const at = mapAt(w, cached(w, pages), 0x10000000, pages + 1)
+        before(w, at)
+        const tables = w.mm.pageTable.leaves
+        expect(w.touch(at + pages * P)).toEqual({ ok: false, signal: 'SIGBUS', code: 2 })
+        const present = w.present(at, pages + 1)
+        expect(w.mm.pageTable.leaves).toBe(present.length > 0 ? 1 : tables)
+        return present
+      }
+      expect(last(1)).toEqual(none ? [] : [0])
+      expect(last(17)).toEqual(none ? [] : [16])
+      expect(last(3)).toEqual([0, 1, 2])
+      // a table that is there for another mapping is used
+      const beside = (w: World, at: number): void => {
+        w.mapFixed(at + 64 * P, 1)
+        w.store(at + 64 * P, 1)
+      }
+      expect(last(1, beside)).toEqual([0])
+    },
+  )
+
+  it('R-FLT-39 shared memory maps its last page whatever tables there are', () => {
+    const w = new World()
+    const file = shmemFileSetup(w.k, '/memfd:m', P)
+    const at = mapAt(w, file, 0x10000000, 2)
+    w.store(w.map(1, { file, shared: true }), 1)
+    expect(w.touch(at + P)).toEqual({ ok: false, signal: 'SIGBUS', code: 2 })
+    expect(w.present(at, 2)).toEqual([0])
+  })
+
+  it('R-AS-148 a fault that fails in a file mapping leaves no page table', () => {
+    const w = new World()
+    const at = w.map(2, { file: cached(w, 1) })
+    expect(w.touch(at + P, true)).toEqual({ ok: false, signal: 'SIGBUS', code: 2 })
+    expect(w.mm.pageTable.leaves).toBe(0)
+    w.store(at, 1)
+    expect(w.mm.pageTable.leaves).toBe(1)
   })
 
   it('FLT vector 49: writing a read-only shared mapping beyond the end is SEGV_ACCERR', () => {

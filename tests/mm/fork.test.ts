@@ -223,6 +223,17 @@ describe('fork', () => {
     w.mm.lockedVm = 0
   })
 
+  it('R-FLT-60 the child gets a table for every one of the parent, empty or not', () => {
+    const w = new World({ settings: { thpEnabled: 'never' } })
+    const at = w.map(1024)
+    w.store(at, 1)
+    w.store(at + 600 * P, 1)
+    const { leaves } = w.mm.pageTable
+    w.zap(at, 1)
+    const child = w.fork()
+    expect([w.mm.pageTable.leaves, child.pageTable.leaves]).toEqual([leaves, leaves])
+  })
+
   it('R-FLT-66 without memory for a copy fork is -ENOMEM and leaves no child', () => {
     const w = new World({ zones: { normal: 40 } })
     const at = w.map(30)

@@ -73,6 +73,17 @@ describe.each(ALL)('munmap on %s', (release) => {
     expect(s.mm.pageTable.leaves).toBe(0)
   })
 
+  it('R-AS-148 a table that a neighbour shares stays, empty or not, until the neighbour goes', () => {
+    const s = new Space(release)
+    s.at(0, 2)
+    s.at(8, 2)
+    s.touch(0)
+    s.call(munmap(s.k, s.mm, Q, 2 * P))
+    expect(s.mm.pageTable.leaves).toBe(1)
+    s.call(munmap(s.k, s.mm, Q + 8 * P, 2 * P))
+    expect(s.mm.pageTable.leaves).toBe(0)
+  })
+
   it('R-AS-158 exit unmaps everything', () => {
     const s = new Space(release)
     const file = s.file(4)

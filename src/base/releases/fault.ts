@@ -26,6 +26,8 @@ export interface FaultSwitches {
   readonly hugetlbZapRestoresReservation: boolean
   /** a hole that ends inside the first page of a file unmaps the file from there on; seen on 6.12 and 6.18 (R-FLT-75) */
   readonly holeInFirstPageUnmapsAll: boolean
+  /** fault-around maps nothing when the first folio it finds is the file's last one and the page table is new: seen on 6.12 and 6.18, not on 6.1 (R-FLT-39) */
+  readonly lastFolioBringsNoTable: boolean
   /** write(2) looks whether the memory can be read before it takes a page of the file: not in 6.18 (R-FLT-174) */
   readonly writePrefaults: boolean
   /** ftruncate that makes a disk file longer zeroes what its last page had beyond the old end: seen on 6.18 (R-DIO-10) */
@@ -47,6 +49,7 @@ const r61: FaultSwitches = {
   dontneedFreesTables: false,
   hugetlbZapRestoresReservation: false,
   holeInFirstPageUnmapsAll: false,
+  lastFolioBringsNoTable: false,
   writePrefaults: true,
   growingZeroesTail: false,
   pageFlagsOfHead: false,
@@ -64,6 +67,7 @@ const r612: FaultSwitches = {
   swapInReadWritable: true,
   hugetlbZapRestoresReservation: true,
   holeInFirstPageUnmapsAll: true,
+  lastFolioBringsNoTable: true,
   pageFlagsOfHead: true,
 }
 
