@@ -38,6 +38,8 @@ const POSIX_FADV_DONTNEED = 4
 export const fileIoSteps: StepKinds<FileIoStep> = {
   direct: {
     answer: 'nothing',
+    // direct I/O pins
+    machineWide: () => true,
     mayDangle: () => true,
     creates: ({ file }) => `file ${file}`,
     make(generation, process) {
