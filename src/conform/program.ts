@@ -2,7 +2,9 @@ import { isOp, stepKind, type Step } from './steps.ts'
 import { newWorld } from './world.ts'
 
 /** Of programs in files and of what a seed means; raised when either changes. */
-export const PROGRAM_FORMAT = 1
+export const PROGRAM_FORMAT = 2
+/** Formats that can still be read: 1 had other seeds and the same steps. */
+const READABLE: readonly unknown[] = [1, PROGRAM_FORMAT]
 
 export interface Program {
   readonly formatVersion: typeof PROGRAM_FORMAT
@@ -26,12 +28,14 @@ export class ProgramError extends Error {
 export function parseProgram(value: unknown): Program {
   if (typeof value !== 'object' || value === null) throw new ProgramError('not an object')
   const { formatVersion, theme, steps } = value as Record<string, unknown>
-  if (formatVersion !== PROGRAM_FORMAT)
-    throw new ProgramError(`format version ${String(formatVersion)}; this pinscope reads ${PROGRAM_FORMAT}`)
+  if (!READABLE.includes(formatVersion))
+    throw new ProgramError(
+      `format version ${String(formatVersion)}; this pinscope reads ${READABLE.join(' and ')}`,
+    )
   if (typeof theme !== 'string') throw new ProgramError('"theme" is missing')
   if (!Array.isArray(steps)) throw new ProgramError('"steps" is missing')
   steps.forEach((step: unknown, i) => checkStep(step, i))
-  return { formatVersion, theme, steps: steps as Step[] }
+  return { formatVersion: PROGRAM_FORMAT, theme, steps: steps as Step[] }
 }
 
 /** Fields that may be lists of ranges. */

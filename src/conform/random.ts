@@ -1,40 +1,25 @@
-/**
- * A small seeded generator (xorshift over 128 bits): the same seed gives the same numbers on every machine.
- */
+/** Where whole numbers come from: fast-check's generator. */
+export interface Dice {
+  /** low … high, both included */
+  nextInt(low: number, high: number): number
+}
+
+/** What steps are made up with. */
 export class Random {
-  #a: number
-  #b: number
-  #c: number
-  #d: number
+  readonly #dice: Dice
 
-  constructor(seed: number) {
-    this.#a = seed >>> 0
-    this.#b = Math.floor(seed / 2 ** 32) >>> 0
-    this.#c = 0x9e3779b9
-    this.#d = 0x243f6a88
-    for (let i = 0; i < 16; i++) this.#next()
-  }
-
-  #next(): number {
-    let t = this.#d
-    const s = this.#a
-    this.#d = this.#c
-    this.#c = this.#b
-    this.#b = s
-    t ^= t << 11
-    t ^= t >>> 8
-    this.#a = (t ^ s ^ (s >>> 19)) >>> 0
-    return this.#a
+  constructor(dice: Dice) {
+    this.#dice = dice
   }
 
   /** 0 … n - 1 */
   below(n: number): number {
-    return this.#next() % n
+    return this.#dice.nextInt(0, n - 1)
   }
 
   /** low … high, both included */
   between(low: number, high: number): number {
-    return low + this.below(high - low + 1)
+    return this.#dice.nextInt(low, high)
   }
 
   /** Whether something that happens in `percent` of all cases happens. */
@@ -46,14 +31,31 @@ export class Random {
     return list[this.below(list.length)]!
   }
 
-  /** One of the keys, as often as its weight says. */
+  /** One of the keys, as often as its weight says. The object must not change. */
   weighted<T extends string>(weights: Partial<Record<T, number>>): T {
-    const entries = Object.entries(weights) as [T, number][]
-    let at = this.below(entries.reduce((sum, [, weight]) => sum + weight, 0))
+    const { entries, total } = tableOf(weights)
+    let at = this.below(total)
     for (const [key, weight] of entries) {
-      if (at < weight) return key
+      if (at < weight) return key as T
       at -= weight
     }
     throw new RangeError('no weights')
   }
+}
+
+interface Table {
+  readonly entries: readonly (readonly [key: string, weight: number])[]
+  readonly total: number
+}
+
+const tables = new WeakMap<object, Table>()
+
+function tableOf(weights: Partial<Record<string, number>>): Table {
+  let table = tables.get(weights)
+  if (table === undefined) {
+    const entries = Object.entries(weights) as [string, number][]
+    table = { entries, total: entries.reduce((sum, [, weight]) => sum + weight, 0) }
+    tables.set(weights, table)
+  }
+  return table
 }
