@@ -148,7 +148,7 @@ extern struct ring rings[MAX_RINGS];
 extern unsigned char scratch[SCRATCH_BYTES];
 #define work (buffers->work)
 extern struct {
-	int pfn, kpageflags, refresh, uring, uffd, uffd_kernel, xdp, rss, ksm_always;
+	int pfn, kpageflags, refresh, uring, uffd, uffd_kernel, xdp, rss, ksm_always, memory_failure;
 	uint64_t zero_pfn, shmem_device, tmp_device;
 } probes;
 
@@ -268,6 +268,7 @@ void exec_again(int kind);
 /* uffd.c */
 void handler_stop(void);
 void handler_forget(void);
+void handler_closed(int fd);
 void observe_handler(void);
 
 /* main.c, init.c */

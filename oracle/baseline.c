@@ -231,6 +231,7 @@ void probe(void)
 	probes.uffd_kernel = !failed(fd);
 	if (probes.uffd_kernel)
 		RAW(SYS_close, fd);
+	probes.memory_failure = access("/proc/sys/vm/memory_failure_recovery", F_OK) == 0;
 	fd = RAW(SYS_socket, AF_XDP, SOCK_RAW, 0);
 	probes.xdp = !failed(fd);
 	if (probes.xdp)

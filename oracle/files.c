@@ -218,6 +218,7 @@ void cmd_close(void)
 			xdp_close(fd);
 			reply(0);
 		} else {
+			handler_closed(fd);
 			reply(RAW(SYS_close, fd));
 		}
 		return;

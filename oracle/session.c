@@ -131,6 +131,7 @@ void cmd_hello(void)
 	out_bool("uring", probes.uring);
 	out_bool("uffd", probes.uffd);
 	out_bool("uffdKernel", probes.uffd_kernel);
+	out_bool("memoryFailure", probes.memory_failure);
 	out_bool("xdp", probes.xdp);
 	out_hugetlb();
 	out_bool("thp", shared->config.thp);

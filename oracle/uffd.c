@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -24,39 +25,65 @@ struct uffdio_poison {
 };
 #define UFFDIO_POISON _IOWR(UFFDIO, 8, struct uffdio_poison)
 #endif
+#ifndef UFFDIO_MOVE
+struct uffdio_move {
+	uint64_t dst, src, len, mode;
+	int64_t move;
+};
+#define UFFDIO_MOVE _IOWR(UFFDIO, 5, struct uffdio_move)
+#endif
+#ifndef UFFD_PAGEFAULT_FLAG_MINOR
+#define UFFD_PAGEFAULT_FLAG_MINOR 4
+#endif
 
-enum answer { COPY, ZERO, WP, UNWP, CONTINUE, POISON, WAKE, OFF };
-static const char *const answers[] = { "copy", "zero", "wp", "unwp", "continue", "poison", "wake", "off" };
+enum answer { COPY, ZERO, WP, UNWP, CONTINUE, POISON, WAKE, MOVE, OFF };
+static const char *const answers[] = { "copy", "zero", "wp", "unwp", "continue", "poison", "wake", "move", "off" };
 
-#define MAX_EVENTS 256
+#define HUGE (2UL << 20)
+#define MOST_BYTES (8UL << 20)
+#define MAX_EVENTS 4096
+#define MAX_SERVED 8
+/* The same page asked for so often, and no answer that helps: its range is given up. */
+#define MOST_FAILURES 3
 
 static struct {
-	int pid, fd;
-	volatile int busy, answer;
-	volatile uint64_t seed;
+	int pid;
+	volatile int busy;
+	int nserved;
+	struct served {
+		int fd, failures;
+		volatile int answer;
+		volatile uint64_t seed, mode;
+	} served[MAX_SERVED];
 	volatile int count;
 	struct {
 		int event;
-		uint64_t flags;
-		int64_t page;
+		int64_t flags, page;
 		long result;
 	} events[MAX_EVENTS];
 	char stack[32768] __attribute__((aligned(16)));
 	unsigned char bytes[PAGE];
 } helper;
 
-static long give(int fd, enum answer answer, uint64_t start, uint64_t length, const void *bytes, int64_t *done)
+/* `argument`: the seed of the bytes copied, for move the source; `mode`: bits of the request's own. */
+struct request {
+	enum answer answer;
+	uint64_t start, length, argument, mode;
+};
+
+static long give(int fd, const struct request *r, const void *bytes, int64_t *done)
 {
-	struct uffdio_range range = { start, length };
-	struct uffdio_copy copy = { .dst = start, .src = (uint64_t)bytes, .len = length };
-	struct uffdio_zeropage zero = { .range = range };
-	struct uffdio_writeprotect protect = { .range = range };
-	struct uffdio_continue continued = { .range = range };
-	struct uffdio_poison poison = { .range = range };
+	struct uffdio_range range = { r->start, r->length };
+	struct uffdio_copy copy = { .dst = r->start, .src = (uint64_t)bytes, .len = r->length, .mode = r->mode };
+	struct uffdio_zeropage zero = { .range = range, .mode = r->mode };
+	struct uffdio_writeprotect protect = { .range = range, .mode = r->mode };
+	struct uffdio_continue continued = { .range = range, .mode = r->mode };
+	struct uffdio_poison poison = { .range = range, .mode = r->mode };
+	struct uffdio_move move = { .dst = r->start, .src = r->argument, .len = r->length, .mode = r->mode };
 	long result;
 
 	*done = 0;
-	switch (answer) {
+	switch (r->answer) {
 	case COPY:
 		result = RAW(SYS_ioctl, fd, UFFDIO_COPY, &copy);
 		*done = copy.copy;
@@ -67,7 +94,8 @@ static long give(int fd, enum answer answer, uint64_t start, uint64_t length, co
 		return result;
 	case WP:
 	case UNWP:
-		protect.mode = answer == WP ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
+		if (r->answer == WP)
+			protect.mode |= UFFDIO_WRITEPROTECT_MODE_WP;
 		return RAW(SYS_ioctl, fd, UFFDIO_WRITEPROTECT, &protect);
 	case CONTINUE:
 		result = RAW(SYS_ioctl, fd, UFFDIO_CONTINUE, &continued);
@@ -77,68 +105,184 @@ static long give(int fd, enum answer answer, uint64_t start, uint64_t length, co
 		result = RAW(SYS_ioctl, fd, UFFDIO_POISON, &poison);
 		*done = poison.updated;
 		return result;
+	case MOVE:
+		result = RAW(SYS_ioctl, fd, UFFDIO_MOVE, &move);
+		*done = move.move;
+		return result;
 	default:
 		return RAW(SYS_ioctl, fd, UFFDIO_WAKE, &range);
 	}
 }
 
-static void answer_event(const struct uffd_msg *message)
+/* `give` with bytes of the pattern. More than fits into `room` lies in memory that is mapped for it alone. */
+static long give_bytes(int fd, const struct request *request, unsigned char *room, uint64_t size, int64_t *done)
 {
-	uint64_t address = message->arg.pagefault.address & ~(PAGE - 1);
-	int at = helper.count;
-	int64_t done;
-	long result = 0;
+	uint64_t length = request->length;
+	unsigned char *from = room;
+	long result;
 
-	if (message->event == UFFD_EVENT_PAGEFAULT) {
-		if (helper.answer == COPY)
-			fill_bytes(helper.bytes, PAGE, helper.seed, 0);
-		result = give(helper.fd, helper.answer, address, PAGE, helper.bytes, &done);
+	*done = 0;
+	if (request->answer != COPY)
+		return give(fd, request, 0, done);
+	if (length > size) {
+		long at = RAW(SYS_mmap, 0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (failed(at))
+			return at;
+		from = (unsigned char *)at;
 	}
+	fill_bytes(from, length, request->argument, 0);
+	result = give(fd, request, from, done);
+	if (from != room)
+		RAW(SYS_munmap, from, length);
+	return result;
+}
+
+/* 4 KiB, and where the kernel will not have that, the 2 MiB around it: huge pages are answered as a whole. */
+static long answer_page(int fd, struct request request)
+{
+	int64_t done;
+	long result;
+
+	request.length = PAGE;
+	result = give_bytes(fd, &request, helper.bytes, PAGE, &done);
+	if (result != -EINVAL)
+		return result;
+	request.start &= ~(HUGE - 1);
+	request.length = HUGE;
+	return give_bytes(fd, &request, helper.bytes, PAGE, &done);
+}
+
+static enum answer right_answer(const struct served *served, uint64_t flags)
+{
+	if (flags & UFFD_PAGEFAULT_FLAG_WP)
+		return UNWP;
+	if (flags & UFFD_PAGEFAULT_FLAG_MINOR)
+		return served->answer == POISON ? POISON : CONTINUE;
+	return served->answer;
+}
+
+/* Whoever waits tries again; when nothing helps the range is not watched any more. */
+static void answer_failed(struct served *served, uint64_t address)
+{
+	struct uffdio_range page = { address, PAGE }, huge = { address & ~(HUGE - 1), HUGE };
+
+	if (++served->failures >= MOST_FAILURES) {
+		served->failures = 0;
+		if (RAW(SYS_ioctl, served->fd, UFFDIO_UNREGISTER, &page) == -EINVAL)
+			RAW(SYS_ioctl, served->fd, UFFDIO_UNREGISTER, &huge);
+	}
+	RAW(SYS_ioctl, served->fd, UFFDIO_WAKE, &huge);
+}
+
+static int64_t arena_page(uint64_t address)
+{
+	return (int64_t)((address & ~(PAGE - 1)) - ARENA) / (int64_t)PAGE;
+}
+
+static void note(int event, int64_t flags, int64_t page, long result)
+{
+	int at = helper.count;
+
 	if (at == MAX_EVENTS)
 		return;
-	helper.events[at].event = message->event;
-	helper.events[at].flags = message->arg.pagefault.flags;
-	helper.events[at].page = (int64_t)(address - ARENA) / (int64_t)PAGE;
+	helper.events[at].event = event;
+	helper.events[at].flags = flags;
+	helper.events[at].page = page;
 	helper.events[at].result = result;
 	helper.count = at + 1;
 }
 
+/* The address space of a child that was forked with UFFD_FEATURE_EVENT_FORK is served like its parent's. */
+static void serve_child(const struct served *parent, int fd)
+{
+	if (helper.nserved == MAX_SERVED) {
+		RAW(SYS_close, fd);
+		return;
+	}
+	RAW(SYS_fcntl, fd, F_SETFL, O_NONBLOCK);
+	helper.served[helper.nserved] = *parent;
+	helper.served[helper.nserved].fd = fd;
+	helper.served[helper.nserved].failures = 0;
+	helper.nserved++;
+}
+
+static void answer_event(struct served *served, const struct uffd_msg *message)
+{
+	uint64_t address = message->arg.pagefault.address & ~(PAGE - 1);
+	uint64_t flags = message->arg.pagefault.flags;
+	long result;
+
+	switch (message->event) {
+	case UFFD_EVENT_PAGEFAULT: {
+		struct request request = { right_answer(served, flags), address, PAGE, served->seed, 0 };
+
+		if (request.answer == COPY)
+			request.mode = served->mode;
+		result = answer_page(served->fd, request);
+		note(message->event, flags, arena_page(address), result);
+		if (failed(result))
+			answer_failed(served, address);
+		else
+			served->failures = 0;
+		return;
+	}
+	case UFFD_EVENT_FORK:
+		note(message->event, 0, 0, 0);
+		serve_child(served, message->arg.fork.ufd);
+		return;
+	case UFFD_EVENT_REMAP:
+		note(message->event, message->arg.remap.len / PAGE, arena_page(message->arg.remap.from),
+		     arena_page(message->arg.remap.to));
+		return;
+	default:
+		note(message->event, arena_page(message->arg.remove.end), arena_page(message->arg.remove.start), 0);
+	}
+}
+
 static int helper_main(void *ignored)
 {
+	struct pollfd polled[MAX_SERVED];
 	struct uffd_msg message;
 
 	(void)ignored;
 	RAW(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
 	for (;;) {
-		struct pollfd poll = { helper.fd, POLLIN, 0 };
-		long n;
+		int n = helper.nserved;
 
-		/* For a blocking descriptor poll answers POLLERR at once, and the read is what waits. */
-		RAW(SYS_poll, &poll, 1, -1);
-		n = RAW(SYS_read, helper.fd, &message, sizeof(message));
-		if (n == -EAGAIN || n == -EINTR)
-			continue;
-		if (n != sizeof(message))
-			return 0;
-		/* Set before the answer: whoever is woken by it waits until the event is written down. */
-		__atomic_store_n(&helper.busy, 1, __ATOMIC_SEQ_CST);
-		answer_event(&message);
-		__atomic_store_n(&helper.busy, 0, __ATOMIC_SEQ_CST);
+		for (int i = 0; i < n; i++)
+			polled[i] = (struct pollfd){ helper.served[i].fd, POLLIN, 0 };
+		RAW(SYS_poll, polled, n, -1);
+		for (int i = 0; i < n; i++) {
+			if (!(polled[i].revents & POLLIN))
+				continue;
+			/* Set before the message is gone: who is woken by the answer waits until it is written down. */
+			__atomic_store_n(&helper.busy, 1, __ATOMIC_SEQ_CST);
+			if (RAW(SYS_read, helper.served[i].fd, &message, sizeof(message)) == sizeof(message))
+				answer_event(&helper.served[i], &message);
+			__atomic_store_n(&helper.busy, 0, __ATOMIC_SEQ_CST);
+		}
 	}
 }
 
-void handler_stop(void)
+static void helper_kill(void)
 {
 	if (!helper.pid)
 		return;
 	RAW(SYS_kill, helper.pid, SIGKILL);
 	RAW(SYS_wait4, helper.pid, 0, __WALL, 0);
-	helper.pid = helper.busy = helper.count = 0;
+	helper.pid = helper.busy = 0;
+}
+
+void handler_stop(void)
+{
+	helper_kill();
+	helper.nserved = helper.count = 0;
 }
 
 void observe_handler(void)
 {
-	if (!helper.pid)
+	if (!helper.pid && !helper.count)
 		return;
 	for (long stop = now_ms() + 1000; __atomic_load_n(&helper.busy, __ATOMIC_SEQ_CST) && now_ms() < stop;)
 		RAW(SYS_sched_yield);
@@ -162,7 +306,7 @@ void observe_handler(void)
 /* In a child the helper is the parent's; this process has none. */
 void handler_forget(void)
 {
-	helper.pid = helper.busy = helper.count = 0;
+	helper.pid = helper.busy = helper.count = helper.nserved = 0;
 }
 
 static long named_fd(void)
@@ -182,28 +326,68 @@ static enum answer answer_word(int index)
 	usage("not an answer");
 }
 
+/* r = 0, or -EAGAIN */
+static long helper_start(void)
+{
+	if (helper.pid || helper.nserved == 0)
+		return 0;
+	helper.pid = clone(helper_main, helper.stack + sizeof(helper.stack), CLONE_VM | CLONE_FILES | SIGCHLD, NULL);
+	if (helper.pid > 0)
+		return 0;
+	helper.pid = 0;
+	return -EAGAIN;
+}
+
+static struct served *served_find(int fd)
+{
+	for (int i = 0; i < helper.nserved; i++)
+		if (helper.served[i].fd == fd)
+			return &helper.served[i];
+	return 0;
+}
+
+static void serve_no_more(struct served *served)
+{
+	helper_kill();
+	*served = helper.served[--helper.nserved];
+}
+
+/* A descriptor is closed: what was made of it by fork stays. */
+void handler_closed(int fd)
+{
+	struct served *served = served_find(fd);
+
+	if (!served)
+		return;
+	serve_no_more(served);
+	helper_start();
+}
+
 void cmd_uffd_handler(void)
 {
 	int fd = named_fd();
 	enum answer answer = answer_word(2);
-	uint64_t seed = number_word_or(3, 0);
+	uint64_t seed = number_word_or(3, 0), mode = number_word_or(4, 0);
+	struct served *served = served_find(fd);
 
-	if (answer == WP || answer == WAKE)
+	if (answer == WP || answer == WAKE || answer == MOVE)
 		usage("a handler answers with copy, zero, unwp, continue, poison, or is off");
-	if (answer == OFF || (helper.pid && helper.fd != fd))
-		handler_stop();
 	if (answer == OFF) {
-		reply(0);
-		return;
+		if (served)
+			serve_no_more(served);
+	} else if (served) {
+		served->answer = answer;
+		served->seed = seed;
+		served->mode = mode;
+	} else if (helper.nserved == MAX_SERVED) {
+		usage("too many are served");
+	} else {
+		helper_kill();
+		/* poll answers POLLERR at once for a blocking one. */
+		RAW(SYS_fcntl, fd, F_SETFL, O_NONBLOCK);
+		helper.served[helper.nserved++] = (struct served){ fd, 0, answer, seed, mode };
 	}
-	helper.answer = answer;
-	helper.seed = seed;
-	if (!helper.pid) {
-		helper.fd = fd;
-		helper.pid = clone(helper_main, helper.stack + sizeof(helper.stack), CLONE_VM | CLONE_FILES | SIGCHLD,
-				   NULL);
-	}
-	reply(helper.pid > 0 ? 0 : -11);
+	reply(helper_start());
 }
 
 static void hex_field(const char *name, uint64_t value)
@@ -218,7 +402,7 @@ void cmd_uffd(void)
 {
 	const char *name = word(1);
 	uint64_t flags = number_word(2);
-	struct uffdio_api api = { .api = UFFD_API, .features = number_word_or(3, 0) };
+	struct uffdio_api api = { .api = number_word_or(4, UFFD_API), .features = number_word_or(3, 0) };
 	long fd, result;
 
 	name_check(name);
@@ -261,18 +445,21 @@ void cmd_uffd_unreg(void)
 void cmd_uffd_do(void)
 {
 	long fd = named_fd(), result;
-	enum answer answer = answer_word(2);
-	uint64_t start = number_word(3), length = number_word(4), seed = number_word_or(5, 0);
+	struct request request = { .answer = answer_word(2),
+				   .start = number_word(3),
+				   .length = number_word(4),
+				   .argument = number_word_or(5, 0),
+				   .mode = number_word_or(6, 0) };
 	int64_t done;
 
-	if (answer == OFF)
+	if (request.answer == OFF)
 		usage("not an answer");
-	if (answer == COPY) {
-		if (length > sizeof(work))
-			usage("copy takes at most 65536 bytes");
-		fill_bytes(work, length, seed, 0);
+	if (request.answer == COPY && request.length > MOST_BYTES) {
+		/* A length that cannot be meant: the kernel is to refuse it, from memory that need not be there. */
+		result = give(fd, &request, work, &done);
+	} else {
+		result = give_bytes(fd, &request, work, sizeof(work), &done);
 	}
-	result = give(fd, answer, start, length, work, &done);
 	reply(result);
 	field_number("done", done);
 }

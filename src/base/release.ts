@@ -4,6 +4,7 @@ import { ioUringSwitches, type IoUringSwitches } from './releases/io-uring.ts'
 import { kvmSwitches, type KvmSwitches } from './releases/kvm.ts'
 import { mmSwitches, type MmSwitches } from './releases/mm.ts'
 import { remoteSwitches, type RemoteSwitches } from './releases/remote.ts'
+import { uffdSwitches, type UffdSwitches } from './releases/uffd.ts'
 
 /**
  * The kernels the engine can be. `gup-v3` is the series "remove the vmas parameter from GUP APIs" (v3)
@@ -26,6 +27,7 @@ export interface Release {
   readonly ioUring: IoUringSwitches
   readonly kvm: KvmSwitches
   readonly remote: RemoteSwitches
+  readonly uffd: UffdSwitches
 }
 
 function release(name: ReleaseName): Release {
@@ -38,6 +40,7 @@ function release(name: ReleaseName): Release {
     ioUring: ioUringSwitches[name],
     kvm: kvmSwitches[name],
     remote: remoteSwitches[name],
+    uffd: uffdSwitches[name],
   }
 }
 

@@ -62,7 +62,20 @@ function withSteps(program: Program, steps: readonly Step[]): Program {
   return { ...program, steps: runnable(steps) }
 }
 
-const NAMES = new Set(['by', 'file', 'ring', 'child', 'of', 'pipe'])
+const NAMES = new Set([
+  'by',
+  'file',
+  'ring',
+  'child',
+  'of',
+  'pipe',
+  'uffd',
+  'gives',
+  'copyMode',
+  'request',
+  'mode',
+  'features',
+])
 
 /** The step with one number made simpler. */
 function* simplerSteps(step: Step): Generator<Step> {

@@ -17,6 +17,7 @@ export const FACTS = [
   'page flags with AnonExclusive',
   'VmSize, VmLck, VmPin, VmSwap',
   'registered buffers',
+  'userfaultfd events and how they were answered',
   'pin counters',
   'the pool of huge pages',
   "the engine's own books",
@@ -124,6 +125,7 @@ export class Correspondence {
       const sentence = `${name} changed by ${kernel[key]} kB on the kernel since the start, by ${engine[key]} kB on the engine`
       yield tell('VmSize, VmLck, VmPin, VmSwap', key, sentence)
     }
+    yield* this.#events(kernel, engine, tell)
     for (const [ring, table] of Object.entries(kernel.rings)) {
       this.seen.add('registered buffers')
       const ours = JSON.stringify(engine.rings[Number(ring)])
@@ -135,6 +137,23 @@ export class Correspondence {
           `ring ${ring} shows ${theirs} on the kernel, ${ours} on the engine`,
         )
     }
+  }
+
+  *#events(kernel: ProcessView, engine: ProcessView, tell: Tell): Generator<Difference> {
+    if (kernel.uffd.length === 0 && engine.uffd.length === 0) return
+    const fact = 'userfaultfd events and how they were answered'
+    this.seen.add(fact)
+    const most = Math.max(kernel.uffd.length, engine.uffd.length)
+    let at = 0
+    while (at < most && kernel.uffd[at] === engine.uffd[at]) at++
+    if (at === most) return
+    const there = kernel.uffd[at] ?? 'nothing more'
+    const here = engine.uffd[at] ?? 'nothing more'
+    yield tell(
+      fact,
+      'uffd',
+      `event ${at} answered (event flags page result) is ${there} on the kernel, ${here} on the engine`,
+    )
   }
 
   *#mappings(kernel: ProcessView, engine: ProcessView, tell: Tell): Generator<Difference> {

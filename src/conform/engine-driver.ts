@@ -32,6 +32,10 @@ export interface EngineSetup {
   readonly ksmShown: boolean
   /** pages of swap space */
   readonly swapSlots: number
+  /** anybody's userfaultfd may serve faults of the kernel */
+  readonly userfaultfdForAll: boolean
+  /** CONFIG_MEMORY_FAILURE */
+  readonly memoryFailure: boolean
 }
 
 /** Runs programs on the engine. */
@@ -90,7 +94,11 @@ class EngineRun implements EngineContext {
     this.k = new Kernel({
       release: setup.release,
       zones: { normal: (huge ? 49_152 : 8192) + (pool === null ? 0 : pool.free * PTRS_PER_PTE) },
-      settings: { thpEnabled: setup.thp },
+      settings: {
+        thpEnabled: setup.thp,
+        unprivilegedUserfaultfd: setup.userfaultfdForAll,
+        memoryFailure: setup.memoryFailure,
+      },
     })
     this.#ids = new FrameIds(this.k.memory.frames.count)
     if (pool !== null) {
@@ -114,6 +122,8 @@ class EngineRun implements EngineContext {
     const { pinAcquired, pinReleased } = k
     this.#forgetReplaced(step, self)
     const done = self === undefined ? DANGLING : stepKind(step.op).run(this, self, step)
+    // threads that answer userfaultfd events note them down
+    k.scheduler.runUntilIdle()
     for (let refusal = self?.refusal ?? null; refusal !== null; refusal = refusal.cause)
       this.#refusals.add(refusal.rule)
     if (self !== undefined) self.refusal = null

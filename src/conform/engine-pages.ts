@@ -31,6 +31,12 @@ export function viewPages(
 ): readonly PageRun[] {
   const runs = new run.RunBuilder(ksmShown ? 0 : run.KSM)
   eachTable(pageTable, arena, (entry, page, from, to) => {
+    if (entry instanceof HugePmd && (entry.bits & PTE_PRESENT) === 0) {
+      // of a marker on a huge page only the protection is shown (R-FLT-126)
+      if ((entry.bits & PTE_MARKER_UFFD_WP) === 0) return
+      for (let slot = from; slot < to; slot++) runs.add(page + slot, run.UFFD_WP, null, 0, 0)
+      return
+    }
     if (entry instanceof HugePmd) {
       // one entry for 512 pages: pagemap looks at the first page only (R-PM-2)
       const once = !k.isHugeZero(entry.pfn) && k.memory.frames.pageMapcount(entry.pfn) === 1
@@ -90,7 +96,7 @@ function addPage(
   const uffdWp = (bits & (PTE_UFFD_WP | PTE_MARKER_UFFD_WP)) !== 0 ? run.UFFD_WP : 0
   if ((bits & PTE_PRESENT) === 0) {
     const guard = (bits & PTE_MARKER_GUARD) !== 0 ? run.GUARD : 0
-    runs.add(page, run.SWAP | uffdWp | guard, (bits & PTE_SWAP) !== 0 ? 'swap' : markerWord(bits), 0, 0)
+    runs.add(page, run.SWAP | uffdWp | guard, (bits & PTE_SWAP) !== 0 ? 'swap' : markerWord(k, bits), 0, 0)
     return
   }
   const present = run.PRESENT | uffdWp
@@ -112,12 +118,12 @@ function addPage(
 }
 
 /** The low half of a marker's entry (R-FLT-161). */
-function markerWord(bits: number): string {
+function markerWord(k: Kernel, bits: number): string {
   const mask =
     ((bits & PTE_MARKER_UFFD_WP) !== 0 ? 1 : 0) |
     ((bits & PTE_MARKER_POISON) !== 0 ? 2 : 0) |
     ((bits & PTE_MARKER_GUARD) !== 0 ? 4 : 0)
-  return `0x${(mask * 32 + 31).toString(16)}`
+  return `0x${(mask * 32 + k.release.uffd.markerType).toString(16)}`
 }
 
 /**

@@ -11,6 +11,9 @@ import { Mm } from '../mm/mm.ts'
 import { mmap } from '../mm/mmap.ts'
 import { addTask, exitTask, type TaskStruct, type Trace } from '../task/task.ts'
 import type { PipeEnd } from '../task/pipe.ts'
+import { uffdClose, type Userfaultfd } from '../mm/userfaultfd.ts'
+import { UffdHandler } from './engine-uffd.ts'
+import type { Arena } from './range.ts'
 
 /** Where the agent has its own code and data; the engine's stand-in for them lies here. */
 const OWN_AT = 0x400000
@@ -38,6 +41,7 @@ export class EngineProcess implements TaskStruct {
   readonly rings: Map<number, IoUring>
   /** ends: `3r`, `3w` */
   readonly pipes: Map<string, PipeEnd>
+  readonly uffds: Map<number, Userfaultfd>
   readonly capabilities: Set<Capability>
   mm: Mm | null
   memlock: number
@@ -47,6 +51,7 @@ export class EngineProcess implements TaskStruct {
   memallocPin = false
   trace: Trace | null = null
   stopped = false
+  handler: UffdHandler | null = null
 
   private constructor(kernel: Kernel, number: number, mm: Mm, from: EngineProcess | EngineProcessOptions) {
     this.kernel = kernel
@@ -63,6 +68,7 @@ export class EngineProcess implements TaskStruct {
     this.files = new Map([...(parent?.files ?? [])].map(([name, file]) => [name, file.get()]))
     this.rings = new Map(parent?.rings ?? [])
     for (const ring of this.rings.values()) ring.file.get()
+    this.uffds = new Map([...(parent?.uffds ?? [])].map(([name, uffd]) => [name, uffd.get()]))
     addTask(kernel, this)
     this.pipes = new Map([...(parent?.pipes ?? [])].map(([name, end]) => [name, end.get()]))
   }
@@ -84,6 +90,11 @@ export class EngineProcess implements TaskStruct {
   fork(number: number): EngineProcess | number {
     const mm = this.run(forkMm(this.kernel, this.space, `p${number}`))
     return typeof mm === 'number' ? mm : new EngineProcess(this.kernel, number, mm, this)
+  }
+
+  /** Its thread that answers userfaultfd events; made at first use. */
+  handlerIn(arena: Arena): UffdHandler {
+    return (this.handler ??= new UffdHandler(this.kernel, this, arena))
   }
 
   /** Runs kernel code as this process. */
@@ -108,8 +119,11 @@ export class EngineProcess implements TaskStruct {
     this.files.clear()
     this.rings.clear()
     this.pipes.clear()
+    this.handler?.stop(null)
     this.mm = null
     this.run(mmput(this.kernel, this.space))
+    for (const uffd of this.uffds.values()) if (uffd.drop()) this.run(uffdClose(this.kernel, uffd))
+    this.uffds.clear()
     exitTask(this.kernel, this)
   }
 }

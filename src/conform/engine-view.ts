@@ -49,6 +49,7 @@ export function viewProcess(
     pinned: kB(mm.pinnedVm),
     swap: kB(mm.swapents),
     rings,
+    uffd: process.handler?.takeEvents() ?? [],
   }
 }
 

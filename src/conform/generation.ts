@@ -29,6 +29,11 @@ export interface Shadow {
   readonly files: number[]
   readonly rings: number[]
   readonly pipes: number[]
+  readonly uffds: number[]
+  /** userfaultfds it made itself */
+  readonly serves: number[]
+  /** ranges that were registered with one, the latest last */
+  readonly watched: Range[]
 }
 
 /**
@@ -40,10 +45,12 @@ export class Generation {
   readonly terrain: Terrain
   /** bytes that ranges mostly consist of */
   readonly unit: number
-  readonly processes: Shadow[] = [{ number: 0, parent: null, files: [], rings: [], pipes: [] }]
+  readonly processes: Shadow[] = [
+    { number: 0, parent: null, files: [], rings: [], pipes: [], uffds: [], serves: [], watched: [] },
+  ]
   /** where something was mapped, the latest last; units */
   readonly #places: { page: number; pages: number }[] = []
-  readonly #last = { file: 0, ring: 0, child: 0, pipe: 0 }
+  readonly #last = { file: 0, ring: 0, child: 0, pipe: 0, uffd: 0 }
   /** files of a disk's filesystem, and how long each is at least, bytes; shared by all that are the same file */
   readonly disks = new Map<number, { size: number }>()
   /** files opened with O_DIRECT */
@@ -61,7 +68,7 @@ export class Generation {
   }
 
   /** A name that no other step has used. */
-  newName(what: 'file' | 'ring' | 'child' | 'pipe'): number {
+  newName(what: 'file' | 'ring' | 'child' | 'pipe' | 'uffd'): number {
     return ++this.#last[what]
   }
 
@@ -91,6 +98,13 @@ export class Generation {
     else if (odd === 5) length = 0
     else if (odd === 6) length = random.pick(tooLong)
     return { at, length }
+  }
+
+  /** All of what was mapped at once, most likely; null: nothing was. Bytes. */
+  place(): Range | null {
+    if (this.#places.length === 0) return null
+    const { page, pages } = this.random.pick(this.#places)
+    return { at: page * this.unit, length: pages * this.unit }
   }
 
   /** Whole units. */

@@ -3,6 +3,7 @@ import { MREMAP_DONTUNMAP } from '../mm/mman.ts'
 import type { OracleMapping, OraclePage, OracleReply, OracleVma } from '../host/oracle-reply.ts'
 import { HostError } from '../host/host-error.ts'
 import { AgentScript, type StepLines } from './agent-lines.ts'
+import { eventText } from './engine-uffd.ts'
 import {
   PAGE_FLAG_BITS,
   type Driver,
@@ -122,7 +123,9 @@ export class KernelDriver implements Driver {
       processes: part.views
         // a process that could not be forked is not there
         .filter(([, line]) => replies[line]!.e !== 'USAGE')
-        .map(([process, line]) => this.#view(process, replies[line]!)),
+        .map(([process, line]) =>
+          this.#view(process, replies[line]!, eventsOf(process, step, part, replies, this.#arenaPages)),
+        ),
     }
   }
 
@@ -146,7 +149,7 @@ export class KernelDriver implements Driver {
     return inside ? { kind: 'value', value: at } : { kind: 'outside' }
   }
 
-  #view(process: number, reply: OracleReply): ProcessView {
+  #view(process: number, reply: OracleReply, uffd: string[]): ProcessView {
     if (!Array.isArray(reply.maps)) throw new AgentTrouble(`no observation: ${JSON.stringify(reply)}`)
     const maps = reply.maps
     const details = reply.vma ?? []
@@ -163,6 +166,7 @@ export class KernelDriver implements Driver {
       pinned: Number(reply.pin),
       swap: Number(reply.swap),
       rings,
+      uffd,
     }
   }
 
@@ -176,6 +180,22 @@ export class KernelDriver implements Driver {
     const [base, length] = text.split('/')
     return length === undefined ? text : `${Number.parseInt(base!, 16) - this.#arenaStart}/${length}`
   }
+}
+
+/** Events that a process's thread answered in any command of the step. */
+function eventsOf(
+  process: number,
+  step: Step,
+  { views }: StepLines,
+  replies: readonly OracleReply[],
+  arenaPages: number,
+): string[] {
+  const own = views.find(([other]) => other === process)?.[1]
+  const others = new Set(views.filter(([other]) => other !== step.by).map(([, line]) => line))
+  return replies.flatMap(({ uffd = [] }, line) => {
+    const mine = process === step.by ? !others.has(line) : line === own
+    return mine ? uffd.map((event) => eventText(event, arenaPages)) : []
+  })
 }
 
 function mappingView([first, end, perms, offset, file, name]: OracleMapping, vma: OracleVma): MappingView {

@@ -121,6 +121,8 @@ function setupOf(release: ReleaseName, hello: OracleHello, { all }: OracleReply)
     pool: hello.pool === undefined ? null : { free: hello.pool[0], reserved: hello.pool[1] },
     ksmShown: hello.ksmShown,
     swapSlots: hello.swap === 1 ? SWAP_BYTES / PAGE_SIZE - 1 : 0,
+    memoryFailure: hello.memoryFailure,
+    userfaultfdForAll: hello.uffdKernel && ((effective >> 19n) & 1n) === 0n,
   }
 }
 
@@ -130,6 +132,7 @@ export function themesOff(hello: OracleHello, names: readonly ThemeName[]): Map<
   for (const name of names) {
     const { weights, hugePages = 0, swap, ksm } = themeOf(name)
     if (weights.ring !== undefined && !hello.uring) off.set(name, 'io_uring is not available')
+    else if (weights.uffd !== undefined && !hello.uffd) off.set(name, 'userfaultfd is not available')
     else if (weights.disk !== undefined && hello.disk === null) off.set(name, 'there is no disk directory')
     else if (hugePages > hello.hugetlbFree)
       off.set(name, `the hugetlb pool has fewer than ${hugePages} free pages`)

@@ -6,7 +6,7 @@ import { makeMmap } from './steps/space.ts'
 import { themeOf, type Theme, type ThemeName } from './themes.ts'
 
 /** Steps that make something to work on; where a theme has them, they mostly come first. */
-const OPENING = ['memfd', 'disk', 'direct', 'hugefd', 'ring', 'pipe'] as const satisfies readonly Op[]
+const OPENING = ['memfd', 'disk', 'direct', 'hugefd', 'ring', 'pipe', 'uffd'] as const satisfies readonly Op[]
 
 /** Makes up a program. */
 export function makeProgram(random: Random, theme: ThemeName, count: number): Program {

@@ -74,6 +74,8 @@ export interface ProcessView {
   readonly swap: number
   /** ring → registered buffers, `OFFSET/LENGTH` with the offset from the arena's start; null: not visible */
   readonly rings: Readonly<Record<number, readonly string[] | null>>
+  /** userfaultfd events its thread answered during the step: `event flags page result` */
+  readonly uffd: readonly string[]
 }
 
 /** Huge pages of 2 MiB on the whole machine. */

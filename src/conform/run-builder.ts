@@ -26,7 +26,7 @@ export class RunBuilder {
   #page = 0
   #pages = 0
   #traits = 0
-  #id: number | string = 0
+  #id: number | string | null = 0
   #flags = 0
   #mapCount = 0
   readonly #shown: number
@@ -40,7 +40,7 @@ export class RunBuilder {
    * @param traits PRESENT and the like
    * @param allFlags MMAP and the like
    */
-  add(page: number, traits: number, id: number | string, allFlags: number, mapCount: number): void {
+  add(page: number, traits: number, id: number | string | null, allFlags: number, mapCount: number): void {
     const pages = this.#pages
     const flags = allFlags & this.#shown
     if (

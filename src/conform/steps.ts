@@ -9,6 +9,7 @@ import { processSteps, type ProcessStep } from './steps/processes.ts'
 import { remoteSteps, type RemoteStep } from './steps/remote.ts'
 import { ringSteps, type RingStep } from './steps/rings.ts'
 import { spaceSteps, type SpaceStep } from './steps/space.ts'
+import { uffdSteps, type UffdStep } from './steps/uffd.ts'
 
 /**
  * One thing a process of a program does. Addresses are bytes from the start of the arena; files, rings and
@@ -25,6 +26,7 @@ export type StepBody =
   | ProcessStep
   | RemoteStep
   | RingStep
+  | UffdStep
 
 export type Step = By<StepBody>
 export type Op = StepBody['op']
@@ -40,6 +42,7 @@ const kinds: StepKinds<StepBody> = {
   ...processSteps,
   ...remoteSteps,
   ...ringSteps,
+  ...uffdSteps,
 }
 
 export function isOp(name: unknown): name is Op {

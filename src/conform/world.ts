@@ -7,9 +7,24 @@ export interface WorldProcess {
   readonly rings: Set<number>
   /** ends of pipes: `3r`, `3w` */
   readonly pipes: Set<string>
+  readonly uffds: Set<number>
+  /** userfaultfds it made itself: its own thread answers their events */
+  readonly serves: Set<number>
 }
 
 /** Before the first step: one process that holds nothing. */
 export function newWorld(): World {
-  return new Map([[0, { parent: null, files: new Set(), rings: new Set(), pipes: new Set() }]])
+  return new Map([
+    [
+      0,
+      {
+        parent: null,
+        files: new Set(),
+        rings: new Set(),
+        pipes: new Set(),
+        uffds: new Set(),
+        serves: new Set(),
+      },
+    ],
+  ])
 }

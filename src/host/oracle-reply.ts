@@ -92,6 +92,8 @@ export interface OracleHello {
   /** `uffdKernel`: faults taken inside the kernel are handled, too. */
   uffd: boolean
   uffdKernel: boolean
+  /** CONFIG_MEMORY_FAILURE */
+  memoryFailure: boolean
   xdp: boolean
   /** Sizes of huge pages, kB; `hugetlbFree`: 2 MiB pages neither used nor reserved. */
   hugetlb: number[]

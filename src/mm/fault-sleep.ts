@@ -6,3 +6,11 @@
 export const NEEDS_USERFAULT = -1
 /** the page is being read from storage */
 export const NEEDS_IO = -2
+/** a write to what a userfaultfd has protected */
+export const NEEDS_USERFAULT_WP = -3
+/** the page is in its file's cache, and a userfaultfd decides when it is mapped */
+export const NEEDS_USERFAULT_MINOR = -4
+
+/** Which kind of event a userfault is. */
+export type UserfaultReason =
+  typeof NEEDS_USERFAULT | typeof NEEDS_USERFAULT_WP | typeof NEEDS_USERFAULT_MINOR

@@ -8,8 +8,8 @@ import { beginRead, newCachedPage } from './filemap.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { vmPageProt } from './page-prot.ts'
-import { installAnonPage } from './anon-fault.ts'
-import { PTE_ACCESSED, pteSlot, type Leaf } from './page-table.ts'
+import { installAnonPage, markerProtection } from './anon-fault.ts'
+import { PTE_ACCESSED, PTE_UFFD_WP, PTE_WRITE, pteSlot, type Leaf } from './page-table.ts'
 import { addFilePage, anonVmaPrepare } from './rmap.ts'
 import { shmemFault } from './shmem.ts'
 import { VM_IO, VM_PFNMAP, VM_SHARED, VM_UFFD_WP, VMH_UFFD_MINOR } from './vm-flags.ts'
@@ -90,7 +90,8 @@ function sharedWriteFault(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Le
   if (code < 0 || (code & ~VM_FAULT_MAJOR) !== 0) return code
   const slot = pteSlot(address)
   mapCached(k, mm, vma, leaf, slot, vma.file!.mapping.pages.get(vma.pageIndex(address)))
-  makeSharedWritable(k, vma, leaf, slot)
+  // under a marker's protection the write is announced when it is tried again
+  if ((leaf.bits[slot]! & PTE_UFFD_WP) === 0) makeSharedWritable(k, vma, leaf, slot)
   return code
 }
 
@@ -123,7 +124,9 @@ function bringIn(k: Kernel, vma: Vma, address: number): number {
 
 function mapCached(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number, pfn: number): void {
   addFilePage(k, mm, vma, pfn)
-  leaf.set(slot, pfn, vmPageProt(vma) | PTE_ACCESSED)
+  const wp = markerProtection(leaf, slot)
+  const bits = vmPageProt(vma) | PTE_ACCESSED
+  leaf.set(slot, pfn, wp === 0 ? bits : (bits & ~PTE_WRITE) | wp)
 }
 
 /**

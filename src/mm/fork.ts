@@ -18,6 +18,7 @@ import {
   PTE_DIRTY,
   PTE_MARKER_GUARD,
   PTE_MARKER_POISON,
+  PTE_MARKER_UFFD_WP,
   PTE_MIGRATION,
   PTE_PRESENT,
   PTE_SPECIAL,
@@ -28,6 +29,8 @@ import {
   pmdIndex,
 } from './page-table.ts'
 import { addNewAnonPage, anonVmaFork } from './rmap.ts'
+import type { Userfaultfd } from './userfaultfd-context.ts'
+import { forkChanges, forkedContext, forkFailed, tellChanges } from './userfaultfd-events.ts'
 import { dupVma, linkVma } from './vma-link.ts'
 import type { Vma } from './vma.ts'
 import {
@@ -56,17 +59,22 @@ export function* forkMm(k: Kernel, parent: Mm, name: string): Kthread<Mm | numbe
   copyLayout(child, parent)
   k.ksm.fork(child, parent)
   const childGuard = child.mmapLock.tryWrite()!
+  const contexts = new Map<Userfaultfd, Userfaultfd>()
   let error = 0
   for (let vma = guard.vmas.first; vma !== null && error === 0; vma = vma.next) {
     // @rule R-FLT-60
     if ((vma.flags & VM_DONTCOPY) !== 0) continue
-    const copy = copyVma(k, childGuard, vma)
+    const copy = copyVma(k, childGuard, vma, contexts)
     if (copy === null) error = -ENOMEM
-    else if (needsCopy(vma)) error = yield* copyPageRange(k, child, parent, copy, vma)
+    else if (needsCopy(copy, vma)) error = yield* copyPageRange(k, child, parent, copy, vma)
   }
   childGuard.release()
   guard.release()
-  if (error === 0) return child
+  if (error === 0) {
+    yield* tellChanges(k, forkChanges(contexts))
+    return child
+  }
+  forkFailed(contexts)
   const cause = k.current.refusal
   yield* exitMmap(k, child)
   // @rule R-FLT-66
@@ -95,12 +103,18 @@ function copyLayout(child: Mm, parent: Mm): void {
 }
 
 /** The child's VMA, linked; null when it cannot be charged. */
-function copyVma(k: Kernel, guard: MmapWriteGuard, vma: Vma): Vma | null {
+function copyVma(
+  k: Kernel,
+  guard: MmapWriteGuard,
+  vma: Vma,
+  contexts: Map<Userfaultfd, Userfaultfd>,
+): Vma | null {
   const copy = dupVma(k, vma)
-  // no UFFD_FEATURE_EVENT_FORK: the child is not watched (R-FLT-116)
-  copy.uffd = null
-  copy.flags &= ~(VM_UFFD_MISSING | VM_UFFD_WP)
-  copy.highFlags &= ~VMH_UFFD_MINOR
+  copy.uffd = forkedContext(k, vma, guard.mm, contexts)
+  if (copy.uffd === null) {
+    copy.flags &= ~(VM_UFFD_MISSING | VM_UFFD_WP)
+    copy.highFlags &= ~VMH_UFFD_MINOR
+  }
   if ((vma.flags & VM_WIPEONFORK) === 0) anonVmaFork(k, copy, vma)
   if (linkVma(k, guard, copy) === 0) return copy
   for (const anonVma of copy.anonVmaChain) anonVma.vmas.delete(copy)
@@ -109,8 +123,9 @@ function copyVma(k: Kernel, guard: MmapWriteGuard, vma: Vma): Vma | null {
 }
 
 /** `vma_needs_copy`: otherwise the child faults everything in by itself. */
-function needsCopy(vma: Vma): boolean {
+function needsCopy(copy: Vma, vma: Vma): boolean {
   if ((vma.flags & VM_WIPEONFORK) !== 0) return false
+  if ((copy.flags & VM_UFFD_WP) !== 0) return true
   return (vma.flags & (VM_PFNMAP | VM_MIXEDMAP | VM_MAYBE_GUARD)) !== 0 || vma.anonVma !== null
 }
 
@@ -161,7 +176,8 @@ function copyLeaf(
   const { bits: childBits, pfn: childPfns } = target
   const cow = vma.isCow
   const { hasPinned } = parent
-  const dropped = cow ? PTE_WRITE | PTE_ACCESSED | PTE_UFFD_WP : PTE_DIRTY | PTE_ACCESSED | PTE_UFFD_WP
+  const watched = (childVma.flags & VM_UFFD_WP) !== 0
+  const dropped = (cow ? PTE_WRITE : PTE_DIRTY) | PTE_ACCESSED | (watched ? 0 : PTE_UFFD_WP)
   let anon = 0
   let file = 0
   let shmem = 0
@@ -172,7 +188,8 @@ function copyLeaf(
     if (word === 0) continue
     const pfn = pfns[slot]!
     if ((word & (PTE_PRESENT | PTE_SPECIAL)) !== PTE_PRESENT) {
-      const copy = (word & PTE_PRESENT) !== 0 ? word & ~dropped : copyNonpresent(k, child, source, slot)
+      const copy =
+        (word & PTE_PRESENT) !== 0 ? word & ~dropped : copyNonpresent(k, child, source, slot, watched)
       if (copy === 0) continue
       childBits[slot] = copy
       childPfns[slot] = pfn
@@ -244,14 +261,14 @@ function copyPinnedPage(
 }
 
 /** `copy_nonpresent_pte`: the child's entry, 0 for none. */
-function copyNonpresent(k: Kernel, child: Mm, source: Leaf, slot: number): number {
+function copyNonpresent(k: Kernel, child: Mm, source: Leaf, slot: number, watched: boolean): number {
   const word = source.bits[slot]!
   if ((word & PTE_SWAP) !== 0) {
     k.swap.duplicate(source.pfn[slot]!)
     source.bits[slot] = word & ~PTE_SWAP_EXCLUSIVE
     child.swapents++
-    return word & ~(PTE_SWAP_EXCLUSIVE | PTE_UFFD_WP)
+    return word & ~(PTE_SWAP_EXCLUSIVE | (watched ? 0 : PTE_UFFD_WP))
   }
   if ((word & PTE_MIGRATION) !== 0) throw new Unmodelled('fork over a migration entry', 'R-FLT-62')
-  return word & (PTE_MARKER_GUARD | PTE_MARKER_POISON)
+  return word & (PTE_MARKER_GUARD | PTE_MARKER_POISON | (watched ? PTE_MARKER_UFFD_WP : 0))
 }

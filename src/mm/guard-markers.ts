@@ -1,10 +1,11 @@
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
+import { Unmodelled } from '../base/unmodelled.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
-import { Leaf, PTE_MARKER_GUARD, pmdIndex, pteSlot } from './page-table.ts'
+import { Leaf, PTE_MARKER_GUARD, PTE_MARKER_UFFD_WP, PTE_UFFD_WP, pmdIndex, pteSlot } from './page-table.ts'
 import { anonVmaPrepare } from './rmap.ts'
-import { VM_MAYBE_GUARD } from './vm-flags.ts'
+import { VM_MAYBE_GUARD, VM_UFFD_WP } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
 import { zapRangeAtOnce } from './zap.ts'
 
@@ -18,6 +19,9 @@ import { zapRangeAtOnce } from './zap.ts'
 export function* installGuard(k: Kernel, mm: Mm, vma: Vma, start: number, end: number): Kthread<number> {
   vma.flags |= VM_MAYBE_GUARD
   if (vma.isAnonymous) anonVmaPrepare(k, vma, mm)
+  // what is zapped there leaves markers, which are zapped again, and so on
+  if ((vma.flags & VM_UFFD_WP) !== 0 && !vma.isAnonymous && hasUffdWp(mm, start, end))
+    throw new Unmodelled('MADV_GUARD_INSTALL over protected pages of a file, which never ends', 'R-FLT-78')
   if (k.exploring) yield PREEMPT
   // emptied and marked in one step: nobody can fault a page in between
   zapRangeAtOnce(k, mm, vma, start, end, 'dontneed')
@@ -25,6 +29,13 @@ export function* installGuard(k: Kernel, mm: Mm, vma: Vma, start: number, end: n
     mm.pageTable.leafFor(address).set(pteSlot(address), 0, PTE_MARKER_GUARD)
   }
   return 0
+}
+
+function hasUffdWp(mm: Mm, start: number, end: number): boolean {
+  for (let address = start; address < end; address += PAGE_SIZE) {
+    if ((mm.pageTable.bitsAt(address) & (PTE_UFFD_WP | PTE_MARKER_UFFD_WP)) !== 0) return true
+  }
+  return false
 }
 
 /** MADV_GUARD_REMOVE on one VMA: takes the marks of [start, end) away and leaves everything else. */

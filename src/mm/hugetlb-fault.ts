@@ -10,6 +10,7 @@ import {
   VM_FAULT_SIGSEGV,
 } from './fault-flags.ts'
 import { refuseFault } from './fault-refusal.ts'
+import { NEEDS_USERFAULT, NEEDS_USERFAULT_MINOR, NEEDS_USERFAULT_WP } from './fault-sleep.ts'
 import { pageCacheInsert } from './filemap.ts'
 import {
   allocHugetlb,
@@ -29,12 +30,14 @@ import {
   PTE_ACCESSED,
   PTE_DIRTY,
   PTE_MARKER_POISON,
+  PTE_MARKER_UFFD_WP,
   PTE_MIGRATION,
   PTE_UFFD_WP,
   PTE_WRITE,
 } from './page-table.ts'
-import { VM_MAYSHARE, VM_UFFD_MISSING, VM_WRITE } from './vm-flags.ts'
-import { handleUserfault } from './userfaultfd.ts'
+import { VM_MAYSHARE, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE, VMH_UFFD_MINOR } from './vm-flags.ts'
+import { isUffdWpAsync } from './userfaultfd-context.ts'
+import { handleUserfault } from './userfaultfd-fault.ts'
 import type { Vma } from './vma.ts'
 
 /** bytes mapped by one PMD table */
@@ -43,7 +46,7 @@ const GIB = PMD_SIZE * PTRS_PER_PTE
 /**
  * A fault in a hugetlb VMA.
  * @returns VM_FAULT_*; as every fault, RETRY means that the guard may have been released
- * @throws Unmodelled for migration entries and write-protect userfaults
+ * @throws Unmodelled for migration entries
  * @rule R-HUGE-45
  */
 export function* hugetlbFault(
@@ -58,10 +61,16 @@ export function* hugetlbFault(
   const pmd = pmdIndex(address)
   const entry = mm.pageTable.pmd(pmd)
   if (!(entry instanceof HugePmd)) return yield* noPage(k, guard, vma, address, flags)
-  if ((entry.bits & PTE_MARKER_POISON) !== 0) return VM_FAULT_HWPOISON_LARGE
+  if ((entry.bits & PTE_MARKER_POISON) !== 0) {
+    const why = 'the entry is marked poisoned'
+    return refuseFault(k, VM_FAULT_HWPOISON_LARGE, 'R-HUGE-45', vma, address, why)
+  }
+  if ((entry.bits & PTE_MARKER_UFFD_WP) !== 0) return yield* noPage(k, guard, vma, address, flags)
   if ((entry.bits & PTE_MIGRATION) !== 0) throw new Unmodelled('a huge page under migration', 'R-HUGE-45')
-  if ((flags & FAULT_FLAG_WRITE) !== 0 && (entry.bits & PTE_UFFD_WP) !== 0) {
-    throw new Unmodelled('a write-protect userfault on a huge page', 'R-HUGE-45')
+  const uffdWp = (entry.bits & PTE_UFFD_WP) !== 0 && (vma.flags & VM_UFFD_WP) !== 0
+  if ((flags & FAULT_FLAG_WRITE) !== 0 && uffdWp) {
+    if (!isUffdWpAsync(vma)) return yield* handleUserfault(k, guard, vma, address, flags, NEEDS_USERFAULT_WP)
+    entry.bits &= ~PTE_UFFD_WP
   }
   if ((flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) !== 0 && (entry.bits & PTE_WRITE) === 0) {
     return writeProtected(k, mm, vma, address, entry, flags)
@@ -93,6 +102,8 @@ function* noPage(k: Kernel, guard: MmapReadGuard, vma: Vma, address: number, fla
     if (!isPrivate && sharesPageTable(vma, address)) {
       throw new Unmodelled('page tables of huge pages shared between processes', 'R-HUGE-56')
     }
+    if ((vma.highFlags & VMH_UFFD_MINOR) !== 0)
+      return yield* handleUserfault(k, guard, vma, address, flags, NEEDS_USERFAULT_MINOR)
     k.memory.get(head)
   } else {
     if (index >= Math.floor(mapping.size / mapping.pageSize)) {
@@ -106,7 +117,7 @@ function* noPage(k: Kernel, guard: MmapReadGuard, vma: Vma, address: number, fla
       )
     }
     if ((vma.flags & VM_UFFD_MISSING) !== 0) {
-      return yield* handleUserfault(k, guard, vma, pmd * PMD_SIZE, flags)
+      return yield* handleUserfault(k, guard, vma, address, flags, NEEDS_USERFAULT)
     }
     head = allocForFault(k, vma, index, false)
     if (head === 0) {
@@ -125,8 +136,11 @@ function* noPage(k: Kernel, guard: MmapReadGuard, vma: Vma, address: number, fla
       frames.set(head, PG_DIRTY)
     } else makeHugetlbAnon(k, mm, vma, head, index)
   }
-  mapHugetlb(k, mm, pmd, head, hugetlbBits(vma))
-  if ((flags & FAULT_FLAG_WRITE) === 0 || !isPrivate) return 0
+  // the marker's protection goes on; a write is announced when it is tried again
+  const marked = mm.pageTable.pmd(pmd) !== null
+  const bits = hugetlbBits(vma)
+  mapHugetlb(k, mm, pmd, head, marked ? (bits & ~PTE_WRITE) | PTE_UFFD_WP : bits)
+  if ((flags & FAULT_FLAG_WRITE) === 0 || !isPrivate || marked) return 0
   return writeProtected(k, mm, vma, address, mm.pageTable.pmd(pmd) as HugePmd, flags)
 }
 
@@ -145,7 +159,7 @@ function sharesPageTable(maybeWatched: Vma, address: number): boolean {
 }
 
 /** A page for one index: from what was promised for it if anything was, otherwise from what is left over. */
-function allocForFault(k: Kernel, vma: Vma, index: number, avoidReserve: boolean): number {
+export function allocForFault(k: Kernel, vma: Vma, index: number, avoidReserve: boolean): number {
   const file = hugetlbFile(k, vma.file!.mapping)
   if ((vma.flags & VM_MAYSHARE) !== 0) return allocHugetlb(k, file, file.reserved.has(index))
   const map = avoidReserve ? null : (vma.hugetlb?.map ?? null)
@@ -228,7 +242,7 @@ function takeFromOthers(k: Kernel, maybeWatched: Vma, address: number, head: num
     vma.hugetlb = { map: null, unmapped: true }
     const entry = vma.mm.pageTable.pmd(pmdIndex(at))
     if (!(entry instanceof HugePmd) || entry.pfn !== head) continue
-    unmapHugetlb(k, vma.mm, vma, pmdIndex(at))
+    unmapHugetlb(k, vma.mm, vma, pmdIndex(at), false)
     k.observer?.({ type: 'zap', mm: vma.mm.id, start: at, end: at + PMD_SIZE })
   }
 }

@@ -157,7 +157,7 @@ function unmapHugetlbRange(k: Kernel, mapping: AddressSpace, first: number, end:
     for (let i = mm.pageTable.nextPmd(lowest + from, limit); i >= 0; i = mm.pageTable.nextPmd(i + 1, limit)) {
       const entry = mm.pageTable.pmd(i)
       if (!(entry instanceof HugePmd)) continue
-      unmapHugetlb(k, mm, vma, i)
+      unmapHugetlb(k, mm, vma, i, true)
       k.observer?.({ type: 'zap', mm: mm.id, start: i * PMD_SIZE, end: (i + 1) * PMD_SIZE })
     }
   }

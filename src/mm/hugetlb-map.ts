@@ -12,9 +12,19 @@ import { hugetlbFile, hugetlbIndex, type HugetlbFile } from './hugetlb-reserve.t
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { vmPageProt } from './page-prot.ts'
-import { HugePmd, PTE_ACCESSED, PTE_DIRTY, PTE_PROTNONE, PTE_WRITE } from './page-table.ts'
+import {
+  HugePmd,
+  PTE_ACCESSED,
+  PTE_DIRTY,
+  PTE_MARKER_POISON,
+  PTE_MARKER_UFFD_WP,
+  PTE_PRESENT,
+  PTE_PROTNONE,
+  PTE_UFFD_WP,
+  PTE_WRITE,
+} from './page-table.ts'
 import { anonVmaPrepare } from './rmap.ts'
-import { VM_MAYSHARE, VM_WRITE } from './vm-flags.ts'
+import { VM_MAYSHARE, VM_UFFD_WP, VM_WRITE } from './vm-flags.ts'
 import { vmaFacts, type Vma } from './vma.ts'
 
 /**
@@ -64,15 +74,19 @@ export function mapHugetlb(k: Kernel, mm: Mm, pmd: number, head: number, bits: n
 /**
  * Removes one entry. The page goes back to the pool with its last reference; where the release does so,
  * the owner of a private mapping gets its promise back with it.
+ * @param keepsMarkers the VMA stays: write protection by userfaultfd is remembered
  * @rule R-HUGE-51
  * @rule R-HUGE-52
  */
-export function unmapHugetlb(k: Kernel, mm: Mm, vma: Vma, pmd: number): void {
+export function unmapHugetlb(k: Kernel, mm: Mm, vma: Vma, pmd: number, keepsMarkers: boolean): void {
   const { memory } = k
   const { frames } = memory
   const entry = mm.pageTable.pmd(pmd) as HugePmd
+  const watched = keepsMarkers && (vma.flags & VM_UFFD_WP) !== 0
+  const marker = watched && (entry.bits & (PTE_UFFD_WP | PTE_MARKER_UFFD_WP)) !== 0
+  mm.pageTable.setPmd(pmd, marker ? new HugePmd(0, PTE_MARKER_UFFD_WP) : null)
+  if ((entry.bits & PTE_PRESENT) === 0) return
   const head = entry.pfn
-  mm.pageTable.setPmd(pmd, null)
   frames.addEntireMapcount(head, -1)
   mm.hugetlbPages -= PTRS_PER_PTE
   if (!frames.has(head, PG_ANON)) {
@@ -104,6 +118,12 @@ export function copyHugetlb(
   const { memory } = k
   const { frames } = memory
   const entry = parent.pageTable.pmd(pmd) as HugePmd
+  const watched = (childVma.flags & VM_UFFD_WP) !== 0
+  if ((entry.bits & PTE_PRESENT) === 0) {
+    const kept = entry.bits & (PTE_MARKER_POISON | (watched ? PTE_MARKER_UFFD_WP : 0))
+    if (kept !== 0) child.pageTable.setPmd(pmd, new HugePmd(0, kept))
+    return 0
+  }
   const head = entry.pfn
   const isShared = (parentVma.flags & VM_MAYSHARE) !== 0
   if (!isShared && frames.has(head, PG_ANON_EXCLUSIVE)) {
@@ -112,7 +132,7 @@ export function copyHugetlb(
   }
   if (!isShared) entry.bits &= ~PTE_WRITE
   memory.get(head)
-  mapHugetlb(k, child, pmd, head, entry.bits & ~PTE_ACCESSED)
+  mapHugetlb(k, child, pmd, head, entry.bits & ~(PTE_ACCESSED | (watched ? 0 : PTE_UFFD_WP)))
   return 0
 }
 
@@ -146,5 +166,8 @@ export function copyHugetlbContents(k: Kernel, from: number, to: number): void {
  */
 export function changeHugetlb(mm: Mm, vma: Vma, pmd: number): void {
   const entry = mm.pageTable.pmd(pmd) as HugePmd
-  entry.bits = (entry.bits & ~(PTE_WRITE | PTE_PROTNONE)) | vmPageProt(vma)
+  if ((entry.bits & PTE_PRESENT) === 0) return
+  const prot = vmPageProt(vma)
+  const watched = (entry.bits & PTE_UFFD_WP) !== 0
+  entry.bits = (entry.bits & ~(PTE_WRITE | PTE_PROTNONE)) | (watched ? prot & ~PTE_WRITE : prot)
 }

@@ -100,6 +100,10 @@ export interface MmSettings {
   procMemForce: 'always' | 'ptrace' | 'never'
   /** CONFIG_ANON_VMA_NAME: memory can be named (R-AS-109) */
   anonVmaName: boolean
+  /** CONFIG_MEMORY_FAILURE: a poisoned page gives SIGBUS with its own si_code (R-FLT-20) */
+  memoryFailure: boolean
+  /** vm.unprivileged_userfaultfd: anybody's userfaultfd may serve faults of the kernel */
+  unprivilegedUserfaultfd: boolean
 }
 
 export interface KernelOptions {
@@ -132,6 +136,8 @@ const defaultSettings: MmSettings = {
   thpUseZeroPage: true,
   procMemForce: 'always',
   anonVmaName: true,
+  memoryFailure: true,
+  unprivilegedUserfaultfd: false,
 }
 
 class BootTask implements CurrentTask {

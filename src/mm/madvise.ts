@@ -31,6 +31,7 @@ import { adviseCold, adviseFree, advisePageout, adviseWillNeed } from './page-ad
 import { madvisePopulate } from './populate.ts'
 import { punchHole } from './truncate.ts'
 import { alignUp, asWord, isPageAligned } from './user-range.ts'
+import { noteRemove, takeChanges, tellChanges } from './userfaultfd-events.ts'
 import { vmaFacts, type Vma } from './vma.ts'
 import { VM_LOCKED, VM_MAYWRITE, VM_PFNMAP, VM_SHARED, VM_SPECIAL, VM_WRITE, VMH_SEALED } from './vm-flags.ts'
 import { lockForRead, lockForWrite, tryWriteNow } from './write-lock.ts'
@@ -130,11 +131,45 @@ class AdviceWalk {
     const why = objection(vma, start, advice)
     if (why !== null)
       return refuse(k.current, EINVAL, 'R-AS-103', { address: start, vma: vmaFacts(vma), why })
+    // @rule R-FLT-123
+    if (drops(advice) && noteRemove(mm, vma, start, end)) {
+      yield* this.#tell(k, mm)
+      const still = this.#again(k, start, advice)
+      if (typeof still === 'number') return still
+      return yield* this.#act(k, mm, still, start, Math.min(end, still.end), advice)
+    }
+    return yield* this.#act(k, mm, vma, start, end, advice)
+  }
+
+  /** Lets the lock go until a userfaultfd has heard what is about to happen. */
+  *#tell(k: Kernel, mm: Mm): Kthread<void> {
+    const changes = takeChanges(mm)
+    this.guard.release()
+    yield* tellChanges(k, changes)
+    this.guard = mm.mmapLock.tryRead() ?? (yield* mm.mmapLock.read())
+  }
+
+  /** What is mapped now where the lock was let go: an error when it does not take the advice any more. */
+  #again(k: Kernel, start: number, advice: number): Vma | number {
+    const vma = this.guard.vmas.find(start)
+    if (vma === null || vma.start > start)
+      return refuse(k.current, ENOMEM, 'R-FLT-123', { address: start, why: 'the mapping has gone meanwhile' })
+    const why = objection(vma, start, advice)
+    return why === null
+      ? vma
+      : refuse(k.current, EINVAL, 'R-AS-103', { address: start, vma: vmaFacts(vma), why })
+  }
+
+  *#act(k: Kernel, mm: Mm, vma: Vma, start: number, end: number, advice: number): Kthread<number> {
     switch (advice) {
       case MADV_DONTNEED:
       case MADV_DONTNEED_LOCKED:
         return yield* dropPages(k, mm, vma, start, end)
       case MADV_FREE:
+        if (!vma.isAnonymous) {
+          const why = 'only anonymous memory can be freed lazily'
+          return refuse(k.current, EINVAL, 'R-AS-103', { address: start, vma: vmaFacts(vma), why })
+        }
         adviseFree(k, mm, vma, start, end)
         return 0
       case MADV_REMOVE:
@@ -178,13 +213,21 @@ class AdviceWalk {
     const offset = (vma.pgoff + (start - vma.start) / PAGE_SIZE) * PAGE_SIZE
     const { mm } = this.guard
     file.get()
+    noteRemove(mm, vma, start, end)
+    const changes = takeChanges(mm)
     this.guard.release()
+    yield* tellChanges(k, changes)
     const error = yield* punchHole(k, file.mapping, offset, end - start)
     file.put()
     if (k.exploring) yield PREEMPT
     this.guard = mm.mmapLock.tryRead() ?? (yield* mm.mmapLock.read())
     return error
   }
+}
+
+/** Advice that a userfaultfd hears of before it is acted on; MADV_REMOVE tells it itself. */
+function drops(advice: number): boolean {
+  return advice === MADV_DONTNEED || advice === MADV_DONTNEED_LOCKED || advice === MADV_FREE
 }
 
 /** Why this VMA does not take the advice; null when it does. */
@@ -199,7 +242,6 @@ function objection(vma: Vma, start: number, advice: number): string | null {
         ? 'the start is not huge page aligned'
         : null
     case MADV_FREE:
-      if (!vma.isAnonymous) return 'only anonymous memory can be freed lazily'
       return (flags & (VM_LOCKED | VM_PFNMAP)) !== 0 ? 'the mapping is locked' : null
     case MADV_COLD:
     case MADV_PAGEOUT:

@@ -19,7 +19,7 @@ import {
   VM_FAULT_SIGSEGV,
 } from './fault-flags.ts'
 import { refuseFault } from './fault-refusal.ts'
-import { NEEDS_IO, NEEDS_USERFAULT } from './fault-sleep.ts'
+import { NEEDS_IO, NEEDS_USERFAULT, NEEDS_USERFAULT_MINOR, NEEDS_USERFAULT_WP } from './fault-sleep.ts'
 import { doFault } from './file-fault.ts'
 import { endRead } from './filemap.ts'
 import { changeHugePmd, doHugePmdAnonymousPage, doHugePmdWpPage, thpAllowed } from './huge-memory.ts'
@@ -45,9 +45,9 @@ import {
 } from './page-table.ts'
 import { newProtection } from './change-protection.ts'
 import { doSwapPage } from './swap-fault.ts'
-import { handleUserfault } from './userfaultfd.ts'
+import { handleUserfault } from './userfaultfd-fault.ts'
 import type { Vma } from './vma.ts'
-import { VM_ACCESS_FLAGS, VM_MAYWRITE, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from './vm-flags.ts'
+import { VM_ACCESS_FLAGS, VM_MAYWRITE, VM_UFFD_WP, VM_WRITE } from './vm-flags.ts'
 import { doWpPage } from './wp-fault.ts'
 
 /**
@@ -81,7 +81,9 @@ export function* handleMmFault(
     if (code >= 0) return counted(k, code | major, flags)
     switch (code) {
       case NEEDS_USERFAULT:
-        return counted(k, yield* handleUserfault(k, guard, vma, page, flags), flags)
+      case NEEDS_USERFAULT_WP:
+      case NEEDS_USERFAULT_MINOR:
+        return counted(k, yield* handleUserfault(k, guard, vma, address, flags, code), flags)
       case NEEDS_IO:
         major = VM_FAULT_MAJOR
         if ((yield* waitForRead(k, guard, vma, page, flags)) !== 0)
@@ -144,9 +146,9 @@ function faultWithoutSleep(
   const { pageTable } = mm
   const index = pmdIndex(address)
   let entry = pageTable.pmd(index)
-  if (entry === null && (vma.flags & VM_UFFD_MISSING) === 0 && thpAllowed(k, vma, address)) {
+  if (entry === null && thpAllowed(k, vma, address)) {
     const code = doHugePmdAnonymousPage(k, guard, vma, address, flags)
-    if ((code & VM_FAULT_FALLBACK) === 0) return code
+    if (code < 0 || (code & VM_FAULT_FALLBACK) === 0) return code
     entry = pageTable.pmd(index)
   }
   if (entry instanceof HugePmd) {
@@ -195,7 +197,9 @@ function pteFault(
 ): number {
   const slot = pteSlot(address)
   const bits = leaf.bits[slot]!
-  if (bits === 0) {
+  // @rule R-FLT-115
+  const protectsNothing = (bits & PTE_MARKER_UFFD_WP) !== 0 && (vma.flags & VM_UFFD_WP) !== 0
+  if (bits === 0 || protectsNothing) {
     return vma.isAnonymous
       ? doAnonymousPage(k, mm, vma, address, leaf, flags)
       : doFault(k, mm, vma, address, leaf, flags, hadTable)
@@ -230,8 +234,7 @@ function notPresent(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, fl
     return refuseFault(k, VM_FAULT_SIGSEGV, 'R-FLT-78', vma, address, 'a guard region stands here')
   }
   if ((bits & PTE_MARKER_UFFD_WP) !== 0) {
-    if ((vma.flags & VM_UFFD_WP) !== 0)
-      throw new Unmodelled('a userfaultfd write-protect marker', 'R-FLT-115')
+    // nobody watches for writes any more
     leaf.set(slot, 0, 0)
     return 0
   }

@@ -3,6 +3,7 @@ import { MmapLock } from './mmap-lock.ts'
 import { PageTable } from './page-table.ts'
 import { VmaTree } from './vma-tree.ts'
 import type { Kernel } from './kernel.ts'
+import type { UffdChange } from './userfaultfd-events.ts'
 
 /**
  * `struct mm_struct`: one address space.
@@ -19,6 +20,8 @@ export class Mm {
   readonly pageTable = new PageTable()
   /** users of the address space: tasks, and remote accessors while they work (mm_users) */
   users = 1
+  /** changes that userfaultfds are to hear of when the lock has been let go; under mmap_lock */
+  uffdChanges: UffdChange[] | null = null
 
   // pages, R-AS-1
   totalVm = 0

@@ -8,6 +8,7 @@ import type { Kernel } from './kernel.ts'
 import { writeSealed } from './mmap-flags.ts'
 import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
+import { noteUnmap } from './userfaultfd-events.ts'
 import { countMapped, firstOverlapping, removeDetached, splitEdges } from './munmap.ts'
 import { shmemFileSetup } from './shmem.ts'
 import { freeVma, insertVma } from './vma-link.ts'
@@ -176,6 +177,7 @@ function* replace(
       mm.committed += charged
       k.committed += charged
     }
+    noteUnmap(mm, inside, start, end)
     yield* removeDetached(k, mm, vmas, inside, start, end, later)
     return 0
   }
@@ -192,7 +194,9 @@ function* replace(
       { why: 'the old mapping cannot be removed' },
       k.current.refusal,
     )
-  yield* removeDetached(k, mm, vmas, firstOverlapping(vmas, start, end)!, start, end, later)
+  const inside = firstOverlapping(vmas, start, end)!
+  noteUnmap(mm, inside, start, end)
+  yield* removeDetached(k, mm, vmas, inside, start, end, later)
   // @rule R-AS-47
   return charges ? chargeCommit(k, mm, pages) : 0
 }

@@ -33,6 +33,7 @@ import { firstOverlapping } from './munmap.ts'
 import { readImpliesExec } from './personality.ts'
 import { mmPopulate } from './populate.ts'
 import { alignUp, asWord, isPageAligned } from './user-range.ts'
+import { takeChanges, tellChanges } from './userfaultfd-events.ts'
 import { canDoMlock, mlockFutureOk } from './vm-accounting.ts'
 import { vmaFacts } from './vma.ts'
 import {
@@ -117,8 +118,10 @@ export function* mmap(k: Kernel, mm: Mm, request: MmapRequest): Kthread<number> 
     ((flags & MAP_LOCKED) !== 0 ||
       (mm.defFlags & VM_LOCKED) !== 0 ||
       (flags & (MAP_POPULATE | MAP_NONBLOCK)) === MAP_POPULATE)
+  const changes = takeChanges(mm)
   guard.release()
   own?.put()
+  yield* tellChanges(k, changes)
   // @rule R-AS-55
   if (populate) yield* mmPopulate(k, mm, address, alignUp(length), true)
   return address

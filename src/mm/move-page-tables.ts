@@ -14,6 +14,7 @@ import {
   pmdIndex,
   pteSlot,
 } from './page-table.ts'
+import { UFFD_FEATURE_EVENT_REMAP } from './userfaultfd-flags.ts'
 import type { Vma } from './vma.ts'
 
 /**
@@ -37,6 +38,7 @@ export function* movePageTables(
   const shift = newAddr - oldAddr
   const last = Math.ceil(end / PMD_SIZE)
   const tablesMove = shift % PMD_SIZE === 0
+  const unprotects = leavesProtection(k, source)
   for (let i = pageTable.nextPmd(pmdIndex(oldAddr), last); i >= 0; i = pageTable.nextPmd(i + 1, last)) {
     const base = i * PMD_SIZE
     const start = Math.max(oldAddr, base)
@@ -45,7 +47,7 @@ export function* movePageTables(
     let entry = pageTable.pmd(i)
     if (entry instanceof HugePmd) {
       if (whole) {
-        moveHugePmd(k, mm, i, i + shift / PMD_SIZE)
+        moveHugePmd(k, mm, i, i + shift / PMD_SIZE, unprotects)
         continue
       }
       splitHugePmd(k, mm, source, i)
@@ -54,17 +56,25 @@ export function* movePageTables(
     if (!(entry instanceof Leaf)) continue
     const target = i + shift / PMD_SIZE
     if (whole && pageTable.pmd(target) === null) {
-      dropUffdWp(entry)
+      if (unprotects) dropUffdWp(entry)
       pageTable.setPmd(i, null)
       pageTable.setPmd(target, entry)
     } else {
-      movePtes(mm, entry, start, stop, shift)
+      movePtes(mm, entry, start, stop, shift, unprotects)
     }
     if (k.exploring) yield PREEMPT
   }
 }
 
-function movePtes(mm: Mm, leaf: Leaf, start: number, end: number, shift: number): void {
+/**
+ * Write protection goes where the watch does not.
+ * @rule R-FLT-76
+ */
+function leavesProtection(k: Kernel, vma: Vma): boolean {
+  return k.release.uffd.remapUnprotects && vma.uffd !== null && !vma.uffd.has(UFFD_FEATURE_EVENT_REMAP)
+}
+
+function movePtes(mm: Mm, leaf: Leaf, start: number, end: number, shift: number, unprotects: boolean): void {
   // the new place gets its page tables even where there is nothing to put in (R-FLT-76); they keep THPs away
   mm.pageTable.leafFor(start + shift)
   mm.pageTable.leafFor(end - PAGE_SIZE + shift)
@@ -74,7 +84,7 @@ function movePtes(mm: Mm, leaf: Leaf, start: number, end: number, shift: number)
     if (bits === 0) continue
     const pfn = leaf.pfn[slot]!
     leaf.set(slot, 0, 0)
-    const moved = withoutUffdWp(bits)
+    const moved = unprotects ? withoutUffdWp(bits) : bits
     if (moved !== 0) mm.pageTable.leafFor(address + shift).set(pteSlot(address + shift), pfn, moved)
   }
 }

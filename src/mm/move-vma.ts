@@ -12,6 +12,8 @@ import { doMunmap } from './munmap.ts'
 import { cloneAnonVmas, insertVma, unlinkAnonVmas } from './vma-link.ts'
 import { checkSplit, mergeNewRange } from './vma-merge.ts'
 import { chargeCommit, vmStatAccount } from './vm-accounting.ts'
+import { noteRemap } from './userfaultfd-events.ts'
+import { UFFD_FEATURE_EVENT_REMAP } from './userfaultfd-flags.ts'
 import { Vma } from './vma.ts'
 import {
   VM_ACCOUNT,
@@ -69,6 +71,8 @@ export function* moveVma(
     const source = vmas.find(oldAddr)!
     yield* movePageTables(k, mm, source, oldAddr, target, newAddr, oldLen)
   }
+  if (target.uffd !== null) noteRemap(mm, target.uffd, oldAddr, newAddr, oldLen)
+  dropWatch(target)
   vmStatAccount(mm, vmFlags, pages)
   k.observer?.({ type: 'map', mm: mm.id, start: newAddr, end: newAddr + newLen })
   if ((flags & MREMAP_DONTUNMAP) !== 0) {
@@ -125,14 +129,22 @@ function copyVma(
   copy.anonName = vma.anonName
   copy.specialName = vma.specialName
   copy.hugetlb = vma.hugetlb
-  if (vma.uffd !== null) {
-    // without UFFD_FEATURE_EVENT_REMAP the context stays behind
-    copy.flags &= ~(VM_UFFD_MISSING | VM_UFFD_WP)
-    copy.highFlags &= ~VMH_UFFD_MINOR
-  }
+  copy.uffd = vma.uffd
   if (vma.anonVma !== null) cloneAnonVmas(copy, vma)
   insertVma(mm, vmas, copy, previous, next)
   return copy
+}
+
+/**
+ * Without UFFD_FEATURE_EVENT_REMAP a userfaultfd does not follow: what is at the new place is not watched, nor is
+ * the neighbour that the pages were merged into.
+ * @rule R-FLT-76
+ */
+function dropWatch(target: Vma): void {
+  if (target.uffd === null || target.uffd.has(UFFD_FEATURE_EVENT_REMAP)) return
+  target.uffd = null
+  target.flags &= ~(VM_UFFD_MISSING | VM_UFFD_WP)
+  target.highFlags &= ~VMH_UFFD_MINOR
 }
 
 /**

@@ -11,6 +11,7 @@ import { moveVma } from './move-vma.ts'
 import { checkSealed, doMunmap, firstOverlapping, removeUnlocking, splitEdges } from './munmap.ts'
 import { mmPopulate } from './populate.ts'
 import { alignUp, asWord, isPageAligned, unsigned } from './user-range.ts'
+import { takeChanges, tellChanges } from './userfaultfd-events.ts'
 import { mergeNewRange } from './vma-merge.ts'
 import { chargeCommit, mayExpandVm, mlockFutureOk, vmStatAccount } from './vm-accounting.ts'
 import { vmaFacts, type Vma } from './vma.ts'
@@ -75,7 +76,9 @@ export function* mremap(
   } else if (call.oldLen >= call.newLen) {
     return yield* shrink(k, guard, call)
   } else result = yield* grow(k, guard, vma!, call)
+  const changes = takeChanges(mm)
   guard.release()
+  yield* tellChanges(k, changes)
   // @rule R-AS-72
   if (result >= 0 && locked && call.newLen > call.oldLen) {
     yield* mmPopulate(k, mm, result + call.oldLen, call.newLen - call.oldLen, true)
@@ -362,7 +365,7 @@ function* moveEveryVma(k: Kernel, guard: MmapWriteGuard, request: Request): Kthr
     }
     const several = from !== addr || to !== end
     if (several && vma.uffd !== null) {
-      return refuse(k.current, EINVAL, 'R-AS-75', {
+      return refuse(k.current, EFAULT, 'R-AS-75', {
         address: from,
         vma: vmaFacts(vma),
         why: 'several mappings, one with userfaultfd',

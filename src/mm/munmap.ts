@@ -8,6 +8,7 @@ import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
 import { Leaf, pmdIndex, pteSlot, type PageTable } from './page-table.ts'
 import { alignUp, asWord, isPageAligned } from './user-range.ts'
+import { noteUnmap, takeChanges, tellChanges } from './userfaultfd-events.ts'
 import { splitVma, splitVmaUnlimited } from './vma-merge.ts'
 import { freeVma, unlinkAnonVmas } from './vma-link.ts'
 import type { VmaTree } from './vma-tree.ts'
@@ -40,9 +41,12 @@ export function* munmap(k: Kernel, mm: Mm, addr: number, len: number): Kthread<n
     return error
   }
   if (isUnpopulated(mm.pageTable, start, end)) {
+    noteUnmap(mm, first, start, end)
     detach(mm, vmas, first, end)
     finish(k, mm, vmas, first, start, end)
+    const changes = takeChanges(mm)
     guard.release()
+    yield* tellChanges(k, changes)
     return 0
   }
   yield* removeUnlocking(k, guard, first, start, end)
@@ -50,7 +54,8 @@ export function* munmap(k: Kernel, mm: Mm, addr: number, len: number): Kthread<n
 }
 
 /**
- * Removes VMAs whose edges `splitEdges` has cut, the pages under the read lock only. Ends the guard.
+ * Removes VMAs whose edges `splitEdges` has cut, the pages under the read lock only. Ends the guard, and tells
+ * userfaultfds.
  * @rule R-AS-120
  */
 export function* removeUnlocking(
@@ -61,12 +66,15 @@ export function* removeUnlocking(
   end: number,
 ): Kthread<void> {
   const { mm, vmas } = guard
+  noteUnmap(mm, first, start, end)
   const next = detach(mm, vmas, first, end)
+  const changes = takeChanges(mm)
   const stays = !k.release.mm.munmapAlwaysDowngrades && next !== null && (next.flags & VM_GROWSDOWN) !== 0
   const held = stays ? guard : guard.downgrade()
   yield* zapDetached(k, mm, first)
   finish(k, mm, vmas, first, start, end)
   held.release()
+  yield* tellChanges(k, changes)
 }
 
 /**
@@ -83,6 +91,7 @@ export function* doMunmap(k: Kernel, guard: MmapWriteGuard, addr: number, len: n
   if (first === null) return 0
   const refused = splitEdges(k, mm, vmas, first, addr, end)
   if (refused < 0) return refused
+  noteUnmap(mm, first, addr, end)
   yield* removeDetached(k, mm, vmas, first, addr, end)
   return 0
 }

@@ -18,6 +18,7 @@ import type { MmapReadGuard } from './mmap-lock.ts'
 import { doMmap } from './mmap.ts'
 import { mmPopulate } from './populate.ts'
 import { alignDown, asWord, rangeEnd } from './user-range.ts'
+import { takeChanges, tellChanges } from './userfaultfd-events.ts'
 import { vmaFacts, type Vma } from './vma.ts'
 import { VM_LOCKED, VM_SHARED } from './vm-flags.ts'
 import { lockForWrite, tryWriteNow } from './write-lock.ts'
@@ -74,7 +75,9 @@ export function* remapFilePages(
     })
     file.put()
     const populate = result >= 0 && (locked !== 0 || (flags & MAP_NONBLOCK) === 0)
+    const changes = takeChanges(mm)
     guard.release()
+    yield* tellChanges(k, changes)
     if (populate) yield* mmPopulate(k, mm, start, length, true)
     return Math.min(result, 0)
   }

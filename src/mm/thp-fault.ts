@@ -9,6 +9,7 @@ import {
   PG_UPTODATE,
 } from '../memory/page-flags.ts'
 import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_FALLBACK } from './fault-flags.ts'
+import { NEEDS_USERFAULT, NEEDS_USERFAULT_WP } from './fault-sleep.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import type { MmapReadGuard } from './mmap-lock.ts'
@@ -26,7 +27,8 @@ import {
 } from './page-table.ts'
 import { anonVmaPrepare, swapbackedFlag } from './rmap.ts'
 import { splitHugePmd } from './thp-map.ts'
-import { VM_HUGEPAGE, VM_LOCKED, VM_NOHUGEPAGE, VM_SPECIAL, VM_UFFD_MISSING } from './vm-flags.ts'
+import { isUffdWpAsync } from './userfaultfd-context.ts'
+import { VM_HUGEPAGE, VM_LOCKED, VM_NOHUGEPAGE, VM_SPECIAL, VM_UFFD_MISSING, VM_UFFD_WP } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
 
 /**
@@ -47,8 +49,7 @@ export function thpAllowed(k: Kernel, vma: Vma, address: number): boolean {
 /**
  * Nothing is mapped in the 2 MiB around an address of anonymous memory: a write gets a THP, a read the
  * huge zero folio.
- * @returns 0, or VM_FAULT_FALLBACK: small pages must be used. A VMA where userfaultfd waits for missing
- *   pages falls back too, and the event is raised for the small page at the same address.
+ * @returns 0, VM_FAULT_FALLBACK: small pages must be used, or NEEDS_USERFAULT: no page table is made then
  * @rule R-HUGE-10
  */
 export function doHugePmdAnonymousPage(
@@ -62,8 +63,9 @@ export function doHugePmdAnonymousPage(
   const pmd = pmdIndex(address)
   const before = mm.pageTable.pmd(pmd)
   if (before instanceof HugePmd || (before instanceof Leaf && before.used > 0)) return VM_FAULT_FALLBACK
-  if (!thpAllowed(k, vma, address) || (vma.flags & VM_UFFD_MISSING) !== 0) return VM_FAULT_FALLBACK
+  if (!thpAllowed(k, vma, address)) return VM_FAULT_FALLBACK
   anonVmaPrepare(k, vma, mm)
+  if ((vma.flags & VM_UFFD_MISSING) !== 0) return NEEDS_USERFAULT
   // @rule R-HUGE-11
   if ((flags & FAULT_FLAG_WRITE) === 0 && k.settings.thpUseZeroPage) {
     const zero = k.hugeZeroPfn
@@ -96,8 +98,7 @@ function installNewThp(k: Kernel, mm: Mm, vma: Vma, pmd: number): number {
 
 /**
  * Write or unshare on a huge entry that is not writable.
- * @returns 0 done; VM_FAULT_FALLBACK after a split: go on at pte level
- * @throws Unmodelled for entries under write-protect userfaults
+ * @returns 0 done; VM_FAULT_FALLBACK after a split: go on at pte level; NEEDS_USERFAULT_WP
  * @rule R-HUGE-20
  */
 export function doHugePmdWpPage(
@@ -113,8 +114,10 @@ export function doHugePmdWpPage(
   const entry = mm.pageTable.pmd(pmd)
   if (!(entry instanceof HugePmd)) return VM_FAULT_FALLBACK
   const isUnshare = (flags & FAULT_FLAG_UNSHARE) !== 0
-  if (!isUnshare && (entry.bits & PTE_UFFD_WP) !== 0) {
-    throw new Unmodelled('a write-protect userfault on a huge page', 'R-HUGE-20')
+  if (!isUnshare && (entry.bits & PTE_UFFD_WP) !== 0 && (vma.flags & VM_UFFD_WP) !== 0) {
+    if (!isUffdWpAsync(vma)) return NEEDS_USERFAULT_WP
+    splitHugePmd(k, mm, vma, pmd)
+    return VM_FAULT_FALLBACK
   }
   const head = entry.pfn
   // @rule R-HUGE-14

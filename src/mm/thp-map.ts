@@ -16,12 +16,14 @@ import {
   Leaf,
   PTE_ACCESSED,
   PTE_DIRTY,
+  PTE_MARKER_UFFD_WP,
+  PTE_PRESENT,
   PTE_PROTNONE,
   PTE_SPECIAL,
   PTE_UFFD_WP,
   PTE_WRITE,
 } from './page-table.ts'
-import { VM_SHARED } from './vm-flags.ts'
+import { VM_SHARED, VM_UFFD_WP } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
 
 /** Why entries are removed. */
@@ -100,13 +102,17 @@ function removeFolio(k: Kernel, mm: Mm, pmd: number, entry: HugePmd): void {
 export function zapHugePmd(k: Kernel, mm: Mm, vma: Vma, pmd: number, how: ZapHow): void {
   const entry = hugeEntry(mm, pmd)
   const { frames } = k.memory
+  if (vma.isHugetlb) {
+    if (how === 'punch' && (entry.bits & PTE_PRESENT) !== 0 && frames.has(entry.pfn, PG_ANON)) return
+    unmapHugetlb(k, mm, vma, pmd, how !== 'munmap')
+    return
+  }
   if (k.isHugeZero(entry.pfn)) {
     mm.pageTable.setPmd(pmd, null)
     return
   }
   if (how === 'punch' && frames.has(entry.pfn, PG_ANON)) return
-  if (frames.has(entry.pfn, PG_HUGETLB)) unmapHugetlb(k, mm, vma, pmd)
-  else removeFolio(k, mm, pmd, entry)
+  removeFolio(k, mm, pmd, entry)
 }
 
 /**
@@ -125,10 +131,11 @@ export function copyHugePmd(
   const entry = hugeEntry(parent, pmd)
   const { frames } = k.memory
   const head = entry.pfn
-  if (frames.has(head, PG_HUGETLB)) return copyHugetlb(k, child, parent, childVma, parentVma, pmd)
+  if (parentVma.isHugetlb) return copyHugetlb(k, child, parent, childVma, parentVma, pmd)
   if (!childVma.isAnonymous) return 0
+  const dropped = (childVma.flags & VM_UFFD_WP) === 0 ? PTE_UFFD_WP : 0
   if (k.isHugeZero(head)) {
-    child.pageTable.setPmd(pmd, new HugePmd(head, entry.bits & ~PTE_UFFD_WP))
+    child.pageTable.setPmd(pmd, new HugePmd(head, entry.bits & ~dropped))
     return 0
   }
   if (frames.has(head, PG_ANON_EXCLUSIVE)) {
@@ -142,7 +149,7 @@ export function copyHugePmd(
   k.memory.get(head)
   frames.addEntireMapcount(head, 1)
   addRss(k, child, head, 1)
-  child.pageTable.setPmd(pmd, new HugePmd(head, entry.bits & ~(PTE_ACCESSED | PTE_UFFD_WP)))
+  child.pageTable.setPmd(pmd, new HugePmd(head, entry.bits & ~(PTE_ACCESSED | dropped)))
   return 0
 }
 
@@ -155,12 +162,13 @@ export function changeHugePmd(k: Kernel, mm: Mm, vma: Vma, pmd: number): void {
   const entry = hugeEntry(mm, pmd)
   const { frames } = k.memory
   const head = entry.pfn
-  if (frames.has(head, PG_HUGETLB)) {
+  if (vma.isHugetlb) {
     changeHugetlb(mm, vma, pmd)
     return
   }
   let bits = (entry.bits & ~(PTE_WRITE | PTE_PROTNONE)) | vmPageProt(vma)
-  if (!k.isHugeZero(head) && (bits & PTE_UFFD_WP) === 0) {
+  const protectedByUffd = (bits & PTE_UFFD_WP) !== 0 && (vma.flags & VM_UFFD_WP) !== 0
+  if (!k.isHugeZero(head) && !protectedByUffd) {
     const mayWrite =
       (vma.flags & VM_SHARED) !== 0
         ? (bits & PTE_DIRTY) !== 0
@@ -172,16 +180,17 @@ export function changeHugePmd(k: Kernel, mm: Mm, vma: Vma, pmd: number): void {
 
 /**
  * mremap: moves a huge entry, THP or hugetlb, with its page, X and pins.
+ * @param unprotects write protection by userfaultfd stays behind
  * @rule R-HUGE-25
  * @rule R-HUGE-53
  */
-export function moveHugePmd(_k: Kernel, mm: Mm, from: number, to: number): void {
+export function moveHugePmd(_k: Kernel, mm: Mm, from: number, to: number, unprotects: boolean): void {
   const entry = hugeEntry(mm, from)
   const target = mm.pageTable.pmd(to)
   if (target instanceof HugePmd || (target instanceof Leaf && target.used > 0)) {
     throw new Error(`a huge entry is moved to PMD ${to}, which is in use`)
   }
-  entry.bits &= ~PTE_UFFD_WP
   mm.pageTable.setPmd(from, null)
-  mm.pageTable.setPmd(to, entry)
+  if (unprotects) entry.bits &= ~(PTE_UFFD_WP | PTE_MARKER_UFFD_WP)
+  if (entry.bits !== 0) mm.pageTable.setPmd(to, entry)
 }

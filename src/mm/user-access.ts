@@ -138,14 +138,15 @@ export function* accessUser(
       flags |= FAULT_FLAG_TRIED
     } else if ((code & VM_FAULT_COMPLETED) === 0) {
       guard.release()
-      if ((code & VM_FAULT_ERROR) !== 0) return failure(code)
+      if ((code & VM_FAULT_ERROR) !== 0) return failure(k, code)
     }
   }
 }
 
-function failure(code: number): AccessResult {
+function failure(k: Kernel, code: number): AccessResult {
   if ((code & VM_FAULT_OOM) !== 0) throw new Unmodelled('the OOM killer', 'R-FLT-20')
-  if ((code & (VM_FAULT_HWPOISON | VM_FAULT_HWPOISON_LARGE)) !== 0) return machineCheck
+  if ((code & (VM_FAULT_HWPOISON | VM_FAULT_HWPOISON_LARGE)) !== 0)
+    return k.settings.memoryFailure ? machineCheck : busError
   return (code & VM_FAULT_SIGBUS) !== 0 ? busError : mapError
 }
 

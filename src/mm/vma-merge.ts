@@ -10,7 +10,7 @@ import { Vma, vmaFacts } from './vma.ts'
 import type { VmaTree } from './vma-tree.ts'
 import { cloneAnonVmas, insertVma, removeVma } from './vma-link.ts'
 import { VM_MAYBE_GUARD, VM_SOFTDIRTY, VM_SPECIAL } from './vm-flags.ts'
-import type { Userfaultfd } from './userfaultfd.ts'
+import type { Userfaultfd } from './userfaultfd-context.ts'
 
 /** What a range would be if it were a VMA: what merging compares. */
 export interface VmaShape {

@@ -3,7 +3,7 @@ import type { VmaFacts } from '../base/refusal.ts'
 import type { OpenFile } from './file.ts'
 import type { HugetlbVma } from './hugetlb-reserve.ts'
 import type { Mm } from './mm.ts'
-import type { Userfaultfd } from './userfaultfd.ts'
+import type { Userfaultfd } from './userfaultfd-context.ts'
 import { VM_HUGETLB, VM_SHARED, VM_WRITE, isCowMapping } from './vm-flags.ts'
 
 /** `struct anon_vma`: who may map the anonymous pages created under it. */

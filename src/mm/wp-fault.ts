@@ -2,6 +2,7 @@ import { Unmodelled } from '../base/unmodelled.ts'
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_KSM, PG_SWAPCACHE } from '../memory/page-flags.ts'
 import { FAULT_FLAG_UNSHARE } from './fault-flags.ts'
 import { outOfMemory } from './fault-refusal.ts'
+import { NEEDS_USERFAULT_WP } from './fault-sleep.ts'
 import { largeAnonReuse } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
@@ -16,13 +17,14 @@ import {
   type Leaf,
 } from './page-table.ts'
 import { addNewAnonPage, anonVmaPrepare, removePage } from './rmap.ts'
+import { isUffdWpAsync } from './userfaultfd-context.ts'
 import { VM_MAYSHARE, VM_SHARED, VM_UFFD_WP } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
 
 /**
  * `do_wp_page`: a present pte that is not writable is written (or, with FAULT_FLAG_UNSHARE, is about to
  * be pinned for reading). Decides between writing in place, reuse and copy.
- * @returns VM_FAULT_*
+ * @returns VM_FAULT_*, or NEEDS_USERFAULT_WP
  * @rule R-FLT-45
  */
 export function doWpPage(
@@ -34,10 +36,12 @@ export function doWpPage(
   faultFlags: number,
 ): number {
   const slot = pteSlot(address)
-  const bits = leaf.bits[slot]!
+  let bits = leaf.bits[slot]!
   const unshare = (faultFlags & FAULT_FLAG_UNSHARE) !== 0
   if (!unshare && (bits & PTE_UFFD_WP) !== 0 && (vma.flags & VM_UFFD_WP) !== 0) {
-    throw new Unmodelled('a write to a page protected by userfaultfd', 'R-FLT-45')
+    if (!isUffdWpAsync(vma)) return NEEDS_USERFAULT_WP
+    bits &= ~PTE_UFFD_WP
+    leaf.bits[slot] = bits
   }
   const pfn = leaf.pfn[slot]!
   const special = (bits & PTE_SPECIAL) !== 0

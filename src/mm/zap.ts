@@ -23,10 +23,12 @@ import {
   PTE_PRESENT,
   PTE_SPECIAL,
   PTE_SWAP,
+  PTE_UFFD_WP,
   pmdIndex,
 } from './page-table.ts'
 import type { Vma } from './vma.ts'
 import type { VmaTree } from './vma-tree.ts'
+import { VM_UFFD_WP } from './vm-flags.ts'
 
 /**
  * Why page-table entries are removed. `munmap`: the VMA goes too, markers with it. `dontneed`: the range
@@ -102,6 +104,7 @@ function zapLeaf(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, first: number, end: nu
   const { flags, refcount, mapcount } = memory.frames
   const { bits, pfn: pfns } = leaf
   const evenCows = how !== 'punch'
+  const remembers = how !== 'munmap' && !vma.isAnonymous && (vma.flags & VM_UFFD_WP) !== 0
   let anon = 0
   let file = 0
   let shmem = 0
@@ -111,8 +114,12 @@ function zapLeaf(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, first: number, end: nu
     if (word === 0) continue
     if ((word & (PTE_PRESENT | PTE_SPECIAL)) !== PTE_PRESENT) {
       if ((word & PTE_PRESENT) === 0 && !zapsNonpresent(k, mm, vma, leaf, slot, how)) continue
-      bits[slot] = 0
       pfns[slot] = 0
+      if (remembers && (word & PTE_UFFD_WP) !== 0) {
+        bits[slot] = PTE_MARKER_UFFD_WP
+        continue
+      }
+      bits[slot] = 0
       cleared++
       continue
     }
@@ -128,9 +135,12 @@ function zapLeaf(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, first: number, end: nu
       if ((page & PG_SWAPBACKED) !== 0) shmem++
       else file++
     }
-    bits[slot] = 0
     pfns[slot] = 0
-    cleared++
+    if (remembers && (word & PTE_UFFD_WP) !== 0) bits[slot] = PTE_MARKER_UFFD_WP
+    else {
+      bits[slot] = 0
+      cleared++
+    }
     if (--mapcount[pfn]! === 0) {
       flags[pfn]! &= ~PG_MLOCKED
       if ((page & PG_SWAPCACHE) !== 0) k.swap.dropUnmapped(pfn)

@@ -20,4 +20,6 @@ export const engineSetup: EngineSetup = {
   pool: null,
   swapSlots: 0,
   ksmShown: true,
+  userfaultfdForAll: false,
+  memoryFailure: true,
 }

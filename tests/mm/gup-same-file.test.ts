@@ -115,7 +115,7 @@ describe('FOLL_SAME_FILE', () => {
     const pinner = w.k.scheduler.spawn('pinner', w.task, pinUserPagesUnlocked(w.k, a, 2, pages, SF))
     pinner.awaited = true
     expect(w.k.scheduler.runUntilIdle()).toBe(false)
-    expect(uffd.read()).toEqual({ flags: 0, address: a + PAGE_SIZE })
+    expect(uffd.read()).toEqual({ event: 'pagefault', flags: 0, address: a + PAGE_SIZE })
     const flags = MAP_SHARED | MAP_FIXED
     other.run(mmap(w.k, w.mm, { addr: a + PAGE_SIZE, length: PAGE_SIZE, prot: RW, flags, file, offset: 0 }))
     uffd.wake(a, a + 2 * PAGE_SIZE)

@@ -1,13 +1,11 @@
 import { describe, expect, it } from 'vitest'
-import { Unmodelled } from '../../src/base/unmodelled.ts'
 import { PG_ANON_EXCLUSIVE, PG_KSM } from '../../src/memory/page-flags.ts'
 import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_SIGSEGV } from '../../src/mm/fault-flags.ts'
 import { createFile, readIntoCache } from '../../src/mm/filemap.ts'
 import { regularFileKind } from '../../src/mm/file.ts'
-import { PTE_UFFD_WP, PTE_WRITE, type Leaf, pmdIndex, pteSlot } from '../../src/mm/page-table.ts'
+import { PTE_WRITE, type Leaf, pmdIndex, pteSlot } from '../../src/mm/page-table.ts'
 import { PROT_READ } from '../../src/mm/mman.ts'
 import { shmemFileSetup } from '../../src/mm/shmem.ts'
-import { VM_UFFD_WP } from '../../src/mm/vm-flags.ts'
 import '../support/kernel.ts'
 import { P, World } from './fault-support.ts'
 
@@ -160,20 +158,6 @@ describe('write-protect faults', () => {
     w.store(at, 1)
     expect(w.pfn(at)).toBe(a)
     w.drop(a)
-  })
-
-  it('R-FLT-45 a userfaultfd write-protect fault is Unmodelled, not guessed', () => {
-    const w = new World()
-    const at = w.map(1)
-    w.store(at, 1)
-    const guard = w.mm.mmapLock.tryRead()!
-    guard.vmas.find(at)!.flags |= VM_UFFD_WP
-    guard.release()
-    const leaf = w.mm.pageTable.pmd(pmdIndex(at)) as Leaf
-    leaf.bits[pteSlot(at)] = (leaf.bits[pteSlot(at)]! & ~PTE_WRITE) | PTE_UFFD_WP
-    expect(() => w.fault(at, FAULT_FLAG_WRITE)).toThrow(Unmodelled)
-    w.mm.mmapLock.semaphore.releaseRead()
-    leaf.bits[pteSlot(at)]! &= ~PTE_UFFD_WP
   })
 })
 

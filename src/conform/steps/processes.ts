@@ -15,25 +15,30 @@ export const processSteps: StepKinds<ProcessStep> = {
       const { processes } = generation
       if (processes.length >= MOST_PROCESSES) return null
       const child = generation.newName('child')
-      const { files, rings, pipes } = process
+      const { files, rings, pipes, uffds } = process
       processes.push({
         number: child,
         parent: process.number,
         files: [...files],
         rings: [...rings],
         pipes: [...pipes],
+        uffds: [...uffds],
+        serves: [],
+        watched: [...process.watched],
       })
       return { op: 'fork', child }
     },
     text: ({ child }) => `fork p${child}`,
     commands: ({ child }) => oneCommand(`fork p${child}`),
     creates: ({ child }) => `process ${child}`,
-    follow(world, { files, rings, pipes }, { by, child }) {
+    follow(world, { files, rings, pipes, uffds }, { by, child }) {
       world.set(child, {
         parent: by,
         files: new Set(files),
         rings: new Set(rings),
         pipes: new Set(pipes),
+        uffds: new Set(uffds),
+        serves: new Set(),
       })
       return true
     },
