@@ -120,7 +120,7 @@ export class Correspondence {
     yield* this.#pages(kernel, engine, tell)
     this.seen.add('VmSize, VmLck, VmPin, VmSwap')
     for (const key of ['size', 'locked', 'pinned', 'swap'] as const) {
-      if (kernel[key] === engine[key]) continue
+      if (kernel[key] === null || kernel[key] === engine[key]) continue
       const name = { size: 'VmSize', locked: 'VmLck', pinned: 'VmPin', swap: 'VmSwap' }[key]
       const sentence = `${name} changed by ${kernel[key]} kB on the kernel since the start, by ${engine[key]} kB on the engine`
       yield tell('VmSize, VmLck, VmPin, VmSwap', key, sentence)

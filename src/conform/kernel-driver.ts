@@ -164,7 +164,8 @@ export class KernelDriver implements Driver {
       size: Number(reply.size),
       locked: Number(reply.lck),
       pinned: Number(reply.pin),
-      swap: Number(reply.swap),
+      // where the kernel keeps a part of its counters with each task it is not exact
+      swap: reply.rss === null ? null : Number(reply.swap),
       rings,
       uffd,
     }

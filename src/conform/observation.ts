@@ -71,7 +71,8 @@ export interface ProcessView {
   readonly size: number
   readonly locked: number
   readonly pinned: number
-  readonly swap: number
+  /** null: not exact on this kernel */
+  readonly swap: number | null
   /** ring → registered buffers, `OFFSET/LENGTH` with the offset from the arena's start; null: not visible */
   readonly rings: Readonly<Record<number, readonly string[] | null>>
   /** userfaultfd events its thread answered during the step: `event flags page result` */

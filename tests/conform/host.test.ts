@@ -6,7 +6,7 @@ import { startHostOracle } from '../../src/conform/host-oracle.ts'
 import { themesOff, type KernelOracle } from '../../src/conform/kernel-oracle.ts'
 import { namedJobs, randomJobs } from '../../src/conform/job.ts'
 import { ConformRun, type RunSummary } from '../../src/conform/run.ts'
-import { themes, type ThemeName } from '../../src/conform/themes.ts'
+import { isThemeName, themes, type ThemeName } from '../../src/conform/themes.ts'
 import { LocalWorker } from '../../src/conform/worker.ts'
 import { HostError } from '../../src/host/host-error.ts'
 
@@ -38,6 +38,9 @@ describe('the engine against the kernel of this machine', () => {
   it.for(readdirSync(corpora))('agrees on every program of %s', { timeout }, async (file, { skip }) => {
     if (oracle === null || why !== '') return skip(why)
     const programs = readPrograms(path.join(corpora, file))
+    const named = programs.map(({ program }) => program.theme).filter(isThemeName)
+    const [off] = themesOff(oracle.hello, named)
+    if (off !== undefined) return skip(off.join(': '))
     const summary = await new ConformRun([new LocalWorker(oracle)]).run(namedJobs(programs))
     expect(differences(summary)).toEqual([])
     expect(summary.programs).toBe(programs.length)
