@@ -24,6 +24,7 @@
 #define MAX_SHARED_RINGS 64
 #define MAX_FILES 256
 #define MAX_CREATED 64
+#define MAX_SEGMENTS 64
 #define ID_SLOTS 16384
 #define INPUT_BYTES 65536
 #define LINE_BYTES 16384
@@ -94,6 +95,7 @@ struct process {
 	struct name names[MAX_NAMES];
 	struct child children[MAX_CHILDREN];
 	struct status base;
+	uint64_t limits[3][2]; /* of the program, while the agent starts anew */
 };
 
 /* What all agent processes know about one ring, whoever holds it. */
@@ -123,6 +125,7 @@ struct shared {
 	int nfiles;
 	struct { char path[64]; int tmp; } created[MAX_CREATED];
 	int ncreated;
+	int segments[MAX_SEGMENTS], nsegments; /* System V shared memory made and not removed */
 	uint64_t effective, limits[16][2]; /* as they were at the start */
 	long acquired, released; /* counters at the last reply that showed them */
 	long outstanding; /* acquired - released with no ring of the agent's open */
@@ -265,6 +268,16 @@ int child_pid(const char *text);
 void kill_everyone(void);
 void exec_again(int kind);
 
+/* space.c */
+void heap_remember(void);
+void heap_back(uint64_t end);
+int heap_moves(void);
+void limits_lift(void);
+void limits_return(void);
+void personality_reset(void);
+int names_known(void);
+void segments_remove(void);
+
 /* uffd.c */
 void handler_stop(void);
 void handler_forget(void);
@@ -288,7 +301,7 @@ command cmd_hello, cmd_obs, cmd_reset, cmd_maps, cmd_nop, cmd_settle, cmd_lock, 
 	cmd_bufs, cmd_bufs2, cmd_upd, cmd_upd2, cmd_unreg, cmd_sqe, cmd_submit, cmd_cqes, cmd_fork, cmd_child, cmd_start,
 	cmd_wait, cmd_reap, cmd_kill, cmd_exec, cmd_pvm, cmd_mem, cmd_ptrace, cmd_uffd, cmd_uffd_reg,
 	cmd_uffd_unreg, cmd_uffd_do, cmd_uffd_handler, cmd_uffd_read, cmd_xdp, cmd_xdp_socket, cmd_xdp_reg,
-	cmd_ksm;
+	cmd_ksm, cmd_heap, cmd_room, cmd_shm, cmd_nattch;
 long enter_ksm(void);
 void leave_ksm(long at);
 

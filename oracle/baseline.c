@@ -92,6 +92,7 @@ void remember_mappings(void)
 	nown = 0;
 	for_each_mapping(remember, NULL);
 	brk_at_start = RAW(SYS_brk, 0);
+	heap_remember();
 }
 
 static void unmap_outside_own(char *line, size_t n, void *left)
@@ -121,6 +122,7 @@ int unmap_foreign(void)
 	int left = 0;
 
 	RAW(SYS_munmap, ARENA, shared->config.pages * PAGE);
+	heap_back(brk_at_start);
 	RAW(SYS_brk, brk_at_start);
 	for_each_mapping(unmap_outside_own, &left);
 	return left;

@@ -348,5 +348,6 @@ void cmd_exec(void)
 	for (int i = 0; i < MAX_RINGS; i++)
 		if (rings[i].text[0])
 			name_forget(rings[i].text);
+	limits_lift();
 	exec_again(pinned ? 3 : 2);
 }

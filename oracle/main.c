@@ -9,7 +9,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
@@ -83,6 +82,10 @@ static const struct {
 	{ "xdp-reg", cmd_xdp_reg, SEEN },
 	{ "ksm", cmd_ksm, SEEN },
 	{ "limit", cmd_limit, SEEN },
+	{ "room", cmd_room, SEEN },
+	{ "heap", cmd_heap, SEEN },
+	{ "shm", cmd_shm, SEEN },
+	{ "nattch", cmd_nattch, SEEN },
 	{ "cap", cmd_cap, SEEN },
 	{ "nop", cmd_nop, SEEN },
 	{ "look", cmd_nop, LOOKED },
@@ -323,7 +326,7 @@ static void first_image(int argc, char **argv)
 	soft_limit(RLIMIT_MEMLOCK, config.memlock);
 	RAW(SYS_umask, 0);
 	stay(config.cpu);
-	RAW(SYS_personality, ADDR_NO_RANDOMIZE);
+	personality_reset();
 	exec_again(0);
 }
 
@@ -359,6 +362,8 @@ static void second_image(void)
 	probe();
 	remember_mappings();
 	rebase();
+	if (kind == 2 || kind == 3)
+		limits_return();
 	if (kind == 3)
 		settle();
 	if (kind == 0 && shared->config.pid1)

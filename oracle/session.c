@@ -136,6 +136,8 @@ void cmd_hello(void)
 	out_hugetlb();
 	out_bool("thp", shared->config.thp);
 	out_bool("rss", probes.rss);
+	out_bool("heap", heap_moves());
+	out_bool("names", names_known());
 	/* One line is the heading. */
 	field_number("swap", read_file("/proc/swaps", devices, sizeof(devices)) > 0 && strchr(devices, '\n') &&
 				     strchr(devices, '\n')[1]);
@@ -183,6 +185,7 @@ void cmd_settle(void)
 
 static void remove_files(void)
 {
+	segments_remove();
 	while (shared->ncreated) {
 		shared->ncreated--;
 		RAW(SYS_unlinkat, shared->created[shared->ncreated].tmp ? FD_TMP : FD_DISK,
@@ -235,6 +238,7 @@ void cmd_reset(void)
 	handler_stop();
 	kill_everyone();
 	restore_limits();
+	personality_reset();
 	close_rings();
 	RAW(SYS_munlockall);
 	RAW(SYS_prctl, 67 /* PR_SET_MEMORY_MERGE */, 0, 0, 0, 0);

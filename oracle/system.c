@@ -58,6 +58,8 @@ static const struct {
 	{ "shmdt", SYS_shmdt },
 	{ "shmctl", SYS_shmctl },
 	{ "prctl", SYS_prctl },
+	{ "personality", SYS_personality },
+	{ "pidfd_open", SYS_pidfd_open },
 	{ "prlimit64", SYS_prlimit64 },
 	{ "futex", SYS_futex },
 	{ "membarrier", SYS_membarrier },

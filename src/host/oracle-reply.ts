@@ -103,6 +103,10 @@ export interface OracleHello {
   thp: boolean
   /** The resident counters are exact. */
   rss: boolean
+  /** The heap can be moved into the arena. */
+  heap: boolean
+  /** Anonymous memory can be named (CONFIG_ANON_VMA_NAME). */
+  names: boolean
   /** 1 when there is swap. */
   swap: number
   /** ksmd can be started. */
