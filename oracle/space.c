@@ -86,9 +86,15 @@ int heap_moves(void)
 
 void cmd_heap(void)
 {
-	uint64_t at = number_word(1);
+	uint64_t at = number_word(1), limit[2];
+	long result;
 
-	reply(heap_say(at, at));
+	/* The call looks at the size of the data segment, which is the agent's own business. */
+	RAW(SYS_prlimit64, 0, RLIMIT_DATA, 0, limit);
+	RAW(SYS_prlimit64, 0, RLIMIT_DATA, shared->limits[RLIMIT_DATA], 0);
+	result = heap_say(at, at);
+	RAW(SYS_prlimit64, 0, RLIMIT_DATA, limit, 0);
+	reply(result);
 }
 
 void cmd_room(void)

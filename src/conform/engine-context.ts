@@ -1,6 +1,6 @@
 import type { Kthread } from '../base/kthread.ts'
 import { PAGE_SIZE } from '../base/units.ts'
-import type { Kernel } from '../mm/kernel.ts'
+import type { Capability, Kernel } from '../mm/kernel.ts'
 import type { AccessResult } from '../mm/user-access.ts'
 import type { EngineProcess } from './engine-process.ts'
 import type { Outcome } from './observation.ts'
@@ -36,6 +36,8 @@ export interface EngineContext {
   readonly processes: Map<number, EngineProcess>
   /** Frames get new ids from here on. */
   forgetFrames(): void
+  /** what a program of this user starts with */
+  readonly capabilities: ReadonlySet<Capability>
 }
 
 /** The address of a place in the arena. */

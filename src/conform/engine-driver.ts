@@ -26,6 +26,8 @@ export interface EngineSetup {
   readonly own: number
   readonly thp: 'always' | 'madvise' | 'never'
   readonly thpDisabled: boolean
+  /** anonymous memory can be named */
+  readonly names: boolean
   /** the pool of 2 MiB pages: what is free, and what others were promised; null: there is none */
   readonly pool: HugePool | null
   /** the other side tells merged pages from others */
@@ -78,6 +80,7 @@ class EngineRun implements EngineContext {
   readonly k: Kernel
   readonly arena: Arena
   readonly memlock: number
+  readonly capabilities: ReadonlySet<Capability>
   readonly processes = new Map<number, EngineProcess>()
   readonly #ids: FrameIds
   readonly #refusals: Set<string>
@@ -89,6 +92,7 @@ class EngineRun implements EngineContext {
     this.#refusals = refusals
     this.arena = setup.arena
     this.memlock = setup.memlock
+    this.capabilities = setup.capabilities
     const huge = setup.arena.pages > 512
     const { pool } = setup
     this.k = new Kernel({
@@ -98,6 +102,7 @@ class EngineRun implements EngineContext {
         thpEnabled: setup.thp,
         unprivilegedUserfaultfd: setup.userfaultfdForAll,
         memoryFailure: setup.memoryFailure,
+        anonVmaName: setup.names,
       },
     })
     this.#ids = new FrameIds(this.k.memory.frames.count)

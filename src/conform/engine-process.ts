@@ -9,6 +9,8 @@ import type { Capability, Kernel, RlimitName } from '../mm/kernel.ts'
 import { MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE } from '../mm/mman.ts'
 import { Mm } from '../mm/mm.ts'
 import { mmap } from '../mm/mmap.ts'
+import { munmap } from '../mm/munmap.ts'
+import { execve } from '../task/exec.ts'
 import { addTask, exitTask, type TaskStruct, type Trace } from '../task/task.ts'
 import type { PipeEnd } from '../task/pipe.ts'
 import { uffdClose, type Userfaultfd } from '../mm/userfaultfd.ts'
@@ -36,12 +38,17 @@ export class EngineProcess implements TaskStruct {
   readonly pid: number
   readonly uid: number
   readonly gid: number
-  readonly space: Mm
+  /** the address space, also after the process has ended */
+  space: Mm
   readonly files: Map<number, OpenFile>
   readonly rings: Map<number, IoUring>
   /** ends: `3r`, `3w` */
   readonly pipes: Map<string, PipeEnd>
   readonly uffds: Map<number, Userfaultfd>
+  /** System V segments: the program's number → id */
+  readonly segments: Map<number, number>
+  /** soft limits that the program has set, bytes */
+  readonly limits: Partial<Record<'as' | 'data' | 'stack', number>>
   readonly capabilities: Set<Capability>
   mm: Mm | null
   memlock: number
@@ -49,9 +56,11 @@ export class EngineProcess implements TaskStruct {
   signalPending = false
   fatalSignalPending = false
   memallocPin = false
+  personality = 0
   trace: Trace | null = null
   stopped = false
   handler: UffdHandler | null = null
+  #own = 0
 
   private constructor(kernel: Kernel, number: number, mm: Mm, from: EngineProcess | EngineProcessOptions) {
     this.kernel = kernel
@@ -69,6 +78,10 @@ export class EngineProcess implements TaskStruct {
     this.rings = new Map(parent?.rings ?? [])
     for (const ring of this.rings.values()) ring.file.get()
     this.uffds = new Map([...(parent?.uffds ?? [])].map(([name, uffd]) => [name, uffd.get()]))
+    this.segments = new Map(parent?.segments ?? [])
+    this.limits = { ...parent?.limits }
+    this.personality = parent?.personality ?? 0
+    this.#own = parent === null ? 0 : parent.#own
     addTask(kernel, this)
     this.pipes = new Map([...(parent?.pipes ?? [])].map(([name, end]) => [name, end.get()]))
   }
@@ -78,12 +91,57 @@ export class EngineProcess implements TaskStruct {
     const mm = new Mm(kernel, 'p0')
     mm.thpDisabled = options.thpDisabled
     const made = new EngineProcess(kernel, 0, mm, options)
-    if (options.own > 0) {
-      const length = Math.ceil((options.own * 1024) / PAGE_SIZE) * PAGE_SIZE
-      const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE
-      made.run(mmap(kernel, mm, { addr: OWN_AT, length, prot: 0, flags, file: null, offset: 0 }))
-    }
+    made.#mapOwn(options.own)
     return made
+  }
+
+  /** What the process has outside of the arena. @param own kB */
+  #mapOwn(own: number): void {
+    this.#own = own
+    // somewhere it has data, as every program has
+    this.space.startData = OWN_AT
+    this.space.endData = OWN_AT + PAGE_SIZE
+    if (own === 0) return
+    const length = Math.ceil((own * 1024) / PAGE_SIZE) * PAGE_SIZE
+    const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE
+    // the last page is data, of which every program has some
+    for (const [addr, part, prot] of [
+      [OWN_AT, length - PAGE_SIZE, 0],
+      [OWN_AT + length - PAGE_SIZE, PAGE_SIZE, 3],
+    ] as const) {
+      const request = { addr, length: part, prot, flags, file: null, offset: 0 }
+      if (part > 0) this.run(mmap(this.kernel, this.space, request))
+    }
+  }
+
+  /**
+   * execve(2) of the same program. Limits of address space, data and stack are lifted while it happens, as the
+   * other side does.
+   * @param capabilities what root gets back
+   */
+  exec(capabilities: ReadonlySet<Capability>): void {
+    const limits = { ...this.limits }
+    for (const name of ['as', 'data', 'stack'] as const) delete this.limits[name]
+    const image = { segments: [], startBrk: 0, code: [0, 0], data: [0, 0], withoutVdso: true } as const
+    const request = { path: this.comm, argv: [this.comm], envp: [], image }
+    const result = this.run(
+      execve(this.kernel, this, request, () => {
+        for (const ring of this.rings.values()) ring.file.put()
+        this.rings.clear()
+      }),
+    )
+    if (result !== 0) throw new Error(`exec on the engine: ${result}`)
+    this.space = this.mm!
+    // the stack is part of what the other side calls its own
+    const { startStack } = this.space
+    this.run(
+      munmap(this.kernel, this.space, startStack - (startStack % PAGE_SIZE) - 32 * PAGE_SIZE, 33 * PAGE_SIZE),
+    )
+    this.space.startStack = 0
+    this.#mapOwn(this.#own)
+    Object.assign(this.limits, limits)
+    this.capabilities.clear()
+    if (this.uid === 0) for (const each of capabilities) this.capabilities.add(each)
   }
 
   /** fork(2). @returns the child or -errno */
@@ -104,7 +162,8 @@ export class EngineProcess implements TaskStruct {
 
   rlimit(name: RlimitName): number {
     if (name === 'memlock') return this.memlock
-    return name === 'stack' ? 8 * 1024 * 1024 : Infinity
+    if (name === 'nofile') return Infinity
+    return this.limits[name] ?? (name === 'stack' ? 8 * 1024 * 1024 : Infinity)
   }
 
   capable(capability: Capability): boolean {

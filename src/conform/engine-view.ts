@@ -2,6 +2,7 @@ import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import { PG_ANON, PG_HUGETLB } from '../memory/page-flags.ts'
 import type { Kernel } from '../mm/kernel.ts'
 import { HugePmd, Leaf, PTE_PRESENT, PTE_SPECIAL, PTE_SWAP, pmdIndex, pteSlot } from '../mm/page-table.ts'
+import { mappingName } from '../task/proc/mapping-name.ts'
 import type { Vma } from '../mm/vma.ts'
 import { VM_EXEC, VM_MAYSHARE, VM_READ, VM_SOFTDIRTY, VM_WRITE, vmFlagMnemonics } from '../mm/vm-flags.ts'
 import { viewPages } from './engine-pages.ts'
@@ -66,7 +67,7 @@ function viewMappings(k: Kernel, process: EngineProcess, arena: Arena): MappingV
       perms: permissions(flags),
       offset: file === null ? 0 : vma.pgoff,
       file: file === null ? 0 : file.mapping.id,
-      name: vma.specialName ?? file?.path ?? '',
+      name: mappingName(k, process.space, vma),
       flags: vmFlagMnemonics(flags & ~VM_SOFTDIRTY, vma.highFlags, lockOnFault).join(' '),
       ...residentIn(k, process, vma),
     })

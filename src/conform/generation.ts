@@ -34,6 +34,9 @@ export interface Shadow {
   readonly serves: number[]
   /** ranges that were registered with one, the latest last */
   readonly watched: Range[]
+  readonly segments: number[]
+  /** where its heap begins, bytes; null: outside of the arena */
+  heap: number | null
 }
 
 /**
@@ -46,11 +49,22 @@ export class Generation {
   /** bytes that ranges mostly consist of */
   readonly unit: number
   readonly processes: Shadow[] = [
-    { number: 0, parent: null, files: [], rings: [], pipes: [], uffds: [], serves: [], watched: [] },
+    {
+      number: 0,
+      parent: null,
+      files: [],
+      rings: [],
+      pipes: [],
+      uffds: [],
+      serves: [],
+      watched: [],
+      segments: [],
+      heap: null,
+    },
   ]
   /** where something was mapped, the latest last; units */
   readonly #places: { page: number; pages: number }[] = []
-  readonly #last = { file: 0, ring: 0, child: 0, pipe: 0, uffd: 0 }
+  readonly #last = { file: 0, ring: 0, child: 0, pipe: 0, uffd: 0, segment: 0 }
   /** files of a disk's filesystem, and how long each is at least, bytes; shared by all that are the same file */
   readonly disks = new Map<number, { size: number }>()
   /** files opened with O_DIRECT */
@@ -68,7 +82,7 @@ export class Generation {
   }
 
   /** A name that no other step has used. */
-  newName(what: 'file' | 'ring' | 'child' | 'pipe' | 'uffd'): number {
+  newName(what: 'file' | 'ring' | 'child' | 'pipe' | 'uffd' | 'segment'): number {
     return ++this.#last[what]
   }
 

@@ -144,6 +144,8 @@ export class KernelDriver implements Driver {
     const { answer } = stepKind(step.op)
     if (answer === 'nothing') return { kind: 'value', value: 0 }
     if (answer !== 'address') return { kind: 'value', value: r }
+    // a call that gives an address or a small number
+    if (r >= 0 && r < 16 * PAGE_SIZE) return { kind: 'value', value: r }
     const at = r - this.#arenaStart
     const inside = at >= 0 && at < this.#arenaPages * PAGE_SIZE
     return inside ? { kind: 'value', value: at } : { kind: 'outside' }

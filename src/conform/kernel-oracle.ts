@@ -13,7 +13,10 @@ const SWAP_BYTES = 64 * 1024 * 1024
 
 /** bit of CapEff → the capability, where the engine asks for it */
 const capabilityBits: readonly (readonly [bit: number, name: Capability])[] = [
+  [1, 'CAP_DAC_OVERRIDE'],
+  [3, 'CAP_FOWNER'],
   [14, 'CAP_IPC_LOCK'],
+  [15, 'CAP_IPC_OWNER'],
   [17, 'CAP_SYS_RAWIO'],
   [19, 'CAP_SYS_PTRACE'],
   [21, 'CAP_SYS_ADMIN'],
@@ -118,6 +121,7 @@ function setupOf(release: ReleaseName, hello: OracleHello, { all }: OracleReply)
     own: lockable.reduce((sum, [start, end]) => sum + (end - start) / 1024, 0),
     thp: 'madvise',
     thpDisabled: !hello.thp,
+    names: hello.names,
     pool: hello.pool === undefined ? null : { free: hello.pool[0], reserved: hello.pool[1] },
     ksmShown: hello.ksmShown,
     swapSlots: hello.swap === 1 ? SWAP_BYTES / PAGE_SIZE - 1 : 0,
@@ -137,6 +141,7 @@ export function themesOff(hello: OracleHello, names: readonly ThemeName[]): Map<
     else if (hugePages > hello.hugetlbFree)
       off.set(name, `the hugetlb pool has fewer than ${hugePages} free pages`)
     else if (swap === true && hello.swap === 0) off.set(name, 'there is no swap')
+    else if (weights.heap !== undefined && !hello.heap) off.set(name, 'the heap cannot be moved')
     else if (ksm === true && !hello.ksm) off.set(name, 'KSM cannot be started')
     else if (weights.ipcLock !== undefined && hello.uid !== 0) off.set(name, 'capabilities cannot be changed')
   }

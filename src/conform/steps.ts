@@ -1,15 +1,21 @@
 import type { By, StepKind, StepKinds } from './step-kind.ts'
 import { accessSteps, type AccessStep } from './steps/access.ts'
 import { fileIoSteps, type FileIoStep } from './steps/file-io.ts'
+import { edgeSteps, type EdgeStep } from './steps/edges.ts'
 import { fileSteps, type FileStep } from './steps/files.ts'
 import { ksmSteps, type KsmStep } from './steps/ksm.ts'
+import { heapSteps, type HeapStep } from './steps/heap.ts'
+import { imageSteps, type ImageStep } from './steps/image.ts'
 import { lockSteps, type LockStep } from './steps/locks.ts'
 import { pipeSteps, type PipeStep } from './steps/pipes.ts'
 import { processSteps, type ProcessStep } from './steps/processes.ts'
 import { remoteSteps, type RemoteStep } from './steps/remote.ts'
+import { residenceSteps, type ResidenceStep } from './steps/residence.ts'
 import { ringSteps, type RingStep } from './steps/rings.ts'
 import { spaceSteps, type SpaceStep } from './steps/space.ts'
 import { uffdSteps, type UffdStep } from './steps/uffd.ts'
+import { spaceLimitSteps, type SpaceLimitStep } from './steps/space-limits.ts'
+import { sysvSteps, type SysvStep } from './steps/sysv.ts'
 
 /**
  * One thing a process of a program does. Addresses are bytes from the start of the arena; files, rings and
@@ -27,6 +33,12 @@ export type StepBody =
   | RemoteStep
   | RingStep
   | UffdStep
+  | ResidenceStep
+  | HeapStep
+  | SpaceLimitStep
+  | SysvStep
+  | ImageStep
+  | EdgeStep
 
 export type Step = By<StepBody>
 export type Op = StepBody['op']
@@ -43,6 +55,12 @@ const kinds: StepKinds<StepBody> = {
   ...remoteSteps,
   ...ringSteps,
   ...uffdSteps,
+  ...residenceSteps,
+  ...heapSteps,
+  ...spaceLimitSteps,
+  ...sysvSteps,
+  ...imageSteps,
+  ...edgeSteps,
 }
 
 export function isOp(name: unknown): name is Op {

@@ -10,6 +10,10 @@ export interface WorldProcess {
   readonly uffds: Set<number>
   /** userfaultfds it made itself: its own thread answers their events */
   readonly serves: Set<number>
+  /** System V segments it has a name for */
+  readonly segments: Set<number>
+  /** its heap lies in the arena */
+  heap: boolean
 }
 
 /** Before the first step: one process that holds nothing. */
@@ -24,6 +28,8 @@ export function newWorld(): World {
         pipes: new Set(),
         uffds: new Set(),
         serves: new Set(),
+        segments: new Set(),
+        heap: false,
       },
     ],
   ])

@@ -40,6 +40,7 @@ function ringKind(k: Kernel, ring: IoUring): FileKind {
   return {
     ...driverKind('io_uring'),
     kernelChoosesAddress: true,
+    movesAlone: true,
     mmapMethod(_k: Kernel, vma: Vma, mm: Mm): number {
       const region = partAt(k, ring, vma.pgoff * PAGE_SIZE)
       if (region === null)

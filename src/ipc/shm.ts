@@ -46,6 +46,8 @@ interface Segment {
   readonly gid: number
   /** permission bits, SHM_DEST */
   mode: number
+  /** attachments on their way: they count as well */
+  attaching: number
   /** the object; each attachment has an open file of its own on top of it */
   readonly file: OpenFile
 }
@@ -121,7 +123,7 @@ function newSegment(k: Kernel, key: number, size: number, flags: number): number
   const { uid } = k.current
   file.mapping.inode = id
   file.mapping.owner = uid
-  segments.set(id, { id, key, size, uid, gid: groupOf(k), mode: flags & 0o777, file })
+  segments.set(id, { id, key, size, uid, gid: groupOf(k), mode: flags & 0o777, attaching: 0, file })
   return id
 }
 
@@ -190,8 +192,10 @@ export function* shmat(k: Kernel, mm: Mm, id: number, addr: number, flags: numbe
   const executes = (flags & SHM_EXEC) !== 0
   if (!permits(k, segment, 4 | (writes ? 2 : 0) | (executes ? 1 : 0))) return denied(k, 'R-AS-172')
   const file = attachment(k, segment, writes)
+  segment.attaching++
   const guard = tryWriteNow(k, mm) ?? (yield* lockForWrite(k, mm))
   if (typeof guard === 'number') {
+    segment.attaching--
     file.put()
     return guard
   }
@@ -212,6 +216,7 @@ export function* shmat(k: Kernel, mm: Mm, id: number, addr: number, flags: numbe
       pgoff: 0,
     })
   }
+  segment.attaching--
   const populate = result >= 0 && (mm.defFlags & VM_LOCKED) !== 0
   guard.release()
   file.put()
@@ -234,9 +239,13 @@ function attachment(k: Kernel, segment: Segment, writable: boolean): OpenFile {
   const { file } = segment
   file.get()
   return new OpenFile(file.mapping, file.path, { readable: true, writable }, () => {
-    if ((segment.mode & SHM_DEST) !== 0 && file.mapping.mappers.size === 0) destroy(k, segment)
+    if ((segment.mode & SHM_DEST) !== 0 && attached(segment) === 0) destroy(k, segment)
     file.put()
   })
+}
+
+function attached({ file, attaching }: Segment): number {
+  return file.mapping.mappers.size + attaching
 }
 
 function destroy(k: Kernel, segment: Segment): void {
@@ -291,7 +300,7 @@ export function* shmRemove(k: Kernel, id: number): Kthread<number> {
   if (segment === undefined) return refuse(k.current, EINVAL, 'R-AS-174', { why: 'there is no such segment' })
   if (k.current.uid !== segment.uid && !k.current.capable('CAP_SYS_ADMIN'))
     return refuse(k.current, EPERM, 'R-AS-174', { why: 'the segment belongs to somebody else' })
-  if (segment.file.mapping.mappers.size === 0) destroy(k, segment)
+  if (attached(segment) === 0) destroy(k, segment)
   else {
     segment.mode |= SHM_DEST
     segment.key = IPC_PRIVATE
@@ -308,6 +317,6 @@ export function shmStatus(k: Kernel, id: number): ShmStatus | number {
   const segment = namespaceOf(k).segments.get(id)
   if (segment === undefined) return refuse(k.current, EINVAL, 'R-AS-174', { why: 'there is no such segment' })
   if (!permits(k, segment, 4)) return denied(k, 'R-AS-174')
-  const { key, size, mode, uid, file } = segment
-  return { key, size, mode, uid, attached: file.mapping.mappers.size }
+  const { key, size, mode, uid } = segment
+  return { key, size, mode, uid, attached: attached(segment) }
 }

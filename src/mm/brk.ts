@@ -96,10 +96,12 @@ function growHeap(k: Kernel, guard: MmapWriteGuard, start: number, end: number, 
   }
   const charged = chargeCommit(k, mm, pages)
   if (charged < 0) return charged
-  const previous = above === null ? vmas.last : above.previous
+  const below = above === null ? vmas.last : above.previous
+  // what ends where the heap begins is no part of it
+  const previous = below !== null && below.end > mm.startBrk ? below : null
   const shape = { flags, highFlags: 0, file: null, uffd: null, policy: null, anonName: null }
   if (mergeNewRange(k, mm, vmas, previous, null, start, end, start / PAGE_SIZE, shape, null) === null) {
-    insertVma(mm, vmas, new Vma(start, end, flags, start / PAGE_SIZE), previous, above)
+    insertVma(mm, vmas, new Vma(start, end, flags, start / PAGE_SIZE), below, above)
   }
   vmStatAccount(mm, flags, pages)
   if ((flags & VM_LOCKED) !== 0) mm.lockedVm += pages

@@ -86,6 +86,8 @@ export interface FileKind {
   readonly secretmem: boolean
   /** the file has an mmap method (R-AS-10 step 22) */
   readonly mappable: boolean
+  /** it chooses addresses by a method of its own, so mremap moves its mappings alone only (R-AS-75) */
+  readonly movesAlone?: true
   /** a fault on an empty entry can be served (vm_ops->fault) */
   readonly faultable: boolean
   /** vm_ops->map_pages: fault-around (R-FLT-39) */
@@ -152,7 +154,14 @@ export const SHMEM: FileKind = {
   readWrite: 'page-cache',
 }
 /** SysV shared memory: shmem behind vm_ops of its own (io-uring.md §6). */
-export const SYSV_SHM: FileKind = { ...SHMEM, name: 'sysv-shm', shmemOps: false, closeHook: true }
+export const SYSV_SHM: FileKind = {
+  ...SHMEM,
+  name: 'sysv-shm',
+  shmemOps: false,
+  closeHook: true,
+  movesAlone: true,
+  faultAround: false,
+}
 export const HUGETLBFS: FileKind = { ...plain, name: 'hugetlbfs', hugetlb: true, readWrite: 'hugetlb' }
 /** SHM_HUGETLB: huge pages behind the vm_ops of SysV shared memory. */
 export const SYSV_HUGETLB: FileKind = { ...HUGETLBFS, name: 'sysv-shm-hugetlb', closeHook: true }
@@ -162,6 +171,7 @@ export const DEV_ZERO: FileKind = {
   ...plain,
   name: '/dev/zero',
   anonymousWhenPrivate: true,
+  movesAlone: true,
   readWrite: 'zero',
 }
 /** ramfs keeps dirty pages of its own: counts as able to write back (io-uring.md §6). */

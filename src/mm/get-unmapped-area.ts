@@ -11,6 +11,8 @@ import type { VmaTree } from './vma-tree.ts'
 /** where MAP_32BIT mappings go (R-AS-36) */
 const LOW_START = 0x40000000
 const LOW_END = 0x80000000
+/** results from here to -1 are errors */
+const MAX_ERRNO = 4095
 
 /**
  * `get_unmapped_area`: where a mapping goes.
@@ -52,6 +54,13 @@ export function getUnmappedArea(
       return refuse(k.current, EINVAL, 'R-AS-12', {
         address,
         why: 'the fixed address is not huge page aligned',
+      })
+    }
+    // the address that was asked for looks like an error already
+    if (address < 0 && address >= -MAX_ERRNO) {
+      return refuse(k.current, -address, 'R-AS-12', {
+        address,
+        why: 'the fixed address lies in the last page',
       })
     }
   } else {

@@ -30,7 +30,7 @@ import { checkSealed } from './munmap.ts'
 import { adviseCold, adviseFree, advisePageout, adviseWillNeed } from './page-advice.ts'
 import { madvisePopulate } from './populate.ts'
 import { punchHole } from './truncate.ts'
-import { alignUp, asWord, isPageAligned } from './user-range.ts'
+import { alignUp, asWord, isPageAligned, rangeEnd } from './user-range.ts'
 import { noteRemove, takeChanges, tellChanges } from './userfaultfd-events.ts'
 import { vmaFacts, type Vma } from './vma.ts'
 import { VM_LOCKED, VM_MAYWRITE, VM_PFNMAP, VM_SHARED, VM_SPECIAL, VM_WRITE, VMH_SEALED } from './vm-flags.ts'
@@ -56,7 +56,7 @@ export function* madvise(k: Kernel, mm: Mm, addr: number, len: number, advice: n
   }
   const word = asWord(len)
   const length = alignUp(word)
-  if (length < 0 || (word !== 0 && length === 0) || (start < 0 && start + length > 0)) {
+  if (length < 0 || (word !== 0 && length === 0) || rangeEnd(start, length) === null) {
     return refuse(k.current, EINVAL, 'R-AS-100', { address: start, why: 'the range wraps around' })
   }
   if (length === 0) return 0

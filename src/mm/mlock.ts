@@ -8,7 +8,7 @@ import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
 import { countMapped } from './munmap.ts'
 import { mmPopulate } from './populate.ts'
-import { alignDown, alignUp, asWord } from './user-range.ts'
+import { alignDown, alignUp, asWord, rangeEnd } from './user-range.ts'
 import { changedShape, vmaModify } from './vma-merge.ts'
 import type { Vma } from './vma.ts'
 import { canDoMlock, limitPages } from './vm-accounting.ts'
@@ -167,7 +167,7 @@ function applyLockFlags(
   const { vmas } = guard
   const end = start + length
   // 2^64 is where words wrap
-  if (length < 0 || (start < 0 && end > 0)) {
+  if (length < 0 || rangeEnd(start, length) === null) {
     return refuse(k.current, EINVAL, 'R-AS-90', { address: start, why: 'the range wraps around' })
   }
   if (length === 0) return 0

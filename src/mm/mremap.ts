@@ -363,12 +363,11 @@ function* moveEveryVma(k: Kernel, guard: MmapWriteGuard, request: Request): Kthr
       flags,
       newAddr: newAddr + (from - addr),
     }
-    const several = from !== addr || to !== end
-    if (several && vma.uffd !== null) {
+    if (movesAlone(vma) && (from !== addr || vma.end < end)) {
       return refuse(k.current, EFAULT, 'R-AS-75', {
         address: from,
         vma: vmaFacts(vma),
-        why: 'several mappings, one with userfaultfd',
+        why: 'a mapping that can only be moved alone',
       })
     }
     const unusable = checkVma(k, vma, piece)
@@ -379,4 +378,9 @@ function* moveEveryVma(k: Kernel, guard: MmapWriteGuard, request: Request): Kthr
     at = to
   }
   return result
+}
+
+/** Watched by a userfaultfd, or of a file whose own idea of addresses could not be followed. */
+function movesAlone(vma: Vma): boolean {
+  return vma.uffd !== null || vma.file?.mapping.kind.movesAlone === true
 }

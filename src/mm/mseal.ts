@@ -4,7 +4,7 @@ import { refuse } from '../base/refusal.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
-import { alignUp, asWord, isPageAligned } from './user-range.ts'
+import { alignUp, asWord, isPageAligned, rangeEnd } from './user-range.ts'
 import { changedShape, vmaModify } from './vma-merge.ts'
 import { VMH_SEALED } from './vm-flags.ts'
 import { lockForWrite, tryWriteNow } from './write-lock.ts'
@@ -27,7 +27,7 @@ export function* mseal(k: Kernel, mm: Mm, addr: number, len: number, flags: numb
   if (!isPageAligned(start)) {
     return refuse(k.current, EINVAL, 'R-AS-115', { address: start, why: 'the address is not page aligned' })
   }
-  if (length < 0 || (word !== 0 && length === 0) || (start < 0 && start + length > 0)) {
+  if (length < 0 || (word !== 0 && length === 0) || rangeEnd(start, length) === null) {
     return refuse(k.current, EINVAL, 'R-AS-115', { address: start, why: 'the range wraps around' })
   }
   if (length === 0) return 0

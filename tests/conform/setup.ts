@@ -17,6 +17,7 @@ export const engineSetup: EngineSetup = {
   own: 2752,
   thp: 'madvise',
   thpDisabled: true,
+  names: false,
   pool: null,
   swapSlots: 0,
   ksmShown: true,

@@ -56,6 +56,15 @@ describe.each(ALL)('brk on %s', (release) => {
     expect(s.mm.committed).toBe(5)
   })
 
+  it('R-AS-79 a mapping that ends where the heap begins is no part of it', () => {
+    const s = new Space(release)
+    s.at(-2, 2)
+    const set = heap(s)
+    expect(set(1)).toBe(1)
+    expect(set(2)).toBe(2)
+    expect(s.list()).toEqual(['-2+2 rw-', '0+2 rw-'])
+  })
+
   it('R-AS-79 the guard gap of a growable mapping above', () => {
     const s = new Space(release)
     const set = heap(s)

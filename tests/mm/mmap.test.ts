@@ -101,7 +101,14 @@ describe.each(ALL)('mmap on %s', (release) => {
     const flags = ANON | MAP_FIXED
     expect(s.try({ addr: 0x7fffffffe000, flags })).toBe(0x7fffffffe000)
     expect(s.try({ addr: 0x7fffffffe000, length: 2 * P, flags })).toBe('-ENOMEM')
-    expect(s.try({ addr: -4095, flags })).toBe('-ENOMEM')
+    expect(s.try({ addr: -4097, flags })).toBe('-ENOMEM')
+  })
+
+  it('R-AS-12 an address in the last page is taken for an error', () => {
+    expect(space().try({ addr: -1, flags: ANON | MAP_FIXED })).toBe('-EPERM')
+    expect(space().try({ addr: -12, flags: ANON | MAP_FIXED_NOREPLACE })).toBe('-ENOMEM')
+    expect(space().try({ addr: -22, flags: ANON | MAP_FIXED })).toBe('-EINVAL')
+    expect(space().try({ addr: -4096, flags: ANON | MAP_FIXED })).toBe('-ENOMEM')
   })
 
   it('AS vector 14: MAP_FIXED_NOREPLACE beats a missing type', () => {

@@ -42,6 +42,8 @@ export interface MmSwitches {
   readonly hasAbove4G: boolean
   /** process_madvise on oneself needs CAP_SYS_NICE, does not, or takes any advice: 6.1, 6.12, 6.13 on (R-AS-108) */
   readonly processMadviseSelf: 'needs-nice' | 'plain' | 'any-advice'
+  /** /proc/PID/maps calls [heap] what overlaps the heap, not also what only touches it; seen on 6.12 and 6.18, not on 6.1 (R-AS-161) */
+  readonly heapLabelStrict: boolean
   /** the special mappings an exec makes, from below, with their pages; seen on 6.1, 6.12 and 6.18 (R-AS-156) */
   readonly vdsoPages: readonly (readonly [name: string, pages: number])[]
   /** PR_SET_VMA_ANON_NAME takes shared anonymous memory too: 6.2 on (R-AS-109) */
@@ -71,6 +73,7 @@ const r61: MmSwitches = {
   thpFileAlignTakesLower: true,
   hasAbove4G: false,
   processMadviseSelf: 'needs-nice',
+  heapLabelStrict: false,
   vdsoPages: [
     ['[vvar]', 4],
     ['[vdso]', 2],
@@ -97,6 +100,7 @@ const r612: MmSwitches = {
   readOnlyDropsAccount: true,
   mergePrefersPrevious: true,
   processMadviseSelf: 'plain',
+  heapLabelStrict: true,
   hasMseal: true,
   namesLockOnFault: true,
   futureWriteSealInMethod: false,

@@ -15,7 +15,7 @@ export const processSteps: StepKinds<ProcessStep> = {
       const { processes } = generation
       if (processes.length >= MOST_PROCESSES) return null
       const child = generation.newName('child')
-      const { files, rings, pipes, uffds } = process
+      const { files, rings, pipes, uffds, segments, heap } = process
       processes.push({
         number: child,
         parent: process.number,
@@ -25,13 +25,15 @@ export const processSteps: StepKinds<ProcessStep> = {
         uffds: [...uffds],
         serves: [],
         watched: [...process.watched],
+        segments: [...segments],
+        heap,
       })
       return { op: 'fork', child }
     },
     text: ({ child }) => `fork p${child}`,
     commands: ({ child }) => oneCommand(`fork p${child}`),
     creates: ({ child }) => `process ${child}`,
-    follow(world, { files, rings, pipes, uffds }, { by, child }) {
+    follow(world, { files, rings, pipes, uffds, segments, heap }, { by, child }) {
       world.set(child, {
         parent: by,
         files: new Set(files),
@@ -39,6 +41,8 @@ export const processSteps: StepKinds<ProcessStep> = {
         pipes: new Set(pipes),
         uffds: new Set(uffds),
         serves: new Set(),
+        segments: new Set(segments),
+        heap,
       })
       return true
     },

@@ -204,11 +204,13 @@ function makeMremap(generation: Generation): MremapStep {
   return { op: 'mremap', at, length, newLength, flags, to }
 }
 
-function protText(bits: number): string {
+/** `rw-` */
+export function protText(bits: number): string {
   return `${(bits & 1) !== 0 ? 'r' : '-'}${(bits & 2) !== 0 ? 'w' : '-'}${(bits & 4) !== 0 ? 'x' : '-'}`
 }
 
-function mapFlagsText(flags: number): string {
+/** `PRIVATE|ANONYMOUS` */
+export function mapFlagsText(flags: number): string {
   const type = ['0', 'SHARED', 'PRIVATE', 'SHARED_VALIDATE'][flags & 15] ?? `type${flags & 15}`
   const names = Object.entries(mman)
     .filter(([name, bit]) => name.startsWith('MAP_') && typeof bit === 'number' && bit > 15)
