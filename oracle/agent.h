@@ -103,6 +103,8 @@ struct shared_ring {
 	int used, creator;
 	uint64_t holders; /* bit = process slot */
 	long pinned; /* kB charged to the creator's VmPin */
+	int loose; /* VmPin does not tell what it pins: clones, rings of buffers, requests that wait */
+	int submitted; /* requests may be in flight */
 };
 
 struct page_id {
@@ -257,6 +259,10 @@ void xdp_close(int fd);
 void settle(void);
 void settle_all(void);
 void rings_release(void);
+long creator_pin(int creator);
+
+/* buffers.c */
+long unregister_buffers(struct ring *ring);
 void settle_ring(int index);
 void sleep_ms(long ms);
 long now_ms(void);
@@ -298,8 +304,8 @@ typedef void command(void);
 command cmd_hello, cmd_obs, cmd_reset, cmd_maps, cmd_nop, cmd_settle, cmd_lock, cmd_unlock, cmd_quit, cmd_sys, cmd_let, cmd_put,
 	cmd_get, cmd_limit, cmd_cap, cmd_peek, cmd_poke, cmd_touch, cmd_fill, cmd_sum, cmd_memfd, cmd_open,
 	cmd_fdfill, cmd_fdsum, cmd_pipe, cmd_vmsplice, cmd_drain, cmd_feed, cmd_close, cmd_ring, cmd_reg,
-	cmd_bufs, cmd_bufs2, cmd_upd, cmd_upd2, cmd_unreg, cmd_sqe, cmd_submit, cmd_cqes, cmd_fork, cmd_child, cmd_start,
-	cmd_wait, cmd_reap, cmd_kill, cmd_exec, cmd_pvm, cmd_mem, cmd_ptrace, cmd_uffd, cmd_uffd_reg,
+	cmd_bufs, cmd_bufs2, cmd_upd, cmd_upd2, cmd_unreg, cmd_clone, cmd_pbuf, cmd_unpbuf, cmd_sqe, cmd_submit,
+	cmd_cqes, cmd_fork, cmd_child, cmd_start, cmd_wait, cmd_reap, cmd_kill, cmd_exec, cmd_pvm, cmd_mem, cmd_ptrace, cmd_uffd, cmd_uffd_reg,
 	cmd_uffd_unreg, cmd_uffd_do, cmd_uffd_handler, cmd_uffd_read, cmd_xdp, cmd_xdp_socket, cmd_xdp_reg,
 	cmd_ksm, cmd_heap, cmd_room, cmd_shm, cmd_nattch;
 long enter_ksm(void);

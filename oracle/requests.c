@@ -105,8 +105,10 @@ void cmd_submit(void)
 	before = ntaken;
 	result = RAW(SYS_io_uring_enter, ring->fd, ring->queued, wanted,
 		     IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg, sizeof(arg));
-	if (result > 0)
+	if (result > 0) {
 		ring->queued -= result;
+		shared->rings[ring->shared].submitted = shared->rings[ring->shared].loose = 1;
+	}
 	take_completions(ring);
 	reply(result);
 	show_completions();

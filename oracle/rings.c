@@ -1,9 +1,7 @@
 /* Rings: set up, mapped outside the arena, closed and waited for. */
 #define _GNU_SOURCE
 #include <linux/io_uring.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/time.h>
 #include <time.h>
 
 #include "agent.h"
@@ -77,7 +75,7 @@ void settle_all(void)
 	settle_down(1);
 }
 
-static long creator_pin(int creator)
+long creator_pin(int creator)
 {
 	struct status status;
 
@@ -94,6 +92,10 @@ void settle_ring(int index)
 	long others = 0, stop = now_ms() + 2000, pin;
 
 	ring->used = 0;
+	if (ring->loose) {
+		settle();
+		return;
+	}
 	if (ring->pinned <= 0)
 		return;
 	for (int i = 0; i < MAX_SHARED_RINGS; i++)
@@ -116,7 +118,7 @@ void rings_release(void)
 {
 	for (int i = 0; i < MAX_RINGS; i++)
 		if (rings[i].text[0])
-			RAW(SYS_io_uring_register, rings[i].fd, IORING_UNREGISTER_BUFFERS, 0, 0);
+			unregister_buffers(&rings[i]);
 }
 
 int ring_close(struct ring *ring)
@@ -225,126 +227,10 @@ void cmd_ring(void)
 		ring->flags = params.flags;
 		ring->sq_entries = params.sq_entries;
 		ring->cq_entries = params.cq_entries;
-		shared->rings[index] = (struct shared_ring){ 1, my_slot, 1UL << my_slot, 0 };
+		shared->rings[index] = (struct shared_ring){ 1, my_slot, 1UL << my_slot, 0, 0, 0 };
 		map_queues(ring, &params);
 	}
 	reply(fd);
 	if (!failed(fd))
 		field_number("features", params.features);
-}
-
-static struct ring *named_ring(void)
-{
-	struct ring *ring = ring_find(word(1));
-
-	if (!ring)
-		usage("no ring of this name");
-	return ring;
-}
-
-static long registered(struct ring *ring, uint64_t opcode, void *argument, uint64_t nr)
-{
-	struct shared_ring *known = &shared->rings[ring->shared];
-	long before = creator_pin(known->creator);
-	long result = RAW(SYS_io_uring_register, ring->fd, opcode, argument, nr);
-	long after = creator_pin(known->creator);
-
-	if (before >= 0 && after >= 0)
-		known->pinned += after - before;
-	return result;
-}
-
-static struct {
-	uint64_t base, length;
-} vectors[MAX_WORDS / 2];
-static uint64_t tags[MAX_WORDS / 3];
-
-static int take_vectors(int from)
-{
-	int n = 0;
-
-	for (int i = from; i < nwords; i += 2, n++) {
-		vectors[n].base = number_word(i);
-		vectors[n].length = number_word(i + 1);
-	}
-	return n;
-}
-
-void cmd_reg(void)
-{
-	struct ring *ring = named_ring();
-
-	reply(registered(ring, number_word(2), (void *)number_word_or(3, 0), number_word_or(4, 0)));
-}
-
-void cmd_bufs(void)
-{
-	struct ring *ring = named_ring();
-	int n = take_vectors(2);
-
-	reply(registered(ring, IORING_REGISTER_BUFFERS, vectors, n));
-}
-
-void cmd_bufs2(void)
-{
-	struct ring *ring = named_ring();
-	struct io_uring_rsrc_register arg = { .flags = number_word(2), .nr = number_word(3) };
-	int n = 0;
-
-	for (int i = 4; i < nwords; i += 3, n++) {
-		vectors[n].base = number_word(i);
-		vectors[n].length = number_word(i + 1);
-		tags[n] = number_word(i + 2);
-	}
-	if (n && (uint64_t)n != arg.nr)
-		usage("as many triples as entries, or none");
-	if (n) {
-		arg.data = (uint64_t)vectors;
-		arg.tags = (uint64_t)tags;
-	}
-	reply(registered(ring, IORING_REGISTER_BUFFERS2, &arg, sizeof(arg)));
-}
-
-void cmd_upd(void)
-{
-	struct ring *ring = named_ring();
-	struct io_uring_rsrc_update2 arg = { .offset = number_word(2), .data = (uint64_t)vectors };
-
-	arg.nr = take_vectors(3);
-	reply(registered(ring, IORING_REGISTER_BUFFERS_UPDATE, &arg, sizeof(arg)));
-}
-
-/* With tags. */
-void cmd_upd2(void)
-{
-	struct ring *ring = named_ring();
-	struct io_uring_rsrc_update2 arg = { .offset = number_word(2), .data = (uint64_t)vectors, .tags = (uint64_t)tags };
-
-	for (int i = 3; i < nwords; i += 3, arg.nr++) {
-		vectors[arg.nr].base = number_word(i);
-		vectors[arg.nr].length = number_word(i + 1);
-		tags[arg.nr] = number_word(i + 2);
-	}
-	reply(registered(ring, IORING_REGISTER_BUFFERS_UPDATE, &arg, sizeof(arg)));
-}
-
-static void on_alarm(int number)
-{
-	(void)number;
-}
-
-/* Kernels that wait for requests in flight are interrupted after a while: nothing else would end it. */
-void cmd_unreg(void)
-{
-	struct ring *ring = named_ring();
-	struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_ONSTACK };
-	struct itimerval timer = { .it_value = { 0, 100000 } }, none = { 0 };
-	long result;
-
-	sigaction(SIGALRM, &action, NULL);
-	RAW(SYS_setitimer, ITIMER_REAL, &timer, 0);
-	result = registered(ring, IORING_UNREGISTER_BUFFERS, NULL, 0);
-	RAW(SYS_setitimer, ITIMER_REAL, &none, 0);
-	signal(SIGALRM, SIG_DFL);
-	reply(result);
 }
