@@ -23,6 +23,8 @@ export interface ScriptState {
   readonly disks: Map<number, DiskFile>
   /** replaced buffers are released late (R-URING-20) */
   readonly releasesLate: boolean
+  /** something was done with rings after which VmPin does not tell whether a ring has let go of its pages */
+  looseRings: boolean
 }
 
 /** A step that is one command. */

@@ -69,6 +69,9 @@ const NAMES = new Set([
   'child',
   'of',
   'pipe',
+  'from',
+  'opcode',
+  'setup',
   'uffd',
   'gives',
   'copyMode',
@@ -92,7 +95,11 @@ function* simplerSteps(step: Step): Generator<Step> {
       }
     }
     if (Array.isArray(field)) {
-      const ranges = field as readonly Range[]
+      if (field.length > 1 && typeof field[0] === 'number') {
+        for (let j = 0; j < field.length; j++) yield { ...step, [key]: field.toSpliced(j, 1) } as Step
+        continue
+      }
+      const ranges = field.filter((range) => typeof range === 'object') as Range[]
       for (const list of simplerLists(ranges)) yield { ...step, [key]: list } as Step
     }
   }

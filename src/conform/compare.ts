@@ -8,6 +8,7 @@ import { Pairs } from './pairs.ts'
 export const FACTS = [
   'results, errnos and signals',
   'bytes read',
+  'completions',
   'mappings with permissions, offsets and files',
   'VmFlags',
   'resident and huge pages of each mapping',
@@ -64,6 +65,14 @@ export class Correspondence {
       this.seen.add('bytes read')
       if (kernel.sum !== engine.sum)
         yield made('bytes read', 'sum', 'the bytes that were read are not the same')
+    }
+    if (kernel.completions !== null || engine.completions !== null) {
+      this.seen.add('completions')
+      const [theirCqes, ourCqes] = [kernel.completions, engine.completions].map((cqes) =>
+        JSON.stringify(cqes),
+      )
+      if (theirCqes !== ourCqes)
+        yield made('completions', 'cqe', `the kernel completes ${theirCqes}, the engine ${ourCqes}`)
     }
     yield* this.#processes(kernel.processes, engine.processes)
     yield* this.#counter('acquired', kernel, engine)

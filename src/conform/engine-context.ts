@@ -3,13 +3,14 @@ import { PAGE_SIZE } from '../base/units.ts'
 import type { Capability, Kernel } from '../mm/kernel.ts'
 import type { AccessResult } from '../mm/user-access.ts'
 import type { EngineProcess } from './engine-process.ts'
-import type { Outcome } from './observation.ts'
+import type { Completion, Outcome } from './observation.ts'
 import type { Arena } from './range.ts'
 
 /** What a step came to, before the observation. */
 export interface Done {
   readonly outcome: Outcome
   readonly sum?: number
+  readonly completions?: readonly Completion[]
 }
 
 /** It worked, and there is nothing to tell. */

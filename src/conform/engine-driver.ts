@@ -132,6 +132,7 @@ class EngineRun implements EngineContext {
     for (let refusal = self?.refusal ?? null; refusal !== null; refusal = refusal.cause)
       this.#refusals.add(refusal.rule)
     if (self !== undefined) self.refusal = null
+    k.scheduler.runUntilIdle()
     const others = [...this.processes.values()].filter(({ number }) => number !== step.by)
     const alive = this.processes.get(step.by)
     const order = alive === undefined ? others : [alive, ...others]
@@ -140,6 +141,7 @@ class EngineRun implements EngineContext {
     return {
       outcome: done.outcome,
       sum: done.sum ?? null,
+      completions: done.completions ?? null,
       acquired: k.pinAcquired - pinAcquired,
       released: k.pinReleased - pinReleased,
       pool: this.#pool === null ? null : { free: this.#pool.free, reserved: this.#pool.reserved },

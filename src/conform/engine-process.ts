@@ -160,6 +160,22 @@ export class EngineProcess implements TaskStruct {
     return this.kernel.run(this, body)
   }
 
+  /** Runs a call whose wait, where it comes to one, is ended by a signal. */
+  runWithAlarm(body: Kthread<number>): number {
+    const { scheduler } = this.kernel
+    const task = scheduler.spawn(this.comm, this, body)
+    task.awaited = true
+    scheduler.runUntilIdle()
+    if (!task.done) {
+      this.signalPending = true
+      task.signalled(false)
+      scheduler.runUntilIdle()
+      this.signalPending = false
+    }
+    if (task.error !== undefined) throw task.error
+    return task.result!
+  }
+
   rlimit(name: RlimitName): number {
     if (name === 'memlock') return this.memlock
     if (name === 'nofile') return Infinity
@@ -172,6 +188,7 @@ export class EngineProcess implements TaskStruct {
 
   /** _exit(2). */
   exit(): void {
+    for (const hook of this.kernel.exitHooks) hook(this)
     for (const file of this.files.values()) file.put()
     for (const ring of this.rings.values()) ring.file.put()
     for (const end of this.pipes.values()) end.put()

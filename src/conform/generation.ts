@@ -67,6 +67,8 @@ export class Generation {
   readonly #last = { file: 0, ring: 0, child: 0, pipe: 0, uffd: 0, segment: 0 }
   /** files of a disk's filesystem, and how long each is at least, bytes; shared by all that are the same file */
   readonly disks = new Map<number, { size: number }>()
+  /** ring → what was registered with it, slot by slot, most likely */
+  readonly registered = new Map<number, Range[]>()
   /** files opened with O_DIRECT */
   readonly directs = new Set<number>()
 

@@ -6,6 +6,7 @@ import { AgentScript, type StepLines } from './agent-lines.ts'
 import { eventText } from './engine-uffd.ts'
 import {
   PAGE_FLAG_BITS,
+  type Completion,
   type Driver,
   type MappingView,
   type Observation,
@@ -117,6 +118,7 @@ export class KernelDriver implements Driver {
     return {
       outcome,
       sum: summed !== null && summed.e === 0 ? Number(summed.v ?? summed.r) : null,
+      completions: completionsOf(replies),
       acquired: total('acq'),
       released: total('rel'),
       pool: pool === undefined ? null : { free: pool[0], reserved: pool[1] },
@@ -199,6 +201,12 @@ function eventsOf(
     const mine = process === step.by ? !others.has(line) : line === own
     return mine ? uffd.map((event) => eventText(event, arenaPages)) : []
   })
+}
+
+/** Those of all commands of the step; null when none takes any. */
+function completionsOf(replies: readonly OracleReply[]): Completion[] | null {
+  const all = replies.flatMap(({ cqe }) => (cqe === undefined ? [] : [cqe]))
+  return all.length === 0 ? null : all.flat().map(([userData, res]) => [Number(userData), res])
 }
 
 function mappingView([first, end, perms, offset, file, name]: OracleMapping, vma: OracleVma): MappingView {

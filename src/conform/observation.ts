@@ -22,6 +22,9 @@ export type Outcome =
   /** a reference that an earlier failure left empty */
   | { readonly kind: 'dangling' }
 
+/** An io_uring completion: user_data and result. */
+export type Completion = readonly [userData: number, result: number]
+
 /** One mapping that overlaps the arena. Page numbers count from the arena's start. */
 export interface MappingView {
   readonly first: number
@@ -90,6 +93,8 @@ export interface Observation {
   readonly outcome: Outcome
   /** bytes loaded, added up; only for steps that load */
   readonly sum: number | null
+  /** in their order; only for steps that take them */
+  readonly completions: readonly Completion[] | null
   /** pin counters of the machine during the step; null: not visible */
   readonly acquired: number | null
   readonly released: number | null

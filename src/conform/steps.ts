@@ -11,6 +11,8 @@ import { pipeSteps, type PipeStep } from './steps/pipes.ts'
 import { processSteps, type ProcessStep } from './steps/processes.ts'
 import { remoteSteps, type RemoteStep } from './steps/remote.ts'
 import { residenceSteps, type ResidenceStep } from './steps/residence.ts'
+import { requestSteps, type RequestStep } from './steps/requests.ts'
+import { ringBufferSteps, type RingBufferStep } from './steps/ring-buffers.ts'
 import { ringSteps, type RingStep } from './steps/rings.ts'
 import { spaceSteps, type SpaceStep } from './steps/space.ts'
 import { uffdSteps, type UffdStep } from './steps/uffd.ts'
@@ -39,6 +41,8 @@ export type StepBody =
   | SysvStep
   | ImageStep
   | EdgeStep
+  | RingBufferStep
+  | RequestStep
 
 export type Step = By<StepBody>
 export type Op = StepBody['op']
@@ -61,6 +65,8 @@ const kinds: StepKinds<StepBody> = {
   ...sysvSteps,
   ...imageSteps,
   ...edgeSteps,
+  ...ringBufferSteps,
+  ...requestSteps,
 }
 
 export function isOp(name: unknown): name is Op {

@@ -125,6 +125,10 @@ const uffd = {
 }
 const locks = { mlock: 3, mlock2: 2, munlock: 3, mlockall: 1, munlockall: 1 }
 
+const requests = { transfer: 22, batch: 2, completions: 2 }
+const pipeRequests = { pipe: 3, closeEnd: 1, pipeTransfer: 18, feed: 8, drain: 5 }
+const tags = { registerTags: 5, updateTags: 4 }
+
 const thpAdvice = [
   MADV_HUGEPAGE,
   MADV_HUGEPAGE,
@@ -456,6 +460,33 @@ export const themes = {
       mlock: 1,
     },
     maps: { private: 6, shared: 1, file: 2 },
+  },
+  'fixed-io': {
+    ...small,
+    about: 'reads and writes of files through buffers registered with io_uring',
+    weights: { ...space, ...access, ...pins, ...files, ...tags, ...requests, disk: 2, fork: 2, reap: 1 },
+    maps: { private: 5, shared: 1, file: 3 },
+  },
+  'in-flight': {
+    ...small,
+    about: 'requests that wait for pipes, and what is done to their buffers meanwhile',
+    weights: {
+      ...{ ...space, ...access, ...pins, ...tags, ...pipeRequests },
+      ...{ completions: 4, fork: 2, reap: 1, clone: 1 },
+    },
+    maps: { private: 5, shared: 1 },
+  },
+  rings: {
+    ...small,
+    about: 'rings of every kind: tags, clones, provided buffers, who may use them, limits',
+    weights: {
+      ...{ mmap: 6, munmap: 3, mprotect: 3, madvise: 3, touch: 4 },
+      ...{ ringWith: 8, closeRing: 2, enable: 2, register: 3, registerEmpty: 2, update: 3, unregister: 3 },
+      ...tags,
+      ...{ clone: 8, pbufRing: 10, unregisterPbufRing: 5, batch: 6, completions: 4 },
+      ...{ fork: 2, reap: 1, memlock: 3, ipcLock: 3 },
+    },
+    maps: { private: 5, shared: 1 },
   },
   thp: {
     ...large,

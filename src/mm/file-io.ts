@@ -107,29 +107,32 @@ export function* fileWrite(k: Kernel, file: OpenFile, offset: number, iter: IovI
 function* writePages(k: Kernel, mapping: AddressSpace, offset: number, iter: IovIter): Kthread<number> {
   const refused = ioRefusal(k, 'R-FLT-173')
   const { shmem } = mapping.kind
+  const { writePrefaults } = k.release.fault
   const wanted = Math.min(iter.count, MAX_RW_COUNT)
   const scratch = new Uint8Array(Math.min(wanted, PAGE_SIZE))
   let done = 0
   while (done < wanted) {
     const at = offset + done
-    const bytes = scratch.subarray(0, Math.min(PAGE_SIZE - (at % PAGE_SIZE), wanted - done))
+    const most = Math.min(PAGE_SIZE - (at % PAGE_SIZE), wanted - done)
     // @rule R-FLT-174
-    if (k.release.fault.writePrefaults && !(yield* iter.faultInReadable()))
+    if (writePrefaults && !(yield* iter.faultIn(most)))
       return done > 0 ? done : refused(EFAULT, 'the memory to write from cannot be read')
     if (shmem && (mapping.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) !== 0)
       return done > 0 ? done : refused(EPERM, 'the memfd is sealed against writing')
-    if (shmem && (mapping.seals & F_SEAL_GROW) !== 0 && at + bytes.length > mapping.size)
+    if (shmem && (mapping.seals & F_SEAL_GROW) !== 0 && at + most > mapping.size)
       return done > 0 ? done : refused(EPERM, 'the memfd is sealed against growing')
     // @rule R-DIO-10
     if (isOnDisk(mapping) && at > mapping.size) {
       storageOf(k, mapping)
       zeroTail(k, mapping)
     }
-    const whole = bytes.length === PAGE_SIZE || at - (at % PAGE_SIZE) >= mapping.size
+    const whole = most === PAGE_SIZE || at - (at % PAGE_SIZE) >= mapping.size
     const slow = mapping.slowIo && !whole
     const pfn = yield* cachedPage(k, mapping, Math.floor(at / PAGE_SIZE), slow)
     if (pfn < 0) return done > 0 ? done : pfn
     k.memory.get(pfn)
+    // with the page in hand nothing faults: what is not there now is made so between two rounds
+    const bytes = scratch.subarray(0, iter.present(most))
     const copied = yield* iter.copyFrom(bytes)
     if (copied > 0) k.memory.contents.write(pfn, at % PAGE_SIZE, bytes.subarray(0, copied))
     k.memory.frames.set(k.memory.frames.head(pfn), PG_DIRTY)
@@ -137,7 +140,7 @@ function* writePages(k: Kernel, mapping: AddressSpace, offset: number, iter: Iov
     // even where nothing was copied: the page was begun at this place
     mapping.size = Math.max(mapping.size, at + copied)
     done += copied
-    if (copied < bytes.length && !(yield* iter.faultInReadable()))
+    if (copied === 0 && !writePrefaults && !(yield* iter.faultIn(most)))
       return done > 0 ? done : refused(EFAULT, 'the memory to write from cannot be read')
   }
   return done

@@ -2,7 +2,7 @@ import type { Kthread } from '../base/kthread.ts'
 import { PAGE_SIZE } from '../base/units.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
-import { accessUser, loadUser, storeUser } from './user-access.ts'
+import { accessUser, isReadableNow, loadUser, storeUser } from './user-access.ts'
 
 /**
  * `struct iov_iter`: where the bytes of a transfer go or come from. Copying moves it forward; what cannot be
@@ -15,8 +15,10 @@ export interface IovIter {
   copyTo(bytes: Uint8Array): Kthread<number>
   /** `copy_from_iter`. @returns bytes copied, fewer than asked for where the memory ends or cannot be read */
   copyFrom(into: Uint8Array): Kthread<number>
-  /** `fault_in_iov_iter_readable`, as far as it matters: whether the next byte can be read */
-  faultInReadable(): Kthread<boolean>
+  /** bytes, at most so many, that `copyFrom` would copy without a fault */
+  present(most: number): number
+  /** `fault_in_iov_iter_readable`: makes bytes present, at most so many. @returns whether the next one can be read */
+  faultIn(most: number): Kthread<boolean>
 }
 
 /** ITER_KVEC: a buffer of the kernel. */
@@ -46,7 +48,11 @@ export class BufferIter implements IovIter {
     return n
   }
 
-  *faultInReadable(): Kthread<boolean> {
+  present(most: number): number {
+    return Math.min(most, this.count)
+  }
+
+  *faultIn(): Kthread<boolean> {
     return this.count > 0
   }
 }
@@ -88,7 +94,11 @@ export class PagesIter implements IovIter {
     return this.#move(into, false)
   }
 
-  *faultInReadable(): Kthread<boolean> {
+  present(most: number): number {
+    return Math.min(most, this.#count)
+  }
+
+  *faultIn(): Kthread<boolean> {
     return this.#count > 0
   }
 
@@ -183,9 +193,38 @@ export class UserIter implements IovIter {
     return this.#move(into, false)
   }
 
-  *faultInReadable(): Kthread<boolean> {
-    if (this.#count === 0) return false
-    return (yield* accessUser(this.#k, this.#mm, this.address, false, 'kernel')).ok
+  present(most: number): number {
+    let done = 0
+    for (const { base, length } of this.#pieces(most)) {
+      if (!isReadableNow(this.#mm, base)) break
+      done += length
+    }
+    return done
+  }
+
+  *faultIn(most: number): Kthread<boolean> {
+    let first = true
+    for (const { base } of this.#pieces(most)) {
+      if (!(yield* accessUser(this.#k, this.#mm, base, false, 'kernel')).ok) return !first
+      first = false
+    }
+    return !first
+  }
+
+  /** The next bytes, at most so many, cut where a page or a range ends. */
+  *#pieces(most: number): Generator<UserRange> {
+    let left = Math.min(most, this.#count)
+    let done = this.#done
+    for (let range = this.#range; left > 0; range++, done = 0) {
+      const { base, length } = this.#ranges[range]!
+      while (done < length && left > 0) {
+        const address = base + done
+        const piece = Math.min(length - done, left, PAGE_SIZE - (address % PAGE_SIZE))
+        yield { base: address, length: piece }
+        done += piece
+        left -= piece
+      }
+    }
   }
 
   *#move(buffer: Uint8Array, toUser: boolean): Kthread<number> {

@@ -73,6 +73,11 @@ function touch(mm: Mm, address: number, write: boolean): boolean {
   return true
 }
 
+/** Whether a load would need no fault. It marks the entry accessed, as the load that follows does. */
+export function isReadableNow(mm: Mm, address: number): boolean {
+  return address >= 0 && address < CANONICAL_END && touch(mm, address, false)
+}
+
 /** The page an address shows, which `touch` has just found present. */
 function framed(mm: Mm, address: number): number {
   const entry = mm.pageTable.pmd(pmdIndex(address))!

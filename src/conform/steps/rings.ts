@@ -29,13 +29,13 @@ export type RingStep =
     }
   | { readonly op: 'unregister'; readonly ring: number }
 
-const MOST_RINGS = 2
+export const MOST_RINGS = 2
 const REGISTER_SPARSE = 1
 /** each takes 40 ms or more: together longer than the second after which a replaced buffer is released */
-const SETTLES_OF_AN_UPDATE = 40
+export const SETTLES_OF_AN_UPDATE = 40
 
 /** What steps about a ring have in common. */
-const onRing = {
+export const onRing = {
   mayDangle: () => true,
   machineWide: () => true,
   follow: (_world: World, self: WorldProcess, { ring }: { readonly ring: number }) => self.rings.has(ring),
@@ -72,6 +72,7 @@ export const ringSteps: StepKinds<RingStep> = {
     },
     text: ({ ring }) => `close ring ${ring}`,
     commands: ({ ring }) => oneCommand(`close r${ring}`),
+    settle: (_step, { looseRings }) => (looseRings ? ['settle'] : []),
     follow: (_world, self, { ring }) => self.rings.delete(ring),
     run(_engine, self, { ring }) {
       const open = self.rings.get(ring)
@@ -87,7 +88,9 @@ export const ringSteps: StepKinds<RingStep> = {
       if (ring === null) return null
       const { random } = generation
       const count = random.chance(70) ? 1 : random.between(2, 4)
-      return { op: 'register', ring, buffers: Array.from({ length: count }, () => someBuffer(generation)) }
+      const buffers = Array.from({ length: count }, () => someBuffer(generation))
+      generation.registered.set(ring, buffers)
+      return { op: 'register', ring, buffers }
     },
     text: ({ ring, buffers }) => `ring ${ring} register ${buffersText(buffers)}`,
     commands: ({ ring, buffers }) => oneCommand(`bufs r${ring} ${buffers.map(iovecWords).join(' ')}`),
@@ -120,7 +123,9 @@ export const ringSteps: StepKinds<RingStep> = {
       const buffers = Array.from({ length: count }, () =>
         random.chance(20) ? { at: 0, length: 0 } : someBuffer(generation),
       )
-      return { op: 'update', ring, slot: random.below(4), buffers }
+      const slot = random.below(4)
+      replaceSlots(generation, ring, slot, buffers)
+      return { op: 'update', ring, slot, buffers }
     },
     text: ({ ring, slot, buffers }) => `ring ${ring} update slot ${slot}: ${buffersText(buffers)}`,
     commands: ({ ring, slot, buffers }) =>
@@ -130,7 +135,7 @@ export const ringSteps: StepKinds<RingStep> = {
     run(engine, self, { ring, slot, buffers }) {
       const data = buffers.map((range) => iovec(engine, range))
       const arg: RegisterArgument = { type: 'rsrc-update', offset: slot, nr: data.length, data }
-      return register(engine, self, ring, IORING_REGISTER_BUFFERS_UPDATE, arg, 32)
+      return late(engine, register(engine, self, ring, IORING_REGISTER_BUFFERS_UPDATE, arg, 32))
     },
   },
   unregister: {
@@ -141,16 +146,40 @@ export const ringSteps: StepKinds<RingStep> = {
     },
     text: ({ ring }) => `ring ${ring} unregister`,
     commands: ({ ring }) => oneCommand(`unreg r${ring}`),
-    run: (engine, self, { ring }) => register(engine, self, ring, IORING_UNREGISTER_BUFFERS, null, 0),
+    run(engine, self, { ring: name }) {
+      const ring = self.rings.get(name)
+      if (ring === undefined) return DANGLING
+      const body = ioUringRegister(engine.k, ring, IORING_UNREGISTER_BUFFERS, null, 0)
+      // a kernel that waits for requests in flight is interrupted (docs/oracle-protocol.md)
+      return answer(engine, self.runWithAlarm(body))
+    },
   },
 }
 
-function someRing({ random }: Generation, { rings }: Shadow): number | null {
+/** After an update time passes: what a release gives back late is gone before anybody looks. */
+export function late(engine: EngineContext, done: Done): Done {
+  engine.k.settle()
+  return done
+}
+
+/** The generator remembers what is in which slot. */
+export function replaceSlots(
+  { registered }: Generation,
+  ring: number,
+  slot: number,
+  buffers: readonly Range[],
+): void {
+  const slots = registered.get(ring)
+  if (slots === undefined || slot + buffers.length > slots.length) return
+  buffers.forEach((buffer, i) => (slots[slot + i] = buffer))
+}
+
+export function someRing({ random }: Generation, { rings }: Shadow): number | null {
   return rings.length === 0 ? null : random.pick(rings)
 }
 
 /** What is registered: whole huge pages as well. */
-function someBuffer(generation: Generation): Range {
+export function someBuffer(generation: Generation): Range {
   if (!generation.large || generation.random.chance(50)) return generation.bytes()
   const { page, pages } = generation.pages(false)
   return { at: page * generation.unit, length: Math.min(pages, 3) * generation.unit }
@@ -159,19 +188,19 @@ function someBuffer(generation: Generation): Range {
 /** An empty slot is asked for by address 0. */
 const isEmpty = ({ at, length }: Range): boolean => at === 0 && length === 0
 
-function iovec(engine: EngineContext, range: Range): Iovec {
+export function iovec(engine: EngineContext, range: Range): Iovec {
   return { base: isEmpty(range) ? 0 : addressOf(engine, range.at), length: range.length }
 }
 
-function iovecWords(range: Range): string {
+export function iovecWords(range: Range): string {
   return isEmpty(range) ? '0 0' : arenaRange(range)
 }
 
-function buffersText(list: readonly Range[]): string {
+export function buffersText(list: readonly Range[]): string {
   return `[${list.map(rangeText).join(', ')}]`
 }
 
-function register(
+export function register(
   engine: EngineContext,
   self: EngineProcess,
   name: number,
