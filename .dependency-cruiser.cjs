@@ -9,7 +9,19 @@ const floors = [
   ['explain', 'replay', 'check', 'conform', 'gup-test'],
   ['cli', 'web'],
 ]
-const engine = ['base', 'memory', 'mm', 'ipc', 'task', 'io_uring', 'drivers', 'net', 'virt', 'arch', 'security']
+const engine = [
+  'base',
+  'memory',
+  'mm',
+  'ipc',
+  'task',
+  'io_uring',
+  'drivers',
+  'net',
+  'virt',
+  'arch',
+  'security',
+]
 
 const anyOf = (folders) => `^src/(${folders.join('|')})/`
 

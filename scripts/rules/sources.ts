@@ -6,6 +6,8 @@ export type SourceFacts = {
   file: string
   /** Ids after `@rule` in comments, with an item suffix where one is given (`R-GUP-16.7`). */
   tags: string[]
+  /** The line of each tag, counted from 1. */
+  tagLines: number[]
   /** Every string literal and fixed template part, except in skipped tests. */
   strings: string[]
   /** Strings that are a rule id and nothing else, except where the code says `new Unmodelled(…)`. */
@@ -38,14 +40,26 @@ export function sourceFacts(file: string, text: string): SourceFacts {
     ts.forEachChild(node, (child) => collect(child, inside))
   }
   collect(source, true)
-  return { file, tags: tagsOf(text), strings, reasons }
+  const tags = tagsOf(text)
+  return {
+    file,
+    tags: tags.map(({ id }) => id),
+    tagLines: tags.map(({ line }) => line),
+    strings,
+    reasons,
+  }
 }
 
-function tagsOf(text: string): string[] {
-  const comments = [...text.matchAll(/\/\*[\s\S]*?\*\/|\/\/.*$/gm)].map((comment) => comment[0])
+function tagsOf(text: string): { id: string; line: number }[] {
+  const lineStarts = [0, ...[...text.matchAll(/\n/g)].map(({ index }) => index + 1)]
+  const lineAt = (offset: number): number => lineStarts.findLastIndex((start) => start <= offset) + 1
+  const comments = [...text.matchAll(/\/\*[\s\S]*?\*\/|\/\/.*$/gm)]
   return comments.flatMap((comment) =>
-    [...comment.matchAll(tag)].flatMap((match) =>
-      match[1]!.split(',').map((id) => id.trim().replace(/[.-]+$/, '')),
+    [...comment[0].matchAll(tag)].flatMap((match) =>
+      match[1]!.split(',').map((id) => ({
+        id: id.trim().replace(/[.-]+$/, ''),
+        line: lineAt(comment.index + match.index),
+      })),
     ),
   )
 }

@@ -9,7 +9,10 @@ export const PTRS_PER_PTE = 512
 export const PMD_SIZE = PAGE_SIZE * PTRS_PER_PTE
 /** order of a 2 MiB folio */
 export const HPAGE_PMD_ORDER = 9
-/** First address user space may not map: 2^47 − 4096 (R-AS-3). */
+/**
+ * First address user space may not map: 2^47 − 4096 (R-AS-3).
+ * @rule R-AS-3
+ */
 export const TASK_SIZE = 0x7ffffffff000
 
 /** Rounds an address or length down to a page. Exact for every number below 2^53. */

@@ -119,6 +119,7 @@ function readRun(pages: readonly string[], options: GupTestOptions, choices: Cho
   const { command, dumpsFirst, write, thp } = choices
   const { flagValues } = releases[release].gup
   let gupFlags = numberOf('-F', options.F ?? '0')
+  /** @rule R-GUP-107 */
   // the program writes the value that FOLL_TOUCH once had (R-GUP-107)
   if (options.z === true) gupFlags |= 2
   if (write) gupFlags |= flagValues['FOLL_WRITE']!

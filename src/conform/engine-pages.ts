@@ -21,6 +21,9 @@ import * as run from './run-builder.ts'
 /**
  * The entries of a page table in the arena, as the other side's pagemap, kpageflags and kpagecount show them.
  * @param ksmShown the other side tells merged pages from others
+ * @rule R-HUGE-38
+ * @rule R-HUGE-57
+ * @rule R-FLT-165
  */
 export function viewPages(
   k: Kernel,
@@ -130,6 +133,7 @@ function markerWord(k: Kernel, bits: number): string {
  * kpageflags of a mapped page: what a page of a large folio shows is its head's or its own (R-PM-4). Whether it is
  * anonymous, mapped or huge is known to the head alone.
  * @rule R-FLT-167
+ * @rule R-FLT-166
  */
 function pageFlags(k: Kernel, pfn: number, head: number): number {
   const { frames } = k.memory

@@ -18,11 +18,23 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-AG-9':
     'LRU noise: a new page shows KPF_LRU only when its per-CPU batch (15 folios 6.1, 31 6.12+) drains: not set after 200 ms idle, nor by munlock of another page or stat_refresh; set after 38 more page…',
   'R-AG-13': 'A command may kill the agent (it unmaps its own code, SIGKILL by the OOM killer).',
+  'R-APF-1':
+    'Setup: at most ASYNC_PF_PER_VCPU (64 on x86 and s390) outstanding → otherwise synchronous; error hva → synchronous; work item allocated without sleeping → on failure synchronous.',
+  'R-APF-2':
+    'Work: 6.12 mm already dead → skip GUP. mmap_read_lock; get_user_pages_remote(1 page, FOLL_WRITE, pages NULL, &locked); unlock only if locked is still set.',
+  'R-APF-3':
+    'Then completion is queued and the vCPU woken, whether or not the page came in; the vCPU refaults.',
   'R-ARV-1': 'Locks: mmap_lock of the target for read, killable; if the wait is killed → 0.',
   'R-ARV-2': 'Order per call: take the lock (R-ARV-1).',
   'R-ARV-3': 'Fallback on GUP failure (not exercised on hardware; no mapping with ->access on the host).',
+  'R-AS-1':
+    'The mm owns: an ordered, non-overlapping set of VMAs; map_count (VMAs, gate VMA not counted); total_vm, data_vm, exec_vm, stack_vm (pages, by VMA, resident or not); locked_vm (pages of VM_LOCKED…',
+  'R-AS-2':
+    'A VMA has: vm_start (incl.), vm_end (excl.), both page aligned; vm_flags; vm_pgoff (pages); vm_file (reference held) or NULL; vm_ops; anon_vma and its chain; NUMA policy; userfaultfd context; anon…',
+  'R-AS-3': 'TASK_SIZE = 0x7ffffffff000 (2^47 − P); DEFAULT_MAP_WINDOW is the same value.',
   'R-AS-4':
     'vm_pgoff: file VMA = file offset/P; shared anonymous = 0 at creation; private anonymous = vm_start/P at creation, and it is kept when a touched VMA is moved by mremap, recomputed to the new address…',
+  'R-AS-5': 'VmFlags: prints two-letter mnemonics in ascending bit order, each followed by one space.',
   'R-AS-6': 'Derived sets: VM_ACCESS_FLAGS = rd|wr|ex.',
   'R-AS-7':
     'prot → flags: only PROT_READ/WRITE/EXEC have meaning for mmap; every other prot bit is silently ignored by mmap (prot 0xffffff0 ok) but refused by mprotect (R-AS-62).',
@@ -63,10 +75,17 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'memfd seals, shared with F_SEAL_WRITE or F_SEAL_FUTURE_WRITE: 6.12, 6.18 PROT_WRITE → EPERM, else mw cleared.',
   'R-AS-10.26':
     'anon: MAP_SHARED with GROWSDOWN → EINVAL; MAP_PRIVATE ok; MAP_DROPPABLE(8) ≥6.11: with LOCKED/HUGETLB/GROWSDOWN → EINVAL; any other type incl. MAP_SHARED_VALIDATE → EINVAL → EINVAL.',
+  'R-AS-11':
+    'Conflicts confirmed (each a single call violating both): EBADF beats len 0 and missing type; EEXIST beats missing type, EPERM(mlock) and RLIMIT_AS; address ENOMEM beats mlock EPERM; mlock EPERM…',
   'R-AS-12':
     'MAP_FIXED with a kernel-half address → ENOMEM even when unaligned (range check precedes alignment check).',
+  'R-AS-13':
+    'The steps are in the same visible order in all profiles (6.12 computes vm_flags before choosing the address; no errno changes).',
   'R-AS-14':
     'MAP_ANONYMOUS: fd ignored; off still alignment-checked, otherwise ignored (fd 9999, off −P ok).',
+  'R-AS-15':
+    'Legacy mask accepted by MAP_SHARED_VALIDATE: SHARED, PRIVATE, FIXED, ANONYMOUS, DENYWRITE, EXECUTABLE, GROWSDOWN, LOCKED, NORESERVE, POPULATE, NONBLOCK, STACK, HUGETLB, 32BIT, HUGE_2MB, HUGE_1GB…',
+  'R-AS-16': 'MAP_SHARED with unknown bits: bits silently dropped.',
   'R-AS-17': 'MAP_NORESERVE: sets nr (not in overcommit mode 2, except hugetlb always).',
   'R-AS-18': 'MAP_GROWSDOWN: private anonymous only; reserves no extra space below by itself.',
   'R-AS-19': 'MAP_LOCKED: like mlock after mmap, but populate errors are not reported (R-AS-55).',
@@ -78,6 +97,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-AS-23':
     "MAP_SYNC sets VM_SYNC before the mask is applied, for every type including anonymous; with MAP_SHARED/PRIVATE the file's mmap method then decides: ext4 without DAX → EOPNOTSUPP even with plain…",
   'R-AS-30': 'Layout. Top-down unless personality ADDR_COMPAT_LAYOUT or vm.legacy_va_layout.',
+  'R-AS-31': 'MAP_FIXED: the address is taken as is; only the checks of step 11 apply.',
   'R-AS-32':
     'Hint (non-fixed, non-zero after rounding, ordinary files and anon, top-down): round down to page; if hint+len ≤ TASK_SIZE (and does not straddle 2^47) and the range is free up to the guarded start…',
   'R-AS-33':
@@ -116,8 +136,12 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'max_map_count (M): mmap is refused when map_count > M, so it can bring the process to M+1; split refused when map_count ≥ M; munmap/MAP_FIXED punching the middle of one VMA refused when map_count ≥…',
   'R-AS-55':
     'After dropping the write lock, if VM_LOCKED or (POPULATE and not NONBLOCK): for each VMA in range (read lock): skip VM_IO/VM_PFNMAP; VM_LOCKONFAULT counts as done; PROT_NONE → EFAULT; private…',
+  'R-AS-56':
+    'hugetlb: MAP_POPULATE, MAP_LOCKED and MCL_FUTURE populate it although VM_LOCKED is dropped (HugePages_Free −1 in all three).',
   'R-AS-57':
     "In the file's mmap method: pgoff huge bits → EINVAL; pgoff not multiple of the huge page → EINVAL; overflow → EINVAL; reservation of the pages of [off, off+len) unless NORESERVE (shared: only file…",
+  'R-AS-58':
+    'len 1 → one huge page; total_vm/data_vm count it (VmSize, VmData +2048 kB), Committed_AS and RSS do not; HugetlbPages: in status counts mapped pages.',
   'R-AS-59':
     'Checks in order: addr unaligned, or addr > TASK_SIZE, or len > TASK_SIZE − addr, or PAGE_ALIGN(len)==0 → EINVAL (all the same errno).',
   'R-AS-60': 'Then, per R-AS-46(c): limit ENOMEM, sealed EPERM, may_split EINVAL.',
@@ -146,6 +170,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Move: map_count ≥ M−3 → ENOMEM (ok at M−4; FIXED/DONTUNMAP need ≤ M−6); may_split EINVAL; KSM pages broken; charge; new VMA (or merged, section 16) with the same flags; page tables moved (pages…',
   'R-AS-73':
     'MREMAP_DONTUNMAP: pages move, the old VMA stays, empty, same prot; old VMA loses VM_LOCKED*; total_vm += len, charge += len; hint = new_addr (searched if busy).',
+  'R-AS-74':
+    'old_len 0 (duplicate shared): needs MAYMOVE, else ENOMEM; creates a second mapping of the same object and pgoff; may exceed the object.',
   'R-AS-75':
     'Multi-VMA moves: 6.18 (≥6.17) FIXED with old_len==new_len (with or without DONTUNMAP): all VMAs in [addr, addr+len) are moved keeping relative offsets, holes preserved; addr itself must be mapped…',
   'R-AS-76':
@@ -159,6 +185,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Grow VM_GROWSDOWN VMA down to the faulting page: address < mmap_min_addr → refused; previous VMA accessible (any of rwx), not GROWSDOWN, and address − prev.vm_end < 256 pages → refused; then…',
   'R-AS-87':
     'Growth happens with mmap_lock write (dropped and retaken from read, downgraded afterwards) in 6.1 LTS, 6.6, 6.12, 6.18; with read lock + anon_vma lock in v3.',
+  'R-AS-88': 'madvise, mlock, msync, mincore never grow a stack (ENOMEM).',
   'R-AS-90':
     'mlock order: (mlock2: flags other than MLOCK_ONFAULT → EINVAL, first); RLIMIT_MEMLOCK==0 without CAP_IPC_LOCK → EPERM (even len 0 or unmapped); start rounded down, len = PAGE_ALIGN(len + offset)…',
   'R-AS-91':
@@ -170,6 +197,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Relocking an ONFAULT VMA with mlock clears VM_LOCKONFAULT and populates; locked_vm not double counted. munlock: same rounding, no permission check, hole → ENOMEM after unlocking the preceding VMAs.',
   'R-AS-95':
     'mlockall: flags 0, unknown, or only MCL_ONFAULT → EINVAL; then EPERM as above; MCL_CURRENT and total_vm > limit without cap → ENOMEM. def_flags are replaced each call: MCL_CURRENT alone clears a…',
+  'R-AS-96': 'munmap/mremap/MAP_FIXED of locked pages reduce locked_vm.',
   'R-AS-100':
     'Entry order: unknown advice EINVAL; addr unaligned EINVAL; len>0 rounding to 0 EINVAL; end < start EINVAL; length 0 → 0 — advice validity and alignment are checked even for len 0.',
   'R-AS-101':
@@ -178,18 +206,34 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Exception POPULATE_READ/WRITE: 6.12, 6.18 (≥6.9) process in order and stop at the first hole: ENOMEM, later VMAs not populated; 6.1, v3, mainline 6.6: follow R-AS-101.',
   'R-AS-103':
     'ENOMEM from splitting a VMA is reported as EAGAIN for flag-changing advice; may_split refusal stays EINVAL.',
+  'R-AS-104':
+    ': the whole table was run for anon RW/RO/NONE/mlocked, shared anon, shared mlocked, ext4 shared/private/RO-fd, memfd, hugetlb private/shared (whole, first 4 KiB, +4 KiB), secretmem, GROWSDOWN…',
   'R-AS-105':
     'DONTNEED semantics: private anon → zero; private file → file content again; shared (anon, tmpfs, file) → data kept.',
   'R-AS-106':
     'Guard pages: no VMA split; survive DONTNEED, FREE, fork; access SIGSEGV, syscalls EFAULT, mincore 0, POPULATE EFAULT, mlock ENOMEM; installing gives an anonymous VMA an anon_vma (affects merging), a…',
   'R-AS-107': 'mseal interaction in section 13.',
+  'R-AS-108':
+    'process_madvise order 6.1, 6.12: flags≠0 EINVAL; iovec import (EFAULT; vlen>1024 EINVAL); pidfd EBADF/ESRCH; advice not in {COLD, PAGEOUT, WILLNEED, COLLAPSE} EINVAL; ptrace READ access to mm…',
+  'R-AS-109': 'prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME): not configured → EINVAL.',
+  'R-AS-110':
+    'msync: unknown flags, unaligned addr, ASYNC+SYNC → EINVAL; end<start after rounding → ENOMEM; length 0 (incl. len −1) → 0.',
+  'R-AS-111':
+    'mincore: addr unaligned EINVAL; [addr,len) not in user space ENOMEM; vec not in user space EFAULT; chunks of ≤P pages per VMA: hole ENOMEM (earlier vec bytes already written); copy failure EFAULT.',
+  'R-AS-112':
+    'remap_file_pages(start,size,prot,pgoff,flags): prot≠0 EINVAL; start and size masked down (not rounded up); size 0 or wrap EINVAL; pgoff wrap EINVAL; VMA at start missing or without VM_SHARED EINVAL…',
   'R-AS-115':
     'flags≠0 EINVAL; addr unaligned, len wrap EINVAL; len 0 → 0; any hole or end beyond → ENOMEM and nothing sealed; then sl set with split/merge.',
   'R-AS-116':
     'Sealed VMA: munmap, MAP_FIXED over it, mprotect (even no change), mremap of any kind (even same size) and as destination, brk shrink → EPERM; checked after address/MAY-bit checks (EACCES beats EPERM…',
+  'R-AS-117': 'Sealed and unsealed neighbours do not merge; two sealed ones do.',
   'R-AS-120': 'mmap_lock use.',
+  'R-AS-122':
+    'Any code that drops mmap_lock (fault retry, WILLNEED, REMOVE, COLLAPSE, msync SYNC, GUP with an unlockable caller) must treat every VMA pointer obtained before as stale and look it up again by…',
   'R-AS-125':
     'Each file VMA holds one file reference: taken at creation, split (+1), mremap copy (+1), fork (+1); dropped when the VMA is removed or merged away (−1).',
+  'R-AS-126':
+    'Two VMAs are "same file" iff vm_file pointers are equal: same open file description (dup ok, second open(2) not).',
   'R-AS-130':
     'Two adjacent ranges can be one VMA iff: adjacent; equal NUMA policy; equal vm_flags (ignoring VM_SOFTDIRTY); same vm_file pointer; equal uffd context; equal anon name; pgoff linear; anon_vma…',
   'R-AS-131':
@@ -203,6 +247,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'mmap filling a gap between prev and next when both fit individually: 6.12, 6.18 prefers prev, and takes next too if compatible; 6.1, v3, 6.6 evaluate next first and then demand prev be compatible…',
   'R-AS-136':
     'Changed flags on a sub-range: try merge with prev (if the range starts at the VMA start) and next (if it ends at the VMA end), else split: first at start (new lower part), then at end.',
+  'R-AS-137':
+    'maps results: untouched anon+anon → 1; touched + new after → 1; both touched separately + fill → 2; RW / NORESERVE → 2; MAP_LOCKED / normal → 2; MAP_STACK / normal → 2 (1 before 6.7); two GROWSDOWN…',
   'R-AS-140':
     "total_vm counts every VMA's pages (stack, special, hugetlb, PROT_NONE included; vsyscall not).",
   'R-AS-141':
@@ -211,13 +257,49 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'On split nothing changes; mprotect moves pages between classes; hiwater_vm is updated only before total_vm is lowered.',
   'R-AS-145':
     'munmap sequence: splits → VMAs detached from the tree (no new lookup or fault can find them) → locked_vm/map_count reduced → [downgrade] → mmu-notifier start → PTEs cleared, mapcount and RSS…',
+  'R-AS-146':
+    'A page with pins is unmapped like any other: PTE gone, mapcount 0, RSS reduced, but the page is freed only with its last reference.',
+  'R-AS-147':
+    'The same holds for MADV_DONTNEED, MAP_FIXED replacement, truncate, exec and exit. mremap instead moves the pinned page to the new address.',
   'R-AS-148':
-    'VmPTE: tables appear with the first fault in a 2 MiB span, vanish when the last VMA of the span is unmapped; ≥6.14, CONFIG_PT_RECLAIM also when MADV_DONTNEED empties a whole table (−4 kB).',
+    'VmPTE: tables appear with the first fault in a 2 MiB span, vanish when the last VMA of the span is unmapped (empty ones stay while a neighbour shares them); a fault in a file mapping that fails…',
   'R-AS-150': "Parent's and child's mmap_lock write.",
   'R-AS-151':
     "Per parent VMA in order: VM_DONTCOPY → skipped (hole in child); VM_ACCOUNT → charge child's pages (ENOMEM → fork fails); VMA duplicated with file reference, policy, uffd context (dropped unless…",
+  'R-AS-152':
+    'hugetlb private: child has the mapping but no reservation; its write faults need free pages (child write: Free −1, Rsvd unchanged).',
+  'R-AS-153':
+    'secretmem and driver mappings are inherited unless VM_DONTCOPY (io_uring rings are inherited).',
+  'R-AS-155':
+    'exec: new mm (no VM_LOCKED in def_flags, counters 0); one temporary stack VMA of one page at the top of the address space, flags stack|VM_SEQ_READ|VM_RAND_READ marker; argument strings copied page…',
+  'R-AS-156':
+    'ELF segments, brk area (zero-length heap until first brk), vvar/vdso (special mappings: close hook, may_split refuses, VM_DONTEXPAND), gate page [vsyscall] not a VMA of the mm.',
   'R-AS-158':
     'exit: mmu notifiers released, all PTEs zapped under read lock, page tables freed under write lock, VMAs closed (file puts), charge returned.',
+  'R-AS-161':
+    'Name, first match: vm_file → path (\\n escaped as \\012, suffix (deleted)), or [anon_shmem:NAME] ≥6.2; vm_ops name ([vdso], [vvar]…); [heap]; [stack]; [anon:NAME]; nothing.',
+  'R-AS-169':
+    'MADV_PAGEOUT without swap space reclaims what needs none: pages that nobody else maps (map count 1, on the LRU, not mlocked).',
+  'R-AS-170':
+    'MADV_FREE takes PTE dirty and SWAPBACKED from the pages (the latter when a per-CPU batch is drained) and drops swapped-out ones; reclaim, MADV_PAGEOUT too, then drops each page that was not written…',
+  'R-AS-171':
+    "shmget: a key that exists: IPC_CREAT with IPC_EXCL → EEXIST, size larger than the segment's → EINVAL (smaller and 0 are fine), permission bits asked for and not granted → EACCES.",
+  'R-AS-172':
+    'shmat: negative or unknown id → EINVAL; address not a multiple of a page → EINVAL, with SHM_RND rounded down (to 0: maps at 0, with SHM_REMAP EINVAL); SHM_REMAP without an address → EINVAL; all…',
+  'R-AS-173':
+    'shmdt(addr): misaligned → EINVAL; the first VMA at or above addr that shows SysV memory with offset = its distance from addr names the attachment, none → EINVAL; it goes, and every further piece of…',
+  'R-AS-174':
+    'nattch counts VMAs: splits add, merges of split ones do not happen (R-AS-134), fork adds, munmap, exec and exit take away.',
+  'R-CMD-1': 'All accesses use FOLL_ANON and no FOLL_FORCE: the VMA must be anonymous (no vm_ops).',
+  'R-CMD-2':
+    "cmdline needs no ptrace permission (uid 1000 reads root's); environ is opened with PTRACE_MODE_READ_FSCREDS → EACCES.",
+  'R-CMD-3':
+    'cmdline order: (1) env_end unset → 0; (2) snapshot arg_start, arg_end, env_start, env_end under arg_lock; (3) arg_start ≥ arg_end → 0; (4) if env_start ≠ arg_end or env_end < env_start, pretend env…',
+  'R-CMD-4':
+    'setproctitle mode: pos ≥ PS → 0; read one page at arg_start; length up to and including the first NUL if one was found within the bytes obtained, otherwise all bytes obtained; skip pos; EFAULT only…',
+  'R-CMD-5':
+    'normal mode: page-sized chunks; stops at the first chunk that yields nothing; returns what was copied; EFAULT only if the first copy-out failed.',
+  'R-CMD-6': 'environ: chunks of min(PS, count) from env_start+pos.',
   'R-CONS-2':
     'Parser duty: on start < previous end, drop the earlier record, keep the later, set torn = true.',
   'R-CONS-3':
@@ -226,13 +308,69 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-COST-1': 'Measured.',
   'R-COST-2':
     'Sparse reservations (sanitizers, JS heaps: terabytes of PROT_NONE) make plain pagemap unusable (2 s/TiB and more): skip VMAs whose smaps Rss+Swap+hugetlb is 0, or use PAGEMAP_SCAN; read pagemap in…',
+  'R-DIO-1':
+    'pread/pwrite of a file opened with O_DIRECT first check: not open for it → EBADF; memory that is not user memory as a whole → EFAULT; a negative position → EINVAL; count 0 → 0; a read at or beyond…',
+  'R-DIO-2': 'The file is gone through in runs of blocks (4 KiB) that are on the disk or are not.',
+  'R-DIO-3':
+    'The address may be any, but each piece of memory that hangs together (within a page; within a large folio) must be a multiple of the sector size long, else EINVAL, after the pins and with nothing…',
+  'R-DIO-4':
+    'A bio takes pages with pin_user_pages_fast (WRITE for a read of the disk), at most 256 pieces, until it has the run or a page cannot be had; what is not a whole sector at the end is given back.',
+  'R-DIO-5': 'Before either direction what the cache has dirty of the range is written (R-FLT-42).',
+  'R-DIO-6':
+    'A write takes the pages of the range out of the cache and out of all mappings before it begins and again after it succeeded, pinned and referenced ones too: they live on as stale pins.',
+  'R-DIO-7':
+    'A call that cannot move all it was asked for fails as a whole, EFAULT or EINVAL, never a short count; what was moved before stays moved: bytes in memory, bytes in blocks that were on the disk before.',
+  'R-DIO-8':
+    'A read that reaches over the end of the file writes to all its memory, zeros behind the end, and returns the bytes up to the end.',
+  'R-DIO-9':
+    'When the last page of a file is written back, what it has beyond the end of the file becomes zero, in the page too.',
+  'R-DIO-10':
+    'Growing a file zeroes what its last page has beyond the old end: write(2) at a later position, on 6.18 also ftruncate; a direct write further on does not.',
+  'R-DIO-11': 'Pages a read has filled are dirty when they are let go (R-GUP-67).',
+  'R-DIO-12':
+    'A write that stops in the middle of a new block, at memory that cannot be had, has only to zero the rest of the block, and its success hides the error: what was moved counts, the end of the file…',
+  'R-DMP-1':
+    'dump_user_range walks each chosen VMA page by page; get_dump_page returns a page or NULL; NULL → the file offset is skipped (a hole on seekable files, zeroes on pipes).',
+  'R-DMP-5':
+    'Which VMAs, default coredump_filter 0x33: VM_DONTDUMP → none; anonymous private and COWed private file (whole VMA if it has an anon_vma), shared memory of unlinked files (shared anon), ELF header…',
+  'R-DMP-8':
+    'Stop conditions between pages: RLIMIT_CORE reached, pending fatal signal or freezer, short write.',
+  'R-EXE-1':
+    'Entry: execve/execveat. A new mm gets a one-page stack VMA at the top of the address space, anonymous, growing down, flag VM_STACK_INCOMPLETE_SETUP (rmap-based migration skips it); position p starts…',
+  'R-EXE-2':
+    'Order: (1) argv array counted: unreadable array → EFAULT (envp likewise); more than MAX_ARG_STRINGS (2^31−1) → E2BIG; fatal signal → the call is killed; (2) the same for envp; (3) limit computation…',
+  'R-EXE-3': 'Limit exact to the byte: limit = max( min(RLIMIT_STACK/4, 6 MiB), 131072 ).',
+  'R-EXE-4':
+    'One string: strnlen up to MAX_ARG_STRLEN = 32·PS including the NUL; unreadable → EFAULT; longer → E2BIG (131071 characters ok, 131072 E2BIG).',
+  'R-EXE-5':
+    'Which error wins follows the copy order: argv = {bad pointer, too long} → E2BIG; {too long, bad pointer} → EFAULT; argv bad + env too long → E2BIG; argv too long + env bad → EFAULT.',
+  'R-EXE-6':
+    'get_arg_page(pos, write) 6.1, 6.12: if writing below the VMA start: mmap_write_lock, expand downwards, error → "no page", downgrade to read; otherwise mmap_read_lock.',
+  'R-EXE-7':
+    'Growth is bounded by the current RLIMIT_STACK, so with a small limit E2BIG comes before the 131072 floor is used up (limit 64 KiB: 66016-byte argument → E2BIG; limit 16 KiB: 16864 → E2BIG).',
   'R-FD-3': 'io_uring fdinfo (order as listed; TAB after the colon).',
   'R-FD-4': 'The buffer list needs ctx->uring_lock, taken by trylock.',
   'R-FD-5': "Attribution: each ring's owner mm is the creator's.",
+  'R-FLT-1': 'ref is the sum of the following; a folio is freed when it reaches 0.',
+  'R-FLT-2': 'The zero page and huge zero page are mapped without any accounting: no ref, no map, no RSS.',
+  'R-FLT-4': 'Measured totals ( unless noted; b = 1 if still in an LRU batch).',
+  'R-FLT-5':
+    'folio_maybe_dma_pinned: small folio: (unsigned)ref >= 1024 (false positives possible: 1024 plain references make KSM, swap-out, migration and — with MMF_HAS_PINNED — fork treat the page as pinned)…',
+  'R-FLT-6':
+    'MMF_HAS_PINNED (per mm): set by the first FOLL_PIN operation on that mm — also one made by another process through pin_user_pages_remote, also a read-only pin — never cleared, not inherited by fork.',
+  'R-FLT-7': 'Small folio: number of ptes mapping it in all mms (not references, not pins).',
+  'R-FLT-8':
+    'Hardware dirty stays in the pte; the folio dirty flag of an anon page is normally clear even after writes.',
   'R-FLT-9':
     'Meaning: this anonymous page is mapped by exactly one mm and may be made writable without looking at counts.',
   'R-FLT-10':
     'Set on: fresh anonymous page (any fault that allocates one); copy made by COW/unshare/fork copy; reuse decision (R-FLT-45); swap-in with exclusive marker or as sole owner; migration of an exclusive…',
+  'R-FLT-11':
+    'Cleared only with the page table lock held and only if not maybe-pinned: fork (share), KSM write-protection, swap-out (then remembered in the swap entry), migration/split freeze (remembered in the…',
+  'R-FLT-12':
+    'Guarantee: a FOLL_PIN is only ever taken on an anonymous page with X (write pin: pte writable; read pin: X checked, else unshare first), hence a page pinned with FOLL_PIN keeps X and stays the page…',
+  'R-FLT-13': 'Zapping does not clear X; an unmapped pinned page keeps the bit.',
+  'R-FLT-14': 'mprotect(PROT_NONE) keeps the pte present (protnone) and the PFN visible in pagemap.',
   'R-FLT-20':
     'User-mode access, order of checks: non-canonical address → general protection → SIGSEGV, si_code SI_KERNEL (128).',
   'R-FLT-21': 'Whether a fault may drop the lock: needs FAULT_FLAG_ALLOW_RETRY.',
@@ -246,10 +384,17 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Stack growth (only faults, v3 also GUP slow path): VMA above is VM_GROWSDOWN; address ≥ mmap_min_addr; the next lower VMA, if it is accessible and not growsdown, must be at least stack_guard_gap…',
   'R-FLT-30':
     'Order: (1) R-FLT-24 checks; (2) hugetlb VMA → huge-pages.md; (3) upper-level tables allocated (failure OOM); (4) PMD none and THP allowed here → huge fault, on FALLBACK continue; (5) PMD is a…',
+  'R-FLT-31':
+    'Every step re-checks the entry under the page-table lock; if it changed meanwhile the fault returns 0 (or NOPAGE) and the access is repeated.',
+  'R-FLT-32':
+    'Locks: mmap_lock read or per-VMA read lock (user faults, v3+ CONFIG_PER_VMA_LOCK); page-table lock for every entry change; folio lock for file faults, swap-in and reuse tests.',
+  'R-FLT-33': 'VM_SHARED without vm_ops → SIGBUS (cannot happen through mmap).',
   'R-FLT-34':
     'Read (also UNSHARE): map the zero page: special, read-only; accessed; uffd-wp if the old entry was a uffd-wp marker.',
   'R-FLT-35':
     'Write: (1) anon_vma prepared (OOM on failure); (2) folio allocated and charged (OOM); order 0 unless mTHP sizes are enabled (off by default) and no uffd is armed; zeroed; (3) under the lock: entry…',
+  'R-FLT-36': 'A later write to a zero-page pte is a wp fault (section 6) and allocates a zeroed page.',
+  'R-FLT-37': 'MAP_PRIVATE of /dev/zero behaves as anonymous.',
   'R-FLT-38': 'vm_ops without fault handler → SIGBUS.',
   'R-FLT-39':
     'Read fault. Fault-around if vm_ops has map_pages (regular files, shmem; not hugetlb/special) and the VMA is not uffd WP/MINOR registered.',
@@ -268,46 +413,131 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-FLT-46': 'Reuse: pte writable (iff VM_WRITE) + dirty + accessed; PGREUSE.',
   'R-FLT-47':
     'Copy: anon_vma; allocate (OOM); zero page → zeroed page, else copy (poisoned source → HWPOISON); under lock re-check; new page X, map 1, ref 1(+b); RSS file→anon if the old page was a file page…',
+  'R-FLT-48': 'After an UNSHARE copy the next write is one more wp fault that reuses.',
+  'R-FLT-49':
+    'Outcomes: parent writes first while child lives → parent gets a new page, child keeps the old one without X; child writes afterwards → reuses the old page (X set).',
+  'R-FLT-50':
+    'FOLL_FORCE write to a read-only private mapping: GUP asks for a write fault; result is an X page under a read-only pte, which GUP then accepts because the page is anonymous and X (see gup.md).',
   'R-FLT-51':
     'Order by kind: migration entry → wait until gone, return 0; device entries → unmodelled; hwpoison → HWPOISON; marker: poisoned → HWPOISON; guard 6.18 → SIGSEGV; uffd-wp → like none but the new pte…',
   'R-FLT-52':
     'Swap-in: (1) look in the swap cache; (2) not there: synchronous device (zram) and swap count 1 → read into a private folio bypassing the swap cache; else read through the swap cache (readahead)…',
+  'R-FLT-53':
+    ". GUP write pin on a swapped page: swap-in, then X page pinned; after fork with swapped page: parent's pin gets its own page, child keeps the swap entry.",
   'R-FLT-54': 'mprotect changes pte permissions in place; pages, X, pins, PFNs stay.',
   'R-FLT-55':
     'Migration entries lose "write" (anon: become read-exclusive); swap entries unchanged; markers unchanged.',
   'R-FLT-56':
     'NUMA hinting (numa_balancing on): scanner makes ptes protnone; skips KSM, special, dirty file pages, and in COW mappings pages that are maybe-pinned (6.12) or mapped elsewhere; the next access…',
   'R-FLT-60': 'Per VMA: VM_DONTCOPY (MADV_DONTFORK): not created in the child.',
+  'R-FLT-61':
+    "Parent's mmap_lock is held for write, write_protect_seq is odd while a COW mapping is copied (GUP-fast backs off and waits).",
   'R-FLT-62': 'Per entry.',
+  'R-FLT-63':
+    '(io_uring-registered page: child PFN differs right after fork, parent PFN/X/ref 1025 unchanged, parent write +0 faults, child write +0 faults; neighbouring unpinned page shared, parent write +1…',
+  'R-FLT-64':
+    'False positive: ≥1024 GET references make the page "maybe pinned", but only if MMF_HAS_PINNED is set: unset → shared; set by any earlier, unrelated pin → copied.',
+  'R-FLT-65':
+    "The child's copy is not pinned and the child's MMF_HAS_PINNED is clear: a grandchild shares it.",
   'R-FLT-66':
     "Failure (allocation for a copy, swap count overflow, poisoned source): fork fails with ENOMEM whatever the inner code was; partial child is torn down; parent pages already write-protected/un-X'ed…",
+  'R-FLT-67':
+    'A pin taken after fork on a shared page: write pin → wp copy in the pinning process (or reuse when sole owner); read pin → unshare.',
   'R-FLT-70':
     'Zap of a present pte: clear entry; file page: folio dirty if pte dirty, RSS file −1; anon: RSS anon −1, content dropped; map −1; ref −1 after TLB flush.',
+  'R-FLT-71': 'Pins never prevent or fail an unmap.',
+  'R-FLT-72':
+    'MADV_DONTNEED: per VMA; VM_LOCKED or VM_PFNMAP (or special VMA) → EINVAL (MADV_DONTNEED_LOCKED allows locked); unaligned start → EINVAL; hole inside range → rest is done, ENOMEM.',
+  'R-FLT-73': 'MADV_FREE: VMA must be anonymous else EINVAL (file, shared anon); VM_LOCKED → EINVAL.',
   'R-FLT-74':
     'Truncate (ftruncate smaller): unmaps every mapping of the removed range including private COWed copies, removes pages from the cache (mapping NULL, dirty cleared, cache reference dropped), repeats…',
   'R-FLT-75': 'Hole punch (fallocate PUNCH_HOLE, MADV_REMOVE): same but private COWed pages stay mapped.',
   'R-FLT-76':
     'mremap move: entries moved 1:1 (PFN, X, pins, soft-dirty; uffd-wp dropped unless EVENT_REMAP); old VA unmapped.',
+  'R-FLT-77':
+    'exit/exec: all mappings zapped; pinned pages live until the pin owner (e.g. io_uring ring, released asynchronously after close) drops them.',
   'R-FLT-78':
     'MADV_GUARD_INSTALL 6.18: zaps the range and installs guard markers; access → SIGSEGV SEGV_MAPERR; GUP → -EFAULT; MADV_POPULATE → EFAULT; inherited by fork; survives MADV_DONTNEED; MADV_GUARD_REMOVE…',
+  'R-FLT-90':
+    'MADV_PAGEOUT/COLD: EINVAL on VM_LOCKED, hugetlb, VM_PFNMAP VMAs; drains batches; skips pages not on LRU, mapped more than once, special; returns 0 whatever was reclaimed.',
+  'R-FLT-91':
+    'Reclaim of one page, order: unevictable → keep; writeback → wait/keep; anonymous+swapbacked not yet in swap cache: maybe-pinned → keep (mapping untouched); large and not splittable → keep; no swap…',
+  'R-FLT-92':
+    'Hence swappable = anon or shmem, not mlocked, not maybe-pinned, no unexpected references at the last step; a GET reference lets the pte become a swap entry but keeps the page in the swap cache (row…',
+  'R-FLT-93': 'No swap configured: anon pages stay, MADV_PAGEOUT still returns 0.',
+  'R-FLT-94': 'swapoff brings every entry back as a present X page if exclusive (map 1, dirty).,.',
+  'R-FLT-95': 'Swapped shmem pages leave pte none; only the cache holds the swap entry.',
+  'R-FLT-96':
+    "MADV_WILLNEED on anonymous memory reads swapped pages into the swap cache and changes no entry; a page found there is owned only with the entry's exclusive marker, or when a write finds no other…",
   'R-FLT-110':
     'Register: range page aligned, len > 0; mode subset of MISSING 1, WP 2, MINOR 4, not 0 → else EINVAL; no VMA in range → EINVAL; VMA kind: MISSING/WP: anon, shmem, hugetlb (6.1: WP on shmem/hugetlb…',
+  'R-FLT-111':
+    'When events fire: MISSING: anon none (read or write), shmem/hugetlb page absent from the cache.',
+  'R-FLT-112': 'Message flags: WRITE 1, WP 2, MINOR 4.',
   'R-FLT-113':
     'UFFDIO_COPY: install X page (anon) writable iff VM_WRITE, dirty; present entry or THP → EEXIST; file offset beyond EOF → EFAULT; range not registered/VMA mismatch → ENOENT; mappings changing →…',
   'R-FLT-114':
     'UFFDIO_WRITEPROTECT on: present pte gets uffd-wp and loses write; none pte: nothing for anon unless WP_UNPOPULATED, then marker; shmem: always marker.',
   'R-FLT-115':
     'A read of a marker page installs the page with uffd-wp kept (anon: zero page with uffd-wp)./.',
+  'R-FLT-116': 'Without EVENT_FORK the child VMA is unregistered and its ptes carry no uffd-wp.',
+  'R-FLT-117': 'uffd-armed VMAs get no mTHP; PMD THP only via the userfault path.',
+  'R-FLT-118':
+    'userfaultfd(2): without UFFD_USER_MODE_ONLY needs CAP_SYS_PTRACE or vm.unprivileged_userfaultfd=1, else EPERM; flags other than USER_MODE_ONLY, O_CLOEXEC, O_NONBLOCK EINVAL.',
+  'R-FLT-119':
+    "UFFDIO_UNREGISTER: R-FLT-110's range checks, EINVAL where nothing is mapped or a mapping of another descriptor lies in the range (6.18; before, any descriptor could take it away); mappings that are…",
   'R-FLT-120':
     'handle_userfault, order: task exiting/coredumping → SIGBUS; UFFD_FEATURE_SIGBUS → SIGBUS; non-user access (GUP, kernel copy) and fd created with UFFD_USER_MODE_ONLY → SIGBUS; no ALLOW_RETRY →…',
   'R-FLT-121':
     'So a pin request on a userfault: unlockable GUP → blocks until resolved, then continues; not unlockable → -EFAULT with no event (6.1 and v3 io_uring registration); FOLL_NOWAIT → 0 pages.',
   'R-FLT-122':
     'FEATURE_SIGBUS: user read/write SIGBUS BUS_ADRERR; io_uring register, POPULATE, write(2), process_vm_readv EFAULT.',
+  'R-FLT-123':
+    'Events, each with its feature: the task that changes the address space tells the descriptor after the change, without mmap_lock, and sleeps until the message has been read (REMOVE: before the…',
+  'R-FLT-124':
+    'UFFDIO_MOVE 6.12, 6.18 (≥6.8): source and target each within one private anonymous mapping of the same protection and locked state, writable, target watched by this descriptor, else EINVAL (nothing…',
+  'R-FLT-125':
+    'Details of R-FLT-113 and R-FLT-114: COPY and CONTINUE replace markers, ZEROPAGE and POISON of private memory are EEXIST on them; the range must lie within one mapping that is watched by any…',
+  'R-FLT-126':
+    'hugetlb: MISSING, WP and MINOR in units of huge pages; ranges that cut one EINVAL; ZEROPAGE EINVAL; COPY takes a page from the pool (ENOMEM when there is none) and, in a shared mapping, puts it into…',
+  'R-FLT-127':
+    'THP: MISSING raises the event before a huge page or a page table is made, for the small page touched; COPY then fills small pages.',
+  'R-FLT-130': 'Candidate: anonymous page in a VM_MERGEABLE VMA.',
+  'R-FLT-131':
+    'KSM page: map = number of ptes, ref = map; never X; write → copy; read pin → unshare copy; write pin → copy; FOLL_GET read → stays. fork shares it.',
+  'R-FLT-132':
+    'One scan, address spaces in order of their first MADV_MERGEABLE (a child: of its fork), addresses ascending: a page equal to a merged one joins it; otherwise its content must be what it was at the…',
+  'R-FLT-140':
+    'Needs ref == expected (map + cache/swapcache × pages + PG_private) + isolation; checked after unmapping.',
+  'R-FLT-141': 'During migration ptes are migration entries (R-FLT-51 waits; fork R-FLT-62).',
+  'R-FLT-143':
+    'FOLL_LONGTERM on pages in ZONE_MOVABLE/CMA: they are migrated out before the pin is granted — the PFN changes, content stays; not migratable (extra reference) → GUP returns -ENOMEM and pins nothing…',
+  'R-FLT-150':
+    'MADV_POPULATE_READ/WRITE errors: no VMA → ENOMEM; VMA flag check fails (PROT_NONE, read-only for WRITE, VM_IO/VM_PFNMAP, secretmem) → EINVAL; SIGBUS/SIGSEGV fault (beyond EOF, guard, uffd SIGBUS) →…',
+  'R-FLT-151':
+    'MAP_POPULATE and mlock: private writable VMA → write faults, others → read faults; errors ignored by mmap, mlock → ENOMEM (e.g. PROT_NONE VMA). mlocked pages get MLOCKED and UNEVICTABLE; munlock…',
+  'R-FLT-160':
+    'Reads: position and count must be multiples of 8 else EINVAL; beyond the address space → 0 bytes; opening needs ptrace-read permission (EACCES); without CAP_SYS_ADMIN at read time the PFN/offset…',
   'R-FLT-161':
     'Shapes seen: zero page P, PFN const; anon sole P X; shared anon page P; file P F X/P F; shmem swapped or unmapped: 0; swapped anon S; marker uffd-wp raw 0x3f (type 31, offset 1; 6.1: 0x3e), poison…',
   'R-FLT-162': 'Bit 56 says nothing about X: a page that lost X and is mapped once again shows bit 56.',
+  'R-FLT-165':
+    'kpagecount = per-page precise mapcount: ptes mapping that page + entire (PMD/hugetlb) mappings of its folio.',
+  'R-FLT-166':
+    'kpageflags bits: 0 LOCKED, 2 REFERENCED, 3 UPTODATE, 4 DIRTY, 5 LRU, 6 ACTIVE, 8 WRITEBACK, 9 RECLAIM, 10 BUDDY, 11 MMAP (mapped), 12 ANON, 13 SWAPCACHE, 14 SWAPBACKED, 15 HEAD, 16 TAIL, 17 HUGE, 18…',
   'R-FLT-167': 'Bit 34 tracks X exactly for small pages on all kernels tried.',
+  'R-FLT-168':
+    'Orphaned pinned page: ANON|SWAPBACKED|b34, no MMAP, kpagecount 0 (memfd: no ANON, no MMAP, DIRTY clear).',
+  'R-FLT-170':
+    'Pins do not change smaps, except that any extra reference makes smaps classify by mapcount instead of the ref==1 shortcut (same result for map 1).',
+  'R-FLT-171':
+    'nr_foll_pin_acquired/released count FOLL_PIN operations per page, folded lazily; write /proc/sys/vm/stat_refresh first.',
+  'R-FLT-172':
+    'read(2) of a file takes its bytes from the page cache; not open for reading → EBADF, a kind without a read method → EINVAL, negative position → EINVAL, at or beyond the end → 0 even where the memory…',
+  'R-FLT-173':
+    'write(2) goes through the file page by page: each page is brought into the cache (a page written in part keeps its other bytes, zeros in a hole), filled, marked dirty, and the end of the file moves…',
+  'R-FLT-174':
+    'Up to 6.12 write(2) first looks whether the memory can be read; 6.18 takes the page of the file first: a write that fails with EFAULT leaves an allocated page at its position and the end of the file…',
   'R-GLOB-1':
     'vmstat nr_foll_pin_acquired / nr_foll_pin_released 6.1..6.18: references taken / dropped with FOLL_PIN since boot by all processes (a fully pinned 2 MiB folio = 512).',
   'R-GLOB-3': 'meminfo: Key: blanks value [kB].',
@@ -315,8 +545,18 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     '/sys/kernel/mm/transparent_hugepage/: enabled, defrag, shmem_enabled list choices with the active one in brackets; use_zero_page, hpage_pmd_size plain; khugepaged/*; per-size directories…',
   'R-GLOB-5':
     'sysctls the model needs: vm.{overcommit_memory, overcommit_ratio, overcommit_kbytes, max_map_count, mmap_min_addr, nr_overcommit_hugepages, hugetlb_shm_group, compact_unevictable_allowed…',
+  'R-GUP-1':
+    'Differences of 6.1: get_user_pages, get_user_pages_remote, pin_user_pages and pin_user_pages_remote have an extra vmas array argument directly after pages; pin_user_pages_fast_only and follow_page…',
+  'R-GUP-2':
+    'start need not be page aligned on the slow paths (only its page number is used; the low bits are carried along); the *_fast entry rounds it down.',
+  'R-GUP-3':
+    'Result convention of every slow entry: n > 0 = the first n pages of the range are held and stored in pages[0..n-1] (n may be smaller than asked); negative = nothing is held by this call; 0 =…',
+  'R-GUP-4':
+    'Result convention of *_fast: as R-GUP-3, but an error of the slow part is hidden when the lockless part already obtained k>0 pages: k is returned.',
   'R-GUP-5':
     'Numeric values are profile data, never constants of the model: 0x2 is TOUCH in 6.1 and GET from v3 on; 1<<12 is SAME_FILE in v3 and HONOR_NUMA_FAULT in ≥6.6.',
+  'R-GUP-6':
+    'Meaning of unlockable: 6.1 "the locked pointer is non-null"; v3+ "FOLL_UNLOCKABLE is set" (the pointer itself is always non-null internally).',
   'R-GUP-7': 'One validator runs first in every exported get/pin function.',
   'R-GUP-7.1': 'caller passed an internal flag.',
   'R-GUP-7.2':
@@ -347,8 +587,13 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'not WRITE and VMA lacks VM_READ: without FORCE, or with FORCE but lacking VM_MAYREAD → -EFAULT.',
   'R-GUP-17':
     'FOLL_SAME_FILE v3: Compared by identity of vm_file (null = anonymous counts as a value, so anonymous-only ranges pass and anonymous+file ranges fail).',
+  'R-GUP-18':
+    'Consequence for io_pin_pages in v3: mixed ranges now yield a short pin and the caller maps that to -EFAULT.',
+  'R-GUP-19':
+    'FOLL_FORCE writes: allowed in private mappings that may become writable (PROT_READ, PROT_NONE, private mapping of a read-only fd), refused on shared mappings.',
   'R-GUP-20':
     '"Needs dirty tracking" = VMA is shared and currently writable, and either its vm_ops have a page_mkwrite/pfn_mkwrite hook or its mapping can do writeback.',
+  'R-GUP-21': 'VMA permissions are checked by the slow path only.',
   'R-GUP-22':
     '"FORCE can write" predicate used on present entries (also huge PMD; 6.18 later tree also PUD): entry is writable → yes.',
   'R-GUP-23': 'Missing table level, not-present entry, swap/migration/hwpoison/marker entry: NULL.',
@@ -398,6 +643,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-GUP-51': 'The loop has no bound: a folio that can never be isolated makes it spin.',
   'R-GUP-52':
     'Counters: every round that ends in a restart or in failure adds n to both acquired and released; the last, successful round adds n to acquired only.',
+  'R-GUP-53':
+    'Locking of restarts: with L held by the caller and not droppable the whole loop runs under L; with unlockable variants each round re-takes L if *locked is 0.',
   'R-GUP-54': "long-term on the fast entry's slow part runs with L held and not droppable and without TOUCH.",
   'R-GUP-55':
     "Preconditions: architecture support; PIN: read the mm's write_protect_seq; odd (fork is write-protecting) → skip the lockless part entirely (0 pages).",
@@ -429,10 +676,20 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     "fork (page_needs_cow_for_dma 6.1, v3, folio_needs_cow_for_dma 6.12; per page, COW mapping, under write_protect_seq odd): exclusive anonymous page and MMF_HAS_PINNED on the parent's mm and…",
   'R-GUP-72':
     "MMF_HAS_PINNED: set by every FOLL_PIN attempt on the target mm, also failing ones and also by a foreign process_vm_readv; never cleared during the mm's life; not inherited by fork; gone after exec.",
+  'R-GUP-73':
+    "THP: any pin on any subpage makes the whole folio maybe-pinned. fork then splits the parent's PMD mapping and copies all exclusive subpages for the child. hugetlb: the child gets its own huge page…",
+  'R-GUP-74': 'Shared mappings are never copied at fork; VM_DONTCOPY ranges are absent in the child.',
+  'R-GUP-75':
+    'Other users that clear exclusivity (swap-out, migration, KSM) must first invalidate the entry, then test maybe-pinned and back off (-EBUSY) if so; together with R-GUP-57\'s "pin, then re-read" this…',
   'R-GUP-76':
     'Sequence protocol fork ↔ fast pin: writer makes the sequence odd before write-protecting a COW VMA and even after it (once per VMA).',
+  'R-GUP-77': 'A pin keeps the page allocated, not mapped.',
+  'R-GUP-78':
+    'Reclaim: an anonymous maybe-pinned folio is kept before swap allocation; any maybe-pinned folio is kept after unmapping too.',
   'R-GUP-79':
     'Migration/compaction/THP collapse/KSM fail on unexpected references (GET as well as PIN): migration -EAGAIN; MADV_COLLAPSE → -EAGAIN; KSM skips.',
+  'R-GUP-81':
+    'Writeback does not wait for pins; a pinned shared file page may be written back while being modified.',
   'R-GUP-90': 'get_dump_page: one page with FORCE|DUMP|GET; anything but exactly 1 page → null (hole).',
   'R-GUP-91':
     'populate_vma_page_range (mlock, MAP_POPULATE): VM_LOCKONFAULT → returns the page count without work.',
@@ -447,26 +704,66 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-GUP-96':
     'get_user_page_vma_remote ≥6.6: get_user_pages_remote for 1 page with locked null; negative → error pointer; then vma_lookup; none → warn once, drop the reference, -EINVAL; success → page and *vma.',
   'R-GUP-98': '__access_remote_vm (ptrace, /proc/PID/mem) 6.12: killable L, failure → 0 bytes.',
+  'R-GUP-99': 'Which user-visible operation uses which entry.',
+  'R-GUP-100':
+    'Order of checks: unknown command → -EINVAL; struct unreadable → -EFAULT; size above ULONG_MAX → -EINVAL; array of size/4096 pointers cannot be allocated → -ENOMEM; all commands except the two FAST…',
+  'R-GUP-101': 'Loop from addr in steps of nr_pages_per_call pages, last step shortened.',
+  'R-GUP-102': 'Output: get_delta_usec, put_delta_usec, size = (address where the loop stopped) - addr.',
+  'R-GUP-103':
+    'After the timed part, PIN_FAST/PIN_BASIC/PIN_LONGTERM verify every page is maybe-dma-pinned and (LONGTERM) pinnable; on violation the kernel log gets "pages[N] is NOT dma-pinned" or "pages[N] is NOT…',
+  'R-GUP-104':
+    'DUMP: entries of which_pages greater than the number of pages obtained are zeroed with log line "ZEROING due to out of range: .which_pages[I]: V"; for each remaining entry log "---- page #K…',
+  'R-GUP-105': 'Long-term session: one per system (not per file), guarded by a killable mutex (-EINTR).',
+  'R-GUP-106':
+    'Sequence: open file (O_RDWR|O_CREAT), open gup_test, mmap size bytes PROT_READ|PROT_WRITE at offset 0, madvise, unless -z write one byte per page, start threads; each thread works on its own copy of…',
+  'R-GUP-107': '-z passes 0x2, the value FOLL_TOUCH had in 6.1.',
+  'R-GUP-108':
+    'Output 6.1 (plain text; taken over for v3; 6.6 not read): benchmark commands, per repeat: NAME: Time: get:G put:P us followed by, truncated (size: S) if S differs from the requested size, newline.',
+  'R-GUP-109':
+    'Output 6.12 (TAP): TAP version 13, 1..THREADS, every message piece is prefixed with "# " so the benchmark line is # NAME: Time: get:G put:P us# (with #, truncated (size: S) before the last "# " if…',
+  'R-GUP-110':
+    'Script matrix 6.12: {-t, -T, -H -m M} × {-u,-U,-a,-b,-L} × {-w,-W} × {-S, none} × {-n 1, -n 512, -n 123}, plus -u, -a, -ct -F 0x1 0 19 0x1000.',
   'R-GUP-113': 'Replacement. Pages first; then, still under the same uninterrupted L, vma_lookup(mm, addr).',
+  'R-GUP-114': 'v3 per call site.',
   'R-GUP-115':
     'Unpin guarantees a model must assert: (1) every page counted in a positive result is owned by the caller and must be released exactly once; (2) a negative or zero result owns nothing; (3)…',
+  'R-GUP-116':
+    'The cover letter calls the flag FOLL_SAME_PAGE in two places; the code only knows FOLL_SAME_FILE.',
+  'R-GUP-117':
+    'PIN gives no synchronisation with write-protection for writeback or with munmap; it only makes the page recognisable (section 12).',
+  'R-HUGE-1':
+    'ref of a large folio (R-FLT-1): entire mappings +1 each, each pte mapping +1, page cache/swap cache +512, private +1, GET +1, FOLL_PIN +1 (and pin +1).',
+  'R-HUGE-2':
+    'Mapcount of page i = entire + number of ptes mapping page i. total map = entire + Σ pte mappings (6.12+ kept as one counter; 6.1 computed).',
   'R-HUGE-3': 'X: PMD-mapped → bit of the head counts for the whole folio.',
+  'R-HUGE-4': 'Measured ( unless noted).',
+  'R-HUGE-5':
+    'io_uring keeps only one pin per folio of a buffer since it coalesces (seen 6.12, 6.18); 6.1 one pin per 4K page.',
   'R-HUGE-10':
     'Order: PMD entry is none (a page table with any page in it prevents it); VMA not VM_NOHUGEPAGE, mm not PR_SET_THP_DISABLE; global enabled: always, or madvise and VM_HUGEPAGE; anonymous VMA, not a…',
   'R-HUGE-11':
     'Read fault with use_zero_page=1: huge zero folio mapped by a read-only PMD: pagemap shows 512 present entries with bit 61 and consecutive PFNs; smaps Rss 0, AnonHugePages 0.',
   'R-HUGE-12':
     'Write fault: folio allocated, zeroed, X on head, PMD writable+dirty, RSS anon +512; allocation or charge failure → FALLBACK to one small page. uffd MISSING → userfault instead.',
+  'R-HUGE-13': 'Only 2 MiB by default: every other hugepages-*kB/enabled is never, 2048 kB inherit.',
   'R-HUGE-14':
     'Write on a huge zero PMD: 6.1–6.12 PMD split to 512 zero-page ptes, then one small page; 6.18 a whole zeroed THP replaces it (fallback to the split).',
   'R-HUGE-20':
     'PMD not writable, order: uffd-wp (async: split and continue; else event); huge zero → R-HUGE-14; head X → reuse whole PMD, no counts looked at; else under folio lock: ref ≤ 1 + swapcache×512, drop…',
+  'R-HUGE-21': 'unless split (fork, child exits, write: PMD reused, same PFN, still AnonHugePages 2048.',
   'R-HUGE-25':
     'PMD split (page table only) never fails and ignores pins: anonymous: one deposited page table filled with 512 ptes (same PFNs, write/young/dirty/uffd-wp/soft-dirty copied), ref +511, mapcounts moved…',
   'R-HUGE-26':
     'Folio split needs, with the folio locked: not writeback (-EBUSY), not huge zero (-EBUSY), anon_vma/mapping alive (-EBUSY), ref == total map + cache references + 1 (caller) (-EAGAIN), then unmapping…',
+  'R-HUGE-27':
+    '(MADV_FREE of one page: unpinned THP → 512 small folios; with another page pinned → still one PMD-mapped THP, returns 0).',
+  'R-HUGE-29':
+    'MADV_DONTNEED of one page of a pinned THP: PMD split, page unmapped (pin stale for that VA), rest unchanged; refault gives a small page.',
   'R-HUGE-35': 'copy of a PMD: child VMA not anonymous → skipped, refault.',
+  'R-HUGE-36': '. Cost: 2 MiB copied, fork fails with ENOMEM if impossible.',
   'R-HUGE-37': 'Swap-out of a whole THP: pinned → kept.',
+  'R-HUGE-38':
+    'pagemap for a PMD: 512 entries, PFN base+i, bit 56 per table 0.1 of faults.md, bit 61 for file and huge zero.',
   'R-HUGE-40':
     'Pool counters per size: total, free, reserved (resv_huge_pages), surplus; available to unreserved users = free − reserved.',
   'R-HUGE-41':
@@ -488,10 +785,25 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Unmap/DONTNEED: entire −1, ref −1; page returns to the pool when ref reaches 0; a private owner gets its reservation back on DONTNEED (6.12+ exact; 6.1 Rsvd after DONTNEED is one lower).',
   'R-HUGE-52': 'Unmapping a pinned private page: the page does not return to the pool until unpinned.',
   'R-HUGE-53': 'mremap moves hugetlb mappings (aligned) with PFN and pin.',
+  'R-HUGE-55': 'GUP walks hugetlb in its own loop; 6.12+ the normal page walk.',
   'R-HUGE-56':
     'Shared mappings covering a whole aligned 1 GiB range may share one PMD table between processes: map and ref then count once; pagemap bit 56 is cleared although kpagecount says 1 (6.1: bit 56 stays…',
+  'R-HUGE-57':
+    'pagemap: 512 (2M) or 262144 (1G) entries per page, PFN base+i, bit 61 if file; kpageflags HUGE on head and tails, no LRU/SWAPBACKED; private X shown on bit 34; smaps Private_Hugetlb /…',
   'R-HUGE-58':
     'SysV SHM_HUGETLB: needs CAP_IPC_LOCK or group; size rounded up to the page size; pins work. memfd_create(MFD_HUGETLB) likewise.',
+  'R-HUGE-59':
+    "mremap of a part of a private hugetlb mapping: the moved part takes the reservation along, and the mapping it was cut out of forgets all of it: the rest faults like a child's (from what is left…",
+  'R-KSM-1':
+    'break_ksm: 6.1 follow_page(FOLL_GET|FOLL_MIGRATION|FOLL_REMOTE), if the page is a KSM page a write fault is forced (FAULT_FLAG_WRITE|REMOTE) and repeated until broken; put_page each turn.',
+  'R-KVM-3':
+    'Order 6.1, v3, 6.12: fast: only if a write fault or the caller accepts a writable mapping; get_user_page_fast_only(FOLL_WRITE): hit → writable, done.',
+  'R-KVM-4':
+    'check_user_page_hwpoison: GUP with pages NULL, FOLL_HWPOISON|FOLL_WRITE; true iff result is -EHWPOISON.',
+  'R-KVM-5':
+    'Remapped path: read the PTE; not present → fixup_user_fault (WRITE if needed); lock dropped → EAGAIN → back to 6; other error → ERR_FAULT.',
+  'R-KVM-6':
+    'References: one FOLL_GET reference per success, dropped by kvm_release_pfn_clean/dirty once mapped (accessed/dirty propagated, PG_reserved pages untouched); mmu notifiers protect the mapping, no…',
   'R-MAP-2': 'vm_file identity cannot be read.',
   'R-MAPS-1': 'Grammar (one record per line, records separated by LF).',
   'R-MAPS-2':
@@ -501,6 +813,21 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Internal mounts (memfd, SysV, hugetlb, secretmem, anon_inode; seen as 00:01, 00:11, 00:0e, 00:10) do not occur in mountinfo; their numbers are boot-dependent, never constants.',
   'R-MAPS-6':
     '/proc/P/map_files/START-END (hex without leading zeros) exists only for VMAs with a file and exactly these bounds.',
+  'R-MEM-1':
+    "open: needs PTRACE_MODE_ATTACH_FSCREDS against the task → else EACCES; the caller's own mm needs no check.",
+  'R-MEM-2': 'The fd is bound to the mm at open time: it keeps the mm_struct but not its users.',
+  'R-MEM-3':
+    'read/write order: mm NULL → 0; buffer page allocation → ENOMEM; no mm users left → 0; then chunks of up to PS bytes starting at the file position (not page aligned, so one chunk may need two GUPs).',
+  'R-MEM-4': "Per chunk, write: copy from the user's buffer first (EFAULT), then access_remote_vm.",
+  'R-MEM-5':
+    "EFAULT on the user's buffer overrides everything: the call returns EFAULT even though earlier chunks were transferred (and, for writes, stay written); the file position of read()/write() does not…",
+  'R-MEM-6': 'After a short read() the file position advances by the bytes read.',
+  'R-MEM-7':
+    'Offsets are unsigned 64-bit; lseek SEEK_SET/SEEK_CUR only, SEEK_END → EINVAL. pread/pwrite reject a negative offset with EINVAL at the syscall; addresses above the signed range need lseek+read.',
+  'R-MEM-8':
+    'Flags: FOLL_WRITE for writes; FOLL_FORCE for reads and writes according to proc_mem.force_override: always (default, CONFIG_PROC_MEM_ALWAYS_FORCE) → set; ptrace → set only if the task is ptraced…',
+  'R-MEM-9':
+    'Without FOLL_FORCE (mode never): read needs VM_READ, write needs VM_WRITE; otherwise EIO (not EFAULT).',
   'R-MNT-1':
     'mountinfo line: id parent maj:min root mountpoint opts {optional} - fstype source superopts (decimal maj:min; blank, TAB, LF, \\ and # as \\ooo).',
   'R-MNT-2':
@@ -511,6 +838,16 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Report as unobservable, never as zero: page reference and pin counts; user_struct.locked_vm; vm_file identity; writable bit of a PTE; CMA/movable placement; KVM memory slots; VFIO/iommufd/RDMA…',
   'R-OUT-2':
     'Every fact carries source, tier, time and one of exact (held), stable (two equal reads), racy, inferred, unknown.',
+  'R-PIPE-1':
+    'read(2) of a pipe takes what there is, up to what is wanted, oldest first, and waits (O_NONBLOCK: EAGAIN) only while there is nothing; 0 when nothing is left and no writer either; count 0 → 0 at…',
+  'R-PIPE-2':
+    'A pipe holds 16 pieces of pages. write(2): first the bytes beyond a multiple of 4096 go on in the page of the last piece if they fit there (the pipe not empty, the page its own), then every 4096…',
+  'R-PIPE-3':
+    "vmsplice(2) checks in this order: unknown flag bits → EINVAL; no pipe → EBADF; the vector (as readv's: more than 1024 entries or a length with its top bit set → EINVAL, not user memory → EFAULT, cut…",
+  'R-PIPE-4':
+    'Into the writing end each page takes a place of its own, however few bytes of it are meant, with one GET reference (get_user_pages_fast, flags 0); nothing is merged with it.',
+  'R-PIPE-5':
+    'The pipe shows what the page holds when it is read, not when it was spliced: stores into it are seen as long as the page is mapped where they are made; after munmap, DONTNEED, truncation, a hole or…',
   'R-PM-1': '/proc/P/pagemap: 64-bit little-endian words, file offset = vaddr/4096*8.',
   'R-PM-2':
     'Reference patterns (top byte; a process touching one page of each kind and reading its own pagemap as root).',
@@ -518,6 +855,43 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'KPF bit 34 exposes PageAnonExclusive of anonymous pages: PG_anon_exclusive shares its bit with PG_mappedtodisk in 6.1 (reported as KPF_MAPPEDTODISK = 34) and with PG_owner_2 in 6.12, 6.18 (reported…',
   'R-PM-5':
     'kpageflags / kpagecount: word per PFN, same alignment errors; beyond the last section → 0 bytes.',
+  'R-PTR-1':
+    'Order: no such task → ESRCH; not traced by the caller, or not in ptrace-stop → ESRCH (running tracee, non-tracee, dead, unknown pid: ESRCH each).',
+  'R-PTR-2':
+    "Then ptrace_access_vm: no mm → 0 bytes; task not traced, or current is not its tracer, or (dumpable ≠ SUID_DUMP_USER and the tracer lacked CAP_SYS_PTRACE in the mm's user namespace when attaching) →…",
+  'R-PTR-3':
+    'One machine word (8 bytes on 64-bit, 4 for compat tracers), any alignment on x86 (word across two mapped pages → ok).',
+  'R-PTR-4':
+    "PEEK: after the copy, the word is stored at the tracer's data pointer: EFAULT if that fails (raw syscall ABI).",
+  'R-PTR-5':
+    'POKE is not atomic across pages: if the second page is unreachable the result is EIO but the bytes on the first page have been written.',
+  'R-PVM-1':
+    'Order of checks (first hit wins), except ENOMEM and EINTR (each tried with all later arguments invalid).',
+  'R-PVM-1.1': 'flags ≠ 0 → EINVAL (before anything else; even with bad pid and bad pointers).',
+  'R-PVM-1.2':
+    'local vector: liovcnt > 1024 → EINVAL; unreadable array → EFAULT; any negative length → EINVAL; base/length outside user space → EFAULT; the total is silently capped at MAX_RW_COUNT (INT_MAX rounded…',
+  'R-PVM-1.3': 'local total is 0 (also liovcnt 0) → returns 0, rvec/riovcnt/pid are not looked at.',
+  'R-PVM-1.4': 'remote vector: riovcnt > 1024 → EINVAL; unreadable array → EFAULT; negative length → EINVAL.',
+  'R-PVM-1.5': 'all remote lengths 0 (or riovcnt 0) → returns 0, pid is not looked at.',
+  'R-PVM-1.7': "pid not found in the caller's pid namespace (also −1, 0) → ESRCH.",
+  'R-PVM-1.8':
+    'mm_access with PTRACE_MODE_ATTACH_REALCREDS: killed while waiting for exec_update_lock → EINTR; no mm (kthread, zombie) → ESRCH; denied → EPERM (EACCES is rewritten).',
+  'R-PVM-2':
+    'Remote iovecs are processed in order, each fully before the next; the loop ends when the local iterator is full, or on the first error.',
+  'R-PVM-3':
+    'Per remote iovec: pages from floor(base) to the page of the last byte; batches of at most 2·PS/sizeof(pointer) pages (1024 on 64-bit 4 KiB; both profiles compute the same number).',
+  'R-PVM-4':
+    'Per batch: mmap_read_lock (not killable); pin_user_pages_remote(mm, page-aligned start, n, FOLL_WRITE for writev else 0, array, &locked); unlock if still locked.',
+  'R-PVM-5':
+    "Data is copied with mmap_lock released, page by page, between the pinned page and the local iovec (may fault on the caller's memory).",
+  'R-PVM-6':
+    'After each batch all pinned pages of the batch are unpinned: unpin_user_pages_dirty_lock(make_dirty = writev).',
+  'R-PVM-7': 'Result: if any byte was copied, the number of bytes; else the error (EFAULT).',
+  'R-PVM-13':
+    'Where both sides show the same page and the ranges overlap, the copy runs upwards byte by byte within each page: what it has written is read again.',
+  'R-S39-2': 'Only level 1 acts; unknown adapter → −1.',
+  'R-S39-3':
+    'Under kvm->srcu: set the indicator bit (bit index = offset + 8·(addr mod PS), xor 63 if the adapter is byte-swapped), log-dirty a guest frame (the frame number is computed from the user address, as…',
   'R-SMAPS-1':
     'Grammar: each VMA = its maps line, then attribute lines Key ":" blanks value [" kB"] LF, terminated by the VmFlags: line.',
   'R-SMAPS-3':
@@ -529,6 +903,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'user_struct.locked_vm is the value RLIMIT_MEMLOCK is compared with for io_uring, XDP and zerocopy.',
   'R-ST-4':
     'limits: fixed columns %-25s %-20s %-20s %-10s after one heading line; values decimal bytes or unlimited.',
+  'R-TOM-2':
+    'Order: buffer page (GFP_NOFS) if none yet → false; mmap_read_lock(bprm->mm); GUP 1 page at pos, FOLL_FORCE; unlock; ≤ 0 → false.',
   'R-URING-1': 'Order of checks. The first hit is the result.',
   'R-URING-2':
     'Registration does not require an enabled ring: on an IORING_SETUP_R_DISABLED ring BUFFERS and UNREGISTER_BUFFERS work; only submission fails (io_uring_enter → EBADFD).',
@@ -560,6 +936,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-URING-18': 'Result = number of entries done if ≥ 1, else the errno; the errno of a later entry is lost.',
   'R-URING-19':
     'New buffer is pinned and charged before the old one is released: replacing 10 pages by 10 others with room for 12 → ENOMEM; slot and old buffer stay intact on any error. {0,0} clears a slot…',
+  'R-URING-20':
+    "When the replaced buffer is released: 6.18 as soon as no request holds that slot's node, at once if none, independent of other slots; 6.6,6.12 under uring_lock when all requests that took a node…",
   'R-URING-21': 'No table → ENXIO. All slots emptied, table removed, result 0.',
   'R-URING-22': 'Pages = ceil((addr+len)/4096) − floor(addr/4096).',
   'R-URING-23': 'Always FOLL_PIN|FOLL_WRITE|FOLL_LONGTERM.',
@@ -605,8 +983,48 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'On UNREGISTER_BUFFERS: 6.18 one CQE per tagged slot, highest index first (slots 0,1 with tags 11,12 → CQE 12 then 11).',
   'R-URING-54':
     'UPDATE stores the given tag (0 if no tag array), so an untagged update removes the tag; clearing never keeps one.',
+  'R-URING-55':
+    'Slot test: buf_index >= table size, no table, or empty slot → EFAULT in the CQE, even for length 0.',
+  'R-URING-56':
+    'Range test: addr + len wraps → EFAULT; addr < ubuf or addr + len > ubuf + len_of_buffer → EFAULT. addr == end with length 0 passes, end+1 with length 0 fails, address 0 with length 0 fails.',
+  'R-URING-57':
+    'Which error wins, bad fd versus bad index: index is checked at prep in 6.1,6.12 (EFAULT before EBADF), range at prep in 6.12 but at issue in 6.1 (after the file lookup); 6.18 both at issue: bad fd →…',
+  'R-URING-58': 'A request holds its buffer from import to completion.',
+  'R-URING-60':
+    'I/O goes to the pinned pages. The SQE address is only compared with ubuf/len of the slot; page tables are not consulted.',
   'R-URING-65':
     'Buffers (and all other pins) of a ring end when the last reference to the ring file ends: all fds in all processes, all VMAs of the ring, all registered-ring slots, in-flight submissions. close()…',
+  'R-URING-71':
+    "Effect: destination slots share the source's registered buffers (refs+1): no pins, no charge, no tags.",
+  'R-URING-72':
+    'Order 6.12 (all-or-nothing clone): destination has a table → EBUSY; struct unreadable → EFAULT; flags other than SRC_REGISTERED (1) → EINVAL; pad (which covers the later offset fields) → EINVAL…',
+  'R-URING-73':
+    'Order 6.18: unreadable → EFAULT; flags other than SRC_REGISTERED|DST_REPLACE (2) → EINVAL; destination table without REPLACE → EBUSY (before src_fd is looked up); pad → EINVAL; src_fd…',
+  'R-URING-74':
+    'destination size = max(old size, dst_off+nr); slots outside the range keep their content with REPLACE; cloning a ring onto itself with REPLACE works; empty source slots give empty slots.',
+  'R-URING-75':
+    "Accounting equality in practice: child's own ring from parent's ring → EINVAL (mm differs); two rings of one process, one made with and one without CAP_IPC_LOCK → EINVAL; both rings made by the…",
+  'R-URING-76':
+    'PBUF_RING pins only the ring of descriptors (16 bytes × entries, rounded to pages), never the buffers it lists.',
+  'R-URING-77':
+    'Order of checks. 6.1: unreadable EFAULT; pad/resv EINVAL; addr 0 EFAULT; addr unaligned EINVAL; entries not a power of two EINVAL; ≥ 65536 EINVAL; bgid in use (mapped ring, or non-empty classic…',
+  'R-URING-78':
+    'UNREGISTER_PBUF_RING: resv or flags → EINVAL; unknown bgid → ENOENT; classic group → EINVAL.',
+  'R-URING-79': 'NO_MMAP: CQ/ring memory = cq_off.user_addr, SQEs = sq_off.user_addr; ring first, then SQEs.',
   'R-URING-84':
     'mmap_lock: 6.1,v3,6.6 held for read from before the pin to after the VMA check, never dropped: a concurrent munmap/mmap is wholly before or wholly after, the VMA inspected belongs to the pages pinned.',
+  'R-URING-92':
+    'io_uring_enter: no ring → EBADF / EOPNOTSUPP, R_DISABLED → EBADFD, SINGLE_ISSUER of another task → EEXIST.',
+  'R-URING-93':
+    'READ 22 and WRITE 23 on user memory: the range must end below 2^47−4096 (length cut to 0x7ffff000 first; length 0 at the limit passes) else EFAULT, checked before the descriptor is looked up…',
+  'R-URING-94':
+    'Completions that find the completion queue full are kept and moved in, in order, by the next io_uring_enter with GETEVENTS that finds room; until all are in, later ones queue up behind them.',
+  'R-URING-95':
+    'NOP looks at nothing but its flags: 6.1 any flag → EINVAL; 6.12 INJECT_RESULT (1: the result is len), others EINVAL; 6.18 also FILE (2: bad descriptor → EBADF), FIXED_FILE (4), FIXED_BUFFER (8: no…',
+  'R-URING-96':
+    'A request on an empty (full) pipe waits, with O_NONBLOCK as well, and is tried again when the pipe gets bytes (room): a partial transfer completes it, one that finds nothing again waits again…',
+  'R-URING-97':
+    'A task that exits, is killed or execs cancels its waiting requests on every ring: res ECANCELED, posted a few ms later; requests of other tasks on the same ring go on., 6.12, 6.18 (exit, SIGKILL)…',
+  'R-URING-98':
+    'mmap of a ring: the offset names the part by its upper bits (0 and 0x8000000 the rings, 0x10000000 the entries, 0x80000000 | bgid<<16 a ring of buffers), the rest of it is not looked at (6.1: must…',
 }

@@ -40,7 +40,10 @@ export interface TestedFile {
 
 export const devZero: TestedFile = { path: '/dev/zero', kind: DEV_ZERO, size: 0 }
 
-/** One run of the selftest program (R-GUP-106). */
+/**
+ * One run of the selftest program (R-GUP-106).
+ * @rule R-GUP-110
+ */
 export interface GupTestRun {
   readonly release: ReleaseName
   readonly command: GupTestCommand

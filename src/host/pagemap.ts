@@ -3,7 +3,10 @@
  * uint32 halves because one snapshot may hold hundreds of thousands of them.
  */
 
-/** Pagemap bits 55..63, shifted down by 55 (R-PM-1, R-FLT-160). */
+/**
+ * Pagemap bits 55..63, shifted down by 55 (R-PM-1, R-FLT-160).
+ * @rule R-FLT-160
+ */
 export const PM_SOFT_DIRTY = 1 << 0
 /** The page is mapped exactly once. Not PageAnonExclusive (R-FLT-162). */
 export const PM_MMAP_EXCLUSIVE = 1 << 1

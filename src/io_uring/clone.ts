@@ -20,6 +20,8 @@ const MAX_U32 = 0xffffffff
  * tags. What was charged is given back by whichever ring lets go last. `uring_lock` is held.
  * @returns 0, -EBUSY, -EFAULT, -EINVAL, -EBADF, -EOPNOTSUPP, -EEXIST, -ENXIO, -EOVERFLOW
  * @rule R-URING-71
+ * @rule R-URING-72
+ * @rule R-URING-73
  */
 export function* cloneBuffers(k: Kernel, ring: IoUring, arg: CloneBuffers | null): Kthread<number> {
   const { cloneRanges } = k.release.ioUring

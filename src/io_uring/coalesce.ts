@@ -10,6 +10,7 @@ import type { Segments } from './buffer.ts'
  * @param pages n pinned pages; they belong to the result afterwards
  * @rule R-URING-37
  * @rule R-URING-40
+ * @rule R-HUGE-5
  */
 export function coalesce(k: Kernel, pages: PageArray, n: number): Segments {
   const { coalesces } = k.release.ioUring

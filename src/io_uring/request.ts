@@ -19,7 +19,6 @@ export const IOSQE_FIXED_FILE = 1 << 0
 export const IOSQE_IO_DRAIN = 1 << 1
 export const IOSQE_IO_LINK = 1 << 2
 export const IOSQE_IO_HARDLINK = 1 << 3
-export const IOSQE_ASYNC = 1 << 4
 export const IOSQE_BUFFER_SELECT = 1 << 5
 /** no completion when the request succeeds */
 export const IOSQE_CQE_SKIP_SUCCESS = 1 << 6

@@ -23,6 +23,9 @@ import { checkPinOverflow, unsigned64, type Iovec } from './user-args.ts'
  * @rule R-URING-22
  * @rule R-URING-23
  * @rule R-URING-24
+ * @rule R-GUP-18
+ * @rule R-GUP-99
+ * @rule R-GUP-114
  */
 export function* ioPinPages(k: Kernel, base: number, length: number): Kthread<PageArray | number> {
   const overflow = checkPinOverflow(k, base, length)

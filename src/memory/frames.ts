@@ -13,13 +13,18 @@ export const GUP_PIN_COUNTING_BIAS = 1024
  * Two counters of large folios live in tail slots that have no use of their own, as in the kernel:
  * `refcount[head + 1]` is `_pincount`, `mapcount` of the head counts ptes of the head page, and
  * `refcount[head + 2]` counts entire (PMD or hugetlb) mappings. Tail pages have no reference count.
+ * @rule R-HUGE-1
+ * @rule R-HUGE-2
  */
 export class Frames {
   /** number of frames; pfn 0 is never handed out, so 0 can mean "none" */
   readonly count: number
   /** references of the folio, on its head (R-FLT-1); signed 32 bit, overflow is visible as negative */
   readonly refcount: Int32Array
-  /** page-table entries that map this very page; entire mappings are counted apart */
+  /**
+   * page-table entries that map this very page; entire mappings are counted apart
+   * @rule R-FLT-7
+   */
   readonly mapcount: Int32Array
   /** PG_* bits, order, zone: see page-flags.ts */
   readonly flags: Uint32Array
@@ -98,6 +103,7 @@ export class Frames {
   /**
    * `folio_maybe_dma_pinned`: exact for large folios; for small ones 1024 plain references look the same.
    * @rule R-GUP-70
+   * @rule R-FLT-5
    */
   maybeDmaPinned(pfn: number): boolean {
     const head = this.head(pfn)

@@ -50,7 +50,10 @@ export class Memory {
     this.frames.refcount[this.frames.head(pfn)]! += n
   }
 
-  /** `folio_put`: drops n references; the last one frees the folio. */
+  /**
+   * `folio_put`: drops n references; the last one frees the folio.
+   * @rule R-FLT-1
+   */
   put(pfn: number, n = 1): void {
     const { frames } = this
     const head = frames.head(pfn)

@@ -22,6 +22,7 @@ import type { Vma } from './vma.ts'
  * `do_anonymous_page`: nothing, or a write-protect marker, is mapped at an address of anonymous memory. A read gets the zero page, a
  * write a new exclusive page.
  * @returns VM_FAULT_*, or NEEDS_USERFAULT
+ * @rule R-FLT-2
  */
 export function doAnonymousPage(
   k: Kernel,

@@ -41,6 +41,8 @@ interface Ledger {
  * mappings + page cache + pins × bias + named holders; mapcounts = page-table entries; charges = live
  * registrations; free + used = total; no lock held; page cache ⇄ frames ⇄ reverse map agree.
  * Reads everything, changes nothing. An empty array means the books balance.
+ * @rule R-FLT-4
+ * @rule R-HUGE-4
  */
 export function audit(kernel: Kernel): AuditFinding[] {
   const findings: AuditFinding[] = []

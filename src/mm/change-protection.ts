@@ -26,6 +26,7 @@ import type { Vma } from './vma.ts'
  * mappings all pages, or only dirty ones where the file tracks writes.
  * @param exclusive the entry maps an anonymous page with AnonExclusive
  * @rule R-FLT-54
+ * @rule R-FLT-14
  */
 export function newProtection(vma: Vma, bits: number, exclusive: boolean): number {
   const { flags } = vma

@@ -7,6 +7,7 @@ import { removeDetached } from './munmap.ts'
  * `exit_mmap`: the last user of an address space is gone. Everything is unmapped, sealed or not, and the
  * mm leaves the kernel. Pinned pages and what their pinners have charged stay.
  * @rule R-AS-158
+ * @rule R-FLT-77
  */
 export function* exitMmap(k: Kernel, mm: Mm): Kthread<void> {
   const guard = mm.mmapLock.tryWrite() ?? (yield* mm.mmapLock.write())

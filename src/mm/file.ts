@@ -166,7 +166,10 @@ export const HUGETLBFS: FileKind = { ...plain, name: 'hugetlbfs', hugetlb: true,
 /** SHM_HUGETLB: huge pages behind the vm_ops of SysV shared memory. */
 export const SYSV_HUGETLB: FileKind = { ...HUGETLBFS, name: 'sysv-shm-hugetlb', closeHook: true }
 export const SECRETMEM: FileKind = { ...plain, name: 'secretmem', secretmem: true }
-/** /dev/zero: private mappings are anonymous memory that keeps its file; shared ones are shmem. */
+/**
+ * /dev/zero: private mappings are anonymous memory that keeps its file; shared ones are shmem.
+ * @rule R-FLT-37
+ */
 export const DEV_ZERO: FileKind = {
   ...plain,
   name: '/dev/zero',

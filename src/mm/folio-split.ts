@@ -40,7 +40,10 @@ export function splitFolioEverywhere(k: Kernel, head: number): boolean {
   return splitFolio(k, head)
 }
 
-/** `can_split_folio`: all references are mappings. */
+/**
+ * `can_split_folio`: all references are mappings.
+ * @rule R-HUGE-27
+ */
 export function canSplitFolio(k: Kernel, head: number): boolean {
   const { frames } = k.memory
   return frames.has(head, PG_ANON) && frames.refcount[head] === frames.totalMapcount(head)

@@ -51,6 +51,8 @@ import { lockForWrite, tryWriteNow } from './write-lock.ts'
  * except that pages the parent has pinned are copied for the child at once.
  * @returns the child's mm, -ENOMEM (the partial child is gone then), or -EINTR
  * @rule R-AS-150
+ * @rule R-FLT-61
+ * @rule R-FLT-65
  */
 export function* forkMm(k: Kernel, parent: Mm, name: string): Kthread<Mm | number> {
   const guard = tryWriteNow(k, parent) ?? (yield* lockForWrite(k, parent))
@@ -122,7 +124,11 @@ function copyVma(
   return null
 }
 
-/** `vma_needs_copy`: otherwise the child faults everything in by itself. */
+/**
+ * `vma_needs_copy`: otherwise the child faults everything in by itself.
+ * @rule R-GUP-74
+ * @rule R-AS-153
+ */
 function needsCopy(copy: Vma, vma: Vma): boolean {
   if ((vma.flags & VM_WIPEONFORK) !== 0) return false
   if ((copy.flags & VM_UFFD_WP) !== 0) return true
@@ -235,6 +241,8 @@ function copyLeaf(
 /**
  * `copy_present_page`: the child gets its own page now, so that what a device writes into the pinned one
  * stays the parent's.
+ * @rule R-FLT-63
+ * @rule R-FLT-64
  */
 function copyPinnedPage(
   k: Kernel,

@@ -25,6 +25,7 @@ import { vmaFacts, type Vma } from './vma.ts'
  * @returns 0, -EFAULT or -EOPNOTSUPP
  * @throws Unmodelled where what is not known of the file would decide
  * @rule R-GUP-16
+ * @rule R-GUP-19
  */
 export function checkVmaFlags(
   k: Kernel,

@@ -33,6 +33,7 @@ const scratchBits = new Uint16Array(PTRS_PER_PTE)
  * and it steps in between the phases; otherwise a run is a tight loop. A run ends with the first page
  * that will not be kept, so no page behind it is ever grabbed (R-GUP-57).
  * @rule R-GUP-56
+ * @rule R-GUP-21
  */
 export class FastWalk {
   readonly #k: Kernel

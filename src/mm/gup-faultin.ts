@@ -38,6 +38,7 @@ import { vmaFacts, type Vma } from './vma.ts'
  * @param page index within the request, for the reason
  * @returns 0 look again; -EBUSY or -EAGAIN stop and retry later (the lock is gone unless FOLL_NOWAIT);
  *   -EFAULT, -ENOMEM, -EHWPOISON
+ * @rule R-FLT-50
  */
 export function* faultinPage(
   call: GupCall,

@@ -373,7 +373,10 @@ function releaseOne(k: Kernel, head: number, flags: number): void {
   k.memory.put(head)
 }
 
-/** Tells the observer of new pins, consecutive frames as one event. */
+/**
+ * Tells the observer of new pins, consecutive frames as one event.
+ * @rule R-FLT-171
+ */
 export function observePins(
   k: Kernel,
   pfns: Int32Array,

@@ -70,6 +70,7 @@ export function pinIsCounted(k: Kernel, pfn: number): boolean {
  * `try_grab_folio` for a page whose entry cannot change under us: takes `refs` references or pins.
  * @returns 0, or -ENOMEM when the count has overflown; neither GET nor PIN takes nothing
  * @rule R-GUP-60
+ * @rule R-FLT-12
  */
 export function tryGrabFolio(k: Kernel, pfn: number, refs: number, flags: number): number {
   if ((flags & (FOLL_GET | FOLL_PIN)) === 0) return 0

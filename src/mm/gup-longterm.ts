@@ -21,6 +21,7 @@ const MAX_ROUNDS = 32
  * @param at index of the first page, in the request and in `call.pages`
  * @throws Unmodelled `livelock possible` where the kernel would go round for ever
  * @rule R-GUP-50
+ * @rule R-FLT-143
  */
 export function* gupLongtermLocked(
   call: GupCall,

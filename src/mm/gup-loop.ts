@@ -183,6 +183,8 @@ function* findVmaForGup(
  *
  * `call.locked.guard === null` on entry means the lock is to be taken here and released before return.
  * @rule R-GUP-41
+ * @rule R-GUP-6
+ * @rule R-GUP-53
  */
 export function* getUserPagesLocked(
   call: GupCall,

@@ -56,6 +56,8 @@ export { PageArray } from './page-array.ts'
  * `get_user_pages`: plain references to pages of current's mm. The lock is never dropped.
  * @param guard of current's mm
  * @param pages null to fault in only
+ * @rule R-GUP-2
+ * @rule R-GUP-3
  */
 export function* getUserPages(
   k: Kernel,
@@ -167,6 +169,7 @@ export function* pinUserPagesUnlocked(
 /**
  * `get_user_pages_fast`: without the lock as far as the page tables allow, the rest with it.
  * An error after the first page is hidden behind the count (R-GUP-4).
+ * @rule R-GUP-4
  */
 export function* getUserPagesFast(
   k: Kernel,
@@ -192,6 +195,7 @@ export function* pinUserPagesFast(
 /**
  * `get_user_pages_fast_only`: what can be had without sleeping, also in atomic context.
  * @returns pages; -errno for bad arguments, which 6.1 reports as 0 (R-GUP-1)
+ * @rule R-GUP-1
  */
 export function getUserPagesFastOnly(
   k: Kernel,

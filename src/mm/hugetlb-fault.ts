@@ -48,6 +48,7 @@ const GIB = PMD_SIZE * PTRS_PER_PTE
  * @returns VM_FAULT_*; as every fault, RETRY means that the guard may have been released
  * @throws Unmodelled for migration entries
  * @rule R-HUGE-45
+ * @rule R-HUGE-55
  */
 export function* hugetlbFault(
   k: Kernel,

@@ -106,6 +106,7 @@ export function unmapHugetlb(k: Kernel, mm: Mm, vma: Vma, pmd: number, keepsMark
  * reservation.
  * @returns 0, or -ENOMEM when the pool has no page for the copy
  * @rule R-HUGE-50
+ * @rule R-AS-152
  */
 export function copyHugetlb(
   k: Kernel,

@@ -86,6 +86,7 @@ export function isReservationOwner(vma: Vma): boolean {
  * @returns 0, or -ENOMEM when the pool or the subpool cannot promise that many
  * @rule R-AS-57
  * @rule R-HUGE-41
+ * @rule R-AS-58
  */
 export function hugetlbReserve(
   k: Kernel,

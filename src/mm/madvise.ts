@@ -46,6 +46,8 @@ import { zapRange } from './zap.ts'
  * @returns 0, -EINVAL, -ENOMEM (hole), -EACCES, -EPERM, -EAGAIN, -EFAULT, -EINTR
  * @throws Unmodelled for COLLAPSE, HWPOISON and SOFT_OFFLINE
  * @rule R-AS-100
+ * @rule R-AS-104
+ * @rule R-FLT-72
  */
 export function* madvise(k: Kernel, mm: Mm, addr: number, len: number, advice: number): Kthread<number> {
   if (!isKnown(k, advice))

@@ -57,6 +57,7 @@ import { doWpPage } from './wp-fault.ts'
  * @returns VM_FAULT_*. After RETRY (unless FAULT_FLAG_RETRY_NOWAIT was given) the guard has been released
  * and the VMA must not be touched.
  * @rule R-FLT-30
+ * @rule R-FLT-32
  */
 export function* handleMmFault(
   k: Kernel,
@@ -185,7 +186,11 @@ function hugePmdFault(
   return 0
 }
 
-/** `handle_pte_fault`. @param hadTable the leaf was there before the fault */
+/**
+ * `handle_pte_fault`. @param hadTable the leaf was there before the fault
+ * @rule R-FLT-31
+ * @rule R-FLT-33
+ */
 function pteFault(
   k: Kernel,
   mm: Mm,

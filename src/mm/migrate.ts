@@ -27,6 +27,7 @@ const PLACE = (PG_PERMANENT | ORDER_MASK) >>> 0
  * @returns folios that could not be moved
  * @throws Unmodelled for hugetlb pages and pages in the swap cache
  * @rule R-GUP-79
+ * @rule R-FLT-140
  */
 export function migratePages(k: Kernel, heads: readonly number[]): number {
   const { frames } = k.memory
@@ -71,7 +72,10 @@ function redirect(k: Kernel, leaf: Leaf, moves: ReadonlyMap<number, number>): vo
   }
 }
 
-/** Hands counters, identity and contents of a folio over and frees the old place. */
+/**
+ * Hands counters, identity and contents of a folio over and frees the old place.
+ * @rule R-FLT-141
+ */
 function moveFolio(k: Kernel, from: number, to: number): void {
   const { memory } = k
   const { frames } = memory

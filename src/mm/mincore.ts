@@ -23,6 +23,7 @@ const CHUNK = PAGE_SIZE
  * @param vec user address the bytes are stored at; what was stored before an error stays
  * @returns 0, -EINVAL, -ENOMEM (hole, or beyond user space), -EFAULT (vec)
  * @rule R-AS-111
+ * @rule R-AS-88
  */
 export function* mincore(k: Kernel, mm: Mm, addr: number, len: number, vec: number): Kthread<number> {
   const start = asWord(addr)

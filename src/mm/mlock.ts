@@ -209,6 +209,7 @@ function lockVma(
 /**
  * Neither locked nor counted, and no error.
  * @rule R-AS-93
+ * @rule R-AS-56
  */
 function isNeverLocked(vma: Vma): boolean {
   return (

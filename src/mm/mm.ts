@@ -10,6 +10,8 @@ import type { UffdChange } from './userfaultfd-events.ts'
  *
  * Lock order: `mmapLock` → (page table, atomic between yields). Fields are protected by `mmapLock`
  * unless they say otherwise.
+ * @rule R-AS-1
+ * @rule R-FLT-6
  */
 export class Mm {
   readonly kernel: Kernel

@@ -64,6 +64,7 @@ const LEGACY_MAP_MASK =
  * @param pages length of the mapping
  * @returns the VMA's flags (bit 31 never set), or -errno
  * @rule R-AS-10
+ * @rule R-AS-15
  */
 export function fileFlags(
   k: Kernel,
@@ -159,6 +160,7 @@ export function writeSealed(k: Kernel): number {
  * @rule R-AS-10.26
  * @rule R-AS-18
  * @rule R-AS-22
+ * @rule R-AS-16
  */
 export function anonymousFlags(k: Kernel, vmFlags: number, flags: number): number {
   switch (flags & MAP_TYPE) {

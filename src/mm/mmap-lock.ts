@@ -162,6 +162,7 @@ export class MmapLock {
 /**
  * `vma_lookup`: the VMA containing an address, or null. Valid only while the guard is held.
  * @rule R-AS-8
+ * @rule R-AS-122
  */
 export function vmaLookup(guard: MmapReadGuard, address: number): Vma | null {
   const vma = guard.vmas.find(address)

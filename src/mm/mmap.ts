@@ -143,6 +143,8 @@ export interface MappingRequest {
  * `do_mmap`: steps 6 to 27 of mmap(2). The lock stays held; populating is the caller's.
  * @returns the address, or -errno
  * @rule R-AS-10
+ * @rule R-AS-11
+ * @rule R-AS-13
  */
 export function* doMmap(k: Kernel, guard: MmapWriteGuard, request: MappingRequest): Kthread<number> {
   const { mm } = guard
@@ -192,6 +194,7 @@ function isFixed(flags: number): boolean {
  * @param length bytes, not yet rounded to pages
  * @param pgoff pages
  * @returns an address or -errno
+ * @rule R-AS-31
  */
 function place(
   k: Kernel,

@@ -36,6 +36,7 @@ interface Request {
  * @param newAddr looked at with MREMAP_FIXED and MREMAP_DONTUNMAP only
  * @returns the address, or -EINVAL, -EFAULT, -ENOMEM, -EAGAIN, -EPERM, -EINTR
  * @rule R-AS-66
+ * @rule R-AS-74
  */
 export function* mremap(
   k: Kernel,

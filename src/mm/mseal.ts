@@ -54,6 +54,7 @@ function firstHole(guard: MmapWriteGuard, start: number, end: number): number {
   return end
 }
 
+/** @rule R-AS-117 */
 function sealRange(k: Kernel, guard: MmapWriteGuard, start: number, end: number): number {
   const { mm, vmas } = guard
   let at = start

@@ -187,6 +187,7 @@ export function countMapped(vmas: VmaTree, start: number, end: number, flag: num
  * chained by `next`.
  * @returns the VMA behind them
  * @rule R-AS-145
+ * @rule R-AS-96
  */
 function detach(mm: Mm, vmas: VmaTree, first: Vma, end: number): Vma | null {
   let last: Vma | null = null

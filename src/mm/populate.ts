@@ -65,6 +65,7 @@ export function* populateVmaPageRange(
  * @param ignoreErrors go on behind a mapping that fails (MAP_POPULATE, mlockall)
  * @returns 0 or -errno as GUP gives it; mlock turns -EFAULT into -ENOMEM and -ENOMEM into -EAGAIN (R-AS-92)
  * @rule R-GUP-91
+ * @rule R-FLT-151
  */
 export function* mmPopulate(
   k: Kernel,
@@ -107,6 +108,7 @@ export function* mmPopulate(
  * @returns 0, -EINTR, -EINVAL (kind of mapping or permission), -EHWPOISON, -EFAULT (beyond the end of a
  *   file, …), -ENOMEM (hole, and everything else)
  * @rule R-GUP-94
+ * @rule R-FLT-150
  */
 export function* madvisePopulate(
   k: Kernel,

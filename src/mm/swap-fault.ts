@@ -22,6 +22,7 @@ import { doWpPage } from './wp-fault.ts'
  * `do_swap_page`: brings a swapped page back.
  * @returns VM_FAULT_*
  * @rule R-FLT-52
+ * @rule R-FLT-53
  */
 export function doSwapPage(
   k: Kernel,

@@ -35,6 +35,7 @@ import type { Vma } from './vma.ts'
  * May a fault at this address be served by a 2 MiB page: the settings, the VMA's advice, and the whole
  * aligned range inside the VMA. Whether the PMD is empty is not asked.
  * @rule R-HUGE-10
+ * @rule R-HUGE-13
  */
 export function thpAllowed(k: Kernel, vma: Vma, address: number): boolean {
   const { thpEnabled } = k.settings
@@ -51,6 +52,7 @@ export function thpAllowed(k: Kernel, vma: Vma, address: number): boolean {
  * huge zero folio.
  * @returns 0, VM_FAULT_FALLBACK: small pages must be used, or NEEDS_USERFAULT: no page table is made then
  * @rule R-HUGE-10
+ * @rule R-FLT-117
  */
 export function doHugePmdAnonymousPage(
   k: Kernel,
@@ -100,6 +102,7 @@ function installNewThp(k: Kernel, mm: Mm, vma: Vma, pmd: number): number {
  * Write or unshare on a huge entry that is not writable.
  * @returns 0 done; VM_FAULT_FALLBACK after a split: go on at pte level; NEEDS_USERFAULT_WP
  * @rule R-HUGE-20
+ * @rule R-HUGE-21
  */
 export function doHugePmdWpPage(
   k: Kernel,

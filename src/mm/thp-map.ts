@@ -119,6 +119,8 @@ export function zapHugePmd(k: Kernel, mm: Mm, vma: Vma, pmd: number, how: ZapHow
  * fork: one huge entry.
  * @returns 0 done; 1 the parent's entry was split because of a pin, its ptes are to be copied; -ENOMEM
  * @rule R-HUGE-35
+ * @rule R-GUP-73
+ * @rule R-HUGE-36
  */
 export function copyHugePmd(
   k: Kernel,

@@ -193,7 +193,10 @@ export function* unpinUserPageRangeDirtyLock(
   }
 }
 
-/** `set_page_dirty_lock`: waits for the folio's lock, so that truncate and writeback are not in between. */
+/**
+ * `set_page_dirty_lock`: waits for the folio's lock, so that truncate and writeback are not in between.
+ * @rule R-GUP-117
+ */
 export function* dirtyLock(k: Kernel, head: number): Kthread<void> {
   const { frames } = k.memory
   while (frames.has(head, PG_LOCKED)) {

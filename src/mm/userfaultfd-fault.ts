@@ -30,6 +30,7 @@ import type { Vma } from './vma.ts'
  *   UFFD_FEATURE_EXACT_ADDRESS was agreed upon
  * @returns VM_FAULT_RETRY with the guard released (kept with FAULT_FLAG_RETRY_NOWAIT), or VM_FAULT_SIGBUS
  * @rule R-FLT-120
+ * @rule R-FLT-111
  */
 export function* handleUserfault(
   k: Kernel,

@@ -57,6 +57,7 @@ export interface Fill {
  * EAGAIN). For the first page -EEXIST, -ENOENT (not watched), -EFAULT (beyond the end of the file), -EINVAL, -ENOMEM;
  * -EAGAIN while events wait to be read, -ESRCH
  * @rule R-FLT-113
+ * @rule R-FLT-125
  */
 export function uffdCopy(
   k: Kernel,

@@ -102,6 +102,7 @@ function usesMarkers(vma: Vma): boolean {
 /**
  * `uffd_wp_range`: protects the entries of [start, end), which lies in one VMA, or takes the protection away.
  * Needs `mmap_lock`, for read at least.
+ * @rule R-FLT-127
  */
 export function uffdWpRange(
   k: Kernel,

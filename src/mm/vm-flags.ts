@@ -62,6 +62,7 @@ const highMnemonics = ['ui', 'ss', 'dp', 'sl']
 /**
  * The `VmFlags:` mnemonics of /proc/PID/smaps in ascending bit order (R-AS-5).
  * @param lockOnFault what VM_LOCKONFAULT is called: `??` on releases without a name for it
+ * @rule R-AS-5
  */
 export function vmFlagMnemonics(flags: number, highFlags: number, lockOnFault = 'lf'): string[] {
   return [

@@ -32,6 +32,7 @@ export function changedShape(vma: Vma, changes: Partial<VmaShape>): VmaShape {
  * Could a neighbour and a range of this shape be one VMA, pgoff and anon_vma apart?
  * @rule R-AS-130
  * @rule R-AS-134
+ * @rule R-AS-126
  */
 function sameKind(k: Kernel, vma: Vma, shape: VmaShape): boolean {
   return (
@@ -123,6 +124,7 @@ function adopt(target: Vma, source: Vma | null): void {
  * @returns the VMA that now covers the range, or null when it needs one of its own
  * @rule R-AS-131
  * @rule R-AS-135
+ * @rule R-AS-137
  */
 export function mergeNewRange(
   k: Kernel,

@@ -22,6 +22,7 @@ export class AnonVma {
  *
  * Protected by `mmap_lock` of its mm (read to look, write to change); reachable only through a guard of
  * that lock (mmap-lock.ts). `anonVma` and `anonVmaChain` may be set under the read lock by a fault.
+ * @rule R-AS-2
  */
 export class Vma {
   start: number

@@ -38,7 +38,10 @@ export function reclaimPage(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: numbe
   else discard(k, mm, vma, leaf, slot, pfn)
 }
 
-/** @rule R-FLT-92 */
+/**
+ * @rule R-FLT-92
+ * @rule R-FLT-93
+ */
 function swapOut(k: Kernel, mm: Mm, leaf: Leaf, slot: number, pfn: number): void {
   const { memory, swap } = k
   const { frames } = memory
@@ -126,6 +129,7 @@ function unmapped(k: Kernel, pfn: number): void {
   k.memory.put(pfn)
 }
 
+/** @rule R-GUP-75 */
 function isPinned(k: Kernel, pfn: number): boolean {
   return k.memory.frames.refcount[pfn]! >>> 0 >= GUP_PIN_COUNTING_BIAS
 }

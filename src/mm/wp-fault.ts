@@ -26,6 +26,10 @@ import type { Vma } from './vma.ts'
  * be pinned for reading). Decides between writing in place, reuse and copy.
  * @returns VM_FAULT_*, or NEEDS_USERFAULT_WP
  * @rule R-FLT-45
+ * @rule R-FLT-36
+ * @rule R-FLT-48
+ * @rule R-FLT-49
+ * @rule R-FLT-67
  */
 export function doWpPage(
   k: Kernel,

@@ -14,6 +14,7 @@ import { VM_SHARED } from './vm-flags.ts'
  * @returns folios written
  * @rule R-FLT-42
  * @rule R-DIO-9
+ * @rule R-GUP-81
  */
 export function writebackFile(
   k: Kernel,

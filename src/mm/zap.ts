@@ -40,6 +40,10 @@ export type ZapHow = 'munmap' | 'dontneed' | 'truncate' | 'punch'
  * `zap_page_range`: removes what is mapped in [start, end) of one VMA. Pins do not matter: a pinned page
  * stays allocated without a mapping (R-FLT-71). Needs `mmap_lock`, for read at least.
  * @rule R-FLT-70
+ * @rule R-GUP-77
+ * @rule R-AS-146
+ * @rule R-AS-147
+ * @rule R-FLT-71
  */
 export function* zapRange(
   k: Kernel,
@@ -77,7 +81,11 @@ export function zapRangeAtOnce(
   k.observer?.({ type: 'zap', mm: mm.id, start, end })
 }
 
-/** The part of [start, end) that lies in one 2 MiB span. */
+/**
+ * The part of [start, end) that lies in one 2 MiB span.
+ * @rule R-FLT-8
+ * @rule R-HUGE-29
+ */
 function zapPmd(k: Kernel, mm: Mm, vma: Vma, i: number, start: number, end: number, how: ZapHow): void {
   const { pageTable } = mm
   const base = i * PMD_SIZE
@@ -99,6 +107,7 @@ function zapPmd(k: Kernel, mm: Mm, vma: Vma, i: number, start: number, end: numb
   if (reclaims && entry.used === 0) pageTable.setPmd(i, null)
 }
 
+/** @rule R-FLT-13, R-FLT-168 */
 function zapLeaf(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, first: number, end: number, how: ZapHow): void {
   const { memory } = k
   const { flags, refcount, mapcount } = memory.frames

@@ -73,7 +73,10 @@ export class Pipe implements PageHolder {
   }
 }
 
-/** The open description of one end of a pipe. */
+/**
+ * The open description of one end of a pipe.
+ * @rule R-PIPE-5
+ */
 export class PipeEnd implements FileDescription {
   readonly pipe: Pipe
   readonly end: 'read' | 'write'

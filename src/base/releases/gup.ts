@@ -2,7 +2,10 @@ import type { ReleaseName } from '../release.ts'
 
 /** What differs in mm/gup.c between releases (gup.md, section 0.1). */
 export interface GupSwitches {
-  /** FOLL_SAME_FILE exists: added by the series' patch 4, gone again in 6.5 (R-GUP-17, R-GUP-116) */
+  /**
+   * FOLL_SAME_FILE exists: added by the series' patch 4, gone again in 6.5 (R-GUP-17, R-GUP-116)
+   * @rule R-GUP-116
+   */
   readonly sameFileFlag: boolean
   /** FOLL_HONOR_NUMA_FAULT exists: 6.6 on; without it protnone entries are followed (R-GUP-25) */
   readonly honorNumaFaultFlag: boolean
