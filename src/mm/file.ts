@@ -198,9 +198,12 @@ export function canSync(kind: FileKind): boolean {
   return kind.canWriteback || kind.shmem || kind.hugetlb
 }
 
+export const F_SEAL_SEAL = 0x1
+export const F_SEAL_SHRINK = 0x2
 export const F_SEAL_GROW = 0x4
 export const F_SEAL_WRITE = 0x8
 export const F_SEAL_FUTURE_WRITE = 0x10
+export const F_SEAL_EXEC = 0x20
 
 /** `struct address_space` with its inode: the pages of one file and who maps them. */
 export class AddressSpace {

@@ -3,7 +3,7 @@ import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE, pageAlign } from '../base/units.ts'
 import { PG_DIRTY } from '../memory/page-flags.ts'
-import { F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, type AddressSpace } from './file.ts'
+import { F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_SHRINK, F_SEAL_WRITE, type AddressSpace } from './file.ts'
 import { newCachedPage, pageCacheRemove } from './filemap.ts'
 import { punchHugetlb, truncateHugetlb } from './hugetlb.ts'
 import type { Kernel } from './kernel.ts'
@@ -83,6 +83,12 @@ function removePages(k: Kernel, mapping: AddressSpace, start: number, end: numbe
  * @rule R-FLT-74
  */
 export function* truncateFile(k: Kernel, mapping: AddressSpace, newSize: number): Kthread<number> {
+  // @rule R-SEAL-2
+  const sealed = newSize < mapping.size ? F_SEAL_SHRINK : newSize > mapping.size ? F_SEAL_GROW : 0
+  if ((mapping.seals & sealed) !== 0)
+    return refuse(k.current, EPERM, 'R-SEAL-2', {
+      why: 'the memfd is sealed against this change of its size',
+    })
   if (mapping.kind.hugetlb) return truncateHugetlb(k, mapping, newSize)
   const oldSize = mapping.size
   const storage = isOnDisk(mapping) ? storageOf(k, mapping) : null

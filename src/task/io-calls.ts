@@ -5,6 +5,7 @@ import { OpenFile, type FileAccess } from '../mm/file.ts'
 import { openAgain } from '../mm/filemap.ts'
 import { UserIter } from '../mm/iov-iter.ts'
 import { MAX_RW_COUNT, accessOk, type IovecArray } from '../mm/iovec.ts'
+import { memfdAddSeals, memfdGetSeals } from '../mm/memfd-seals.ts'
 import { sizeInBytes, type Process, type Size } from './process.ts'
 import { vfsRead, vfsWrite } from './read-write.ts'
 import { SPLICE_F_NONBLOCK, vmsplice } from './vmsplice.ts'
@@ -69,6 +70,28 @@ export class IoCalls {
     return this.#process.call('write', this.#transfer(fd, address, sizeInBytes(length), offset, vfsWrite))
   }
 
+  /**
+   * fcntl(F_ADD_SEALS) of a memfd.
+   * @param seals F_SEAL_*
+   * @throws SyscallError EBUSY (F_SEAL_WRITE while it is mapped writably or a page is held), EINVAL, EPERM
+   */
+  addSeals(fd: number, seals: number): void {
+    const { kernel, files } = this.#process
+    const file = files.get(fd)
+    const body = file instanceof OpenFile ? memfdAddSeals(kernel, file, seals) : this.#badDescriptor()
+    this.#process.call('fcntl', body)
+  }
+
+  /** fcntl(F_GET_SEALS). @throws SyscallError EINVAL */
+  seals(fd: number): number {
+    const { kernel, files } = this.#process
+    const file = files.get(fd)
+    return this.#process.call(
+      'fcntl',
+      file instanceof OpenFile ? value(memfdGetSeals(kernel, file)) : this.#badDescriptor(),
+    )
+  }
+
   *#transfer(
     fd: number,
     base: number,
@@ -91,4 +114,9 @@ export class IoCalls {
   *#badDescriptor(): Kthread<number> {
     return refuse(this.#process, EBADF, 'R-DIO-1', { why: 'the descriptor is not open, or not of a file' })
   }
+}
+
+// eslint-disable-next-line require-yield
+function* value(n: number): Kthread<number> {
+  return n
 }
