@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from '../base/units.ts'
 import { MADV_FREE } from '../mm/mman.ts'
 import type { Difference } from './compare.ts'
 import type { Program } from './program.ts'
@@ -27,7 +28,49 @@ export const allowedDifferences: readonly AllowedDifference[] = [
       page.kernel.flags.includes('ANON') &&
       program.steps.slice(0, step + 1).some((each) => each.op === 'madvise' && each.advice === MADV_FREE),
   },
+  {
+    id: 'read-around-own-file',
+    reason:
+      'a direct write whose memory is a mapping of its own file faults pages back in that it has just dropped, and how many of them come at once is up to read-around (R-DIO-6)',
+    ends: true,
+    covers: (_difference, program, step) =>
+      program.steps.slice(0, step + 1).some((each, i) => each.op === 'pwrite' && writesItself(program, i)),
+  },
+  {
+    id: 'frame-taken-again',
+    reason:
+      'a direct write frees the pages it drops and may fault in others: whether one of these lies in a frame just freed is up to the allocator (docs/oracle-protocol.md, page ids)',
+    ends: true,
+    covers: ({ fact }, { steps }, step) => {
+      const each = steps[step]!
+      const direct = steps.slice(0, step).filter(({ op }) => op === 'direct')
+      return (
+        fact === 'which pages are the same' &&
+        each.op === 'pwrite' &&
+        direct.some((other) => other.op === 'direct' && other.file === each.file)
+      )
+    },
+  },
 ]
+
+/** Whether a pwrite takes more than a page from memory where its own file had been mapped, through O_DIRECT. */
+function writesItself({ steps }: Program, at: number): boolean {
+  const write = steps[at]!
+  if (write.op !== 'pwrite' || write.length <= PAGE_SIZE) return false
+  const earlier = steps.slice(0, at)
+  const direct = earlier.find((each) => each.op === 'direct' && each.file === write.file)
+  if (direct?.op !== 'direct') return false
+  const names = new Set([direct.of])
+  for (const each of earlier) if (each.op === 'direct' && names.has(each.of)) names.add(each.file)
+  const mapped = earlier.filter((each) => each.op === 'mmap' && each.file !== null && names.has(each.file))
+  // where it has been moved to since is not followed
+  const moved = earlier.some(({ op }) => op === 'mremap')
+  return mapped.some(
+    (each) =>
+      each.op === 'mmap' &&
+      (moved || (write.at < each.at + each.length && each.at < write.at + write.length)),
+  )
+}
 
 /** The freedom a difference falls under, null for a real difference. */
 export function allowedBy(difference: Difference, program: Program, step: number): AllowedDifference | null {

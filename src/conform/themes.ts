@@ -161,7 +161,7 @@ const pipes = {
   pipeRead: 2,
   pipeWrite: 2,
 }
-const transfers = { pread: 6, pwrite: 6 }
+const transfers = { pread: 6, pwrite: 6, fileSum: 4 }
 
 /** All kinds of programs that both sides can run. */
 export const themes = {
@@ -263,6 +263,7 @@ export const themes = {
       ...access,
       pread: 10,
       pwrite: 10,
+      fileSum: 8,
       disk: 3,
       direct: 6,
       memfd: 1,
@@ -609,6 +610,7 @@ export const themes = {
       direct: 3,
       pread: 8,
       pwrite: 8,
+      fileSum: 4,
       fork: 3,
       reap: 2,
     },
@@ -631,6 +633,7 @@ export const themes = {
       direct: 3,
       pread: 8,
       pwrite: 8,
+      fileSum: 4,
       ftruncate: 1,
       punch: 2,
       fork: 3,

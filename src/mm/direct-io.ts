@@ -1,7 +1,8 @@
-import { EBADF, EFAULT, EFBIG, EINVAL } from '../base/errno.ts'
+import { EBADF, EFAULT, EFBIG, EINVAL, EIO } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE } from '../base/units.ts'
+import { PG_DIRTY } from '../memory/page-flags.ts'
 import { Bio, SECTOR_SIZE, submitAndWait, type Direction } from './bio.ts'
 import type { AddressSpace, OpenFile } from './file.ts'
 import { UserIter, type IovIter } from './iov-iter.ts'
@@ -120,8 +121,13 @@ function* eachRun(io: DirectIo, offset: number): Kthread<number> {
   let done = 0
   while (iter.count > 0) {
     const at = offset + done
-    const { allocated, end } = storage.runAt(Math.floor(at / PAGE_SIZE))
-    const length = Math.min(end * PAGE_SIZE - at, iter.count)
+    const index = Math.floor(at / PAGE_SIZE)
+    const { allocated, end } = storage.runAt(index)
+    const delayed = allocated || direction === 'write' ? Infinity : firstDelayed(io, index, end)
+    // @rule R-DIO-13
+    if (delayed === index)
+      return refused(io.k, EIO, 'R-DIO-13', 'the call itself has made the page dirty that it is to read')
+    const length = Math.min(Math.min(end, delayed) * PAGE_SIZE - at, iter.count)
     const moved =
       allocated || direction === 'write' ? yield* transferRun(io, at, length) : yield* zeroRun(io, length)
     if (moved === -EFAULT && stopsEarly(io, at)) return done
@@ -129,6 +135,20 @@ function* eachRun(io: DirectIo, offset: number): Kthread<number> {
     done += moved
   }
   return done
+}
+
+/** The first page of a hole that has been written to in the cache and has no place on the disk yet. */
+function firstDelayed({ k, mapping }: DirectIo, start: number, end: number): number {
+  const { frames } = k.memory
+  let first = Infinity
+  mapping.pages.forEach(
+    (index, pfn) => {
+      if (index < first && frames.has(frames.head(pfn), PG_DIRTY)) first = index
+    },
+    start,
+    end,
+  )
+  return first
 }
 
 /**

@@ -12,7 +12,7 @@ import {
 } from '../memory/page-flags.ts'
 import { AddressSpace, OpenFile, type FileAccess, type FileKind } from './file.ts'
 import type { Kernel } from './kernel.ts'
-import { loadPage } from './storage.ts'
+import { isOnDisk, loadPage, storageOf } from './storage.ts'
 
 export interface CreateFileOptions {
   /** as /proc/PID/maps prints it */
@@ -88,6 +88,8 @@ export function pageCacheRemove(k: Kernel, mapping: AddressSpace, index: number)
   const { frames } = k.memory
   const pfn = mapping.pages.get(index)
   if (pfn === 0) return
+  // what only the cache has shown so far must be found again
+  if (mapping.opens > 0 && isOnDisk(mapping)) storageOf(k, mapping)
   const head = frames.head(pfn)
   const entries = frames.has(head, PG_HUGETLB) ? 1 : frames.nrPages(head)
   const first = index - (pfn - head)

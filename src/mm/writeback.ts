@@ -24,6 +24,8 @@ export function writebackFile(
 ): number {
   if (!mapping.kind.canWriteback) return 0
   const { frames } = k.memory
+  // what lies beyond the end is not written, and keeps waiting for a place
+  const last = Math.min(end, Math.ceil(mapping.size / PAGE_SIZE))
   const dirty = new Set<number>()
   mapping.pages.forEach(
     (index, pfn) => {
@@ -31,7 +33,7 @@ export function writebackFile(
       if (cleanPtes(mapping, index) || marked) dirty.add(frames.head(pfn))
     },
     start,
-    end,
+    last,
   )
   for (const head of dirty) {
     frames.clear(head, PG_DIRTY)

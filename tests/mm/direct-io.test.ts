@@ -203,6 +203,21 @@ describe('direct I/O', () => {
     w.close()
   })
 
+  it('R-DIO-6 what only the cache has shown so far is on the disk when the cache gives it up', () => {
+    const w = new World({ release: '6.18' })
+    const path = 'disk/g'
+    const file = createFile(w.k, regularFileKind('ext4'), { path, size: P })
+    const direct = openAgain(w.k, file.mapping, path, { readable: true, writable: true, direct: true })
+    const shared = w.map(1, { file, shared: true })
+    w.load(shared)
+    w.k.memory.contents.write(file.mapping.pages.get(0), 100, Uint8Array.of(5))
+    const iter = new UserIter(w.k, w.mm, [{ base: shared, length: P }])
+    expect(w.task.run(fileWrite(w.k, direct, 0, iter))).toBe(P)
+    expect(w.load(shared + 100)).toBe(5)
+    file.put()
+    direct.put()
+  })
+
   it.each(RELEASE_NAMES)('FLT vector 88: what the last page has beyond the end: %s', (release) => {
     const tail = (then: (w: Disk) => void): number => {
       const w = new Disk(5000, release)
@@ -246,6 +261,22 @@ describe('direct I/O', () => {
     w.k.scheduler.run()
     expect([answer, pinned()]).toEqual([P, 0])
     w.close()
+  })
+
+  it('R-DIO-13 zeroing memory that is the hole itself: EIO when the read comes to it', () => {
+    const w = new Disk(0)
+    w.grow(2 * P)
+    const shared = w.map(2, { file: w.file, shared: true })
+    w.map(1)
+    expect(w.pread(shared + P, P, 0)).toBe(P)
+    const other = new Disk(0)
+    other.grow(2 * P)
+    const mapped = other.map(2, { file: other.file, shared: true })
+    other.task.run(munmap(other.k, other.mm, mapped + 2 * P, P))
+    expect(other.pread(mapped + P, 2 * P, 0)).toBe('-EIO')
+    expect(other.task.refusal?.rule).toBe('R-DIO-13')
+    w.close()
+    other.close()
   })
 
   it('R-DIO-1 rights, positions and lengths', () => {

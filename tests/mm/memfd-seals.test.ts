@@ -49,7 +49,7 @@ describe('seals of a memfd', () => {
     file.put()
   })
 
-  it('FLT vector 89: so does a plain reference', () => {
+  it('FLT vector 99: so does a plain reference', () => {
     const w = new Memfds({ release: '6.18' })
     const file = w.memfd()
     const at = w.map(2, { file, shared: true })
@@ -62,7 +62,7 @@ describe('seals of a memfd', () => {
     file.put()
   })
 
-  it('FLT vector 90: mappings that may be written keep it off, private ones do not', () => {
+  it('FLT vector 100: mappings that may be written keep it off, private ones do not', () => {
     const w = new Memfds({ release: '6.18' })
     const sealMapped = (options: { prot?: number; shared?: boolean } | null): number | string => {
       const file = w.memfd()

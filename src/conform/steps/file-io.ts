@@ -5,13 +5,14 @@ import { PG_DIRTY } from '../../memory/page-flags.ts'
 import type { AddressSpace } from '../../mm/file.ts'
 import { openAgain, pageCacheRemove } from '../../mm/filemap.ts'
 import { mappingReferences } from '../../mm/gup-grab.ts'
-import { UserIter } from '../../mm/iov-iter.ts'
+import { BufferIter, UserIter } from '../../mm/iov-iter.ts'
 import { MAX_RW_COUNT } from '../../mm/iovec.ts'
 import type { Kernel } from '../../mm/kernel.ts'
 import { writebackFile } from '../../mm/writeback.ts'
 import { oneCommand } from '../agent-commands.ts'
 import { DANGLING, OK, addressOf, counted } from '../engine-context.ts'
 import type { Generation } from '../generation.ts'
+import { addUp } from '../pattern.ts'
 import { arenaRange, bytesText, rangeText, type Range } from '../range.ts'
 import type { StepKinds } from '../step-kind.ts'
 import {
@@ -30,6 +31,8 @@ export type FileIoStep =
   | ({ readonly op: 'pread'; readonly file: number; readonly offset: number } & Range)
   | ({ readonly op: 'pwrite'; readonly file: number; readonly offset: number } & Range)
   | { readonly op: 'fsync'; readonly file: number }
+  /** reads all of a file through the page cache and adds it up */
+  | { readonly op: 'fileSum'; readonly file: number }
 
 const O_RDWR_DIRECT = 0x4002
 const SECTOR = 512
@@ -125,6 +128,23 @@ export const fileIoSteps: StepKinds<FileIoStep> = {
       return counted(done)
     },
   },
+  fileSum: {
+    ...onFile,
+    answer: 'nothing',
+    make(generation, { files }) {
+      const buffered = files.filter((file) => !generation.directs.has(file))
+      return buffered.length === 0 ? null : { op: 'fileSum', file: generation.random.pick(buffered) }
+    },
+    text: ({ file }) => `sum of file ${file}`,
+    commands: ({ file }) => oneCommand(`fdsum f${file} 0 ${WHOLE}`, 0),
+    run({ k }, self, { file }) {
+      const open = self.files.get(file)
+      if (open === undefined) return DANGLING
+      const bytes = new Uint8Array(WHOLE)
+      const done = self.run(fileRead(k, open, 0, new BufferIter(bytes)))
+      return done < 0 ? counted(done) : { ...OK, sum: addUp(0, bytes.subarray(0, done)) }
+    },
+  },
   fsync: {
     ...onFile,
     make: ({ random }, { files }) => (files.length === 0 ? null : { op: 'fsync', file: random.pick(files) }),
@@ -138,6 +158,9 @@ export const fileIoSteps: StepKinds<FileIoStep> = {
     },
   },
 }
+
+/** more than any file of a program has */
+const WHOLE = 32 * PAGE_SIZE
 
 function pagesOf(offset: number, length: number): { start: number; end: number } {
   return { start: Math.floor(offset / PAGE_SIZE), end: Math.ceil((offset + length) / PAGE_SIZE) }
