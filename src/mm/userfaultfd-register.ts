@@ -18,7 +18,7 @@ import {
 } from './userfaultfd-flags.ts'
 import { uffdWpRange } from './userfaultfd-wp.ts'
 import type { Userfaultfd } from './userfaultfd-context.ts'
-import { vmaModify } from './vma-merge.ts'
+import { splitVma, vmaModify, type VmaShape } from './vma-merge.ts'
 import { vmaFacts, type Vma } from './vma.ts'
 import { VM_MAYWRITE, VM_UFFD_MISSING, VM_UFFD_WP, VMH_DROPPABLE, VMH_UFFD_MINOR } from './vm-flags.ts'
 
@@ -200,7 +200,7 @@ function watchRange(
     const { file, policy, anonName } = vma
     const flags = (vma.flags & ~UFFD_FLAGS) | watch.flags
     const highFlags = (vma.highFlags & ~VMH_UFFD_MINOR) | watch.highFlags
-    const changed = vmaModify(k, mm, vmas, vma, from, at, {
+    const changed = changePiece(k, guard, vma, from, at, {
       flags,
       highFlags,
       file,
@@ -213,13 +213,38 @@ function watchRange(
   return 0
 }
 
+/**
+ * `vmaModify` for a piece of a VMA.
+ * @returns the VMA that covers it, or -errno
+ * @rule R-FLT-119
+ */
+function changePiece(
+  k: Kernel,
+  { mm, vmas }: MmapWriteGuard,
+  vma: Vma,
+  from: number,
+  to: number,
+  shape: VmaShape,
+): Vma | number {
+  if (from === vma.start || k.release.uffd.mergesCutPieces)
+    return vmaModify(k, mm, vmas, vma, from, to, shape)
+  // the piece is cut out, and its neighbours stay what they are
+  let error = splitVma(k, mm, vmas, vma, from, true)
+  if (error === 0 && to < vma.end) error = splitVma(k, mm, vmas, vma, to, false)
+  if (error < 0) return error
+  vma.flags = shape.flags
+  vma.highFlags = shape.highFlags
+  vma.uffd = shape.uffd
+  return vma
+}
+
 /** Takes one piece of a watched VMA away from its context. 0 or -errno. */
 function unwatch(k: Kernel, guard: MmapWriteGuard, vma: Vma, from: number, to: number): number {
   const { file, policy, anonName } = vma
   const flags = vma.flags & ~UFFD_FLAGS
   const highFlags = vma.highFlags & ~VMH_UFFD_MINOR
   const shape = { flags, highFlags, file, uffd: null, policy, anonName }
-  const changed = vmaModify(k, guard.mm, guard.vmas, vma, from, to, shape)
+  const changed = changePiece(k, guard, vma, from, to, shape)
   return typeof changed === 'number' ? changed : 0
 }
 

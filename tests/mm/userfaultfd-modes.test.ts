@@ -287,6 +287,20 @@ describe('userfaultfd, poison and moved mappings', () => {
     expect(result(w.task.run(uffdUnregister(w.k, w.uffd, w.mm, at + 1, P)))).toBe('-EINVAL')
   })
 
+  it.each(RELEASE_NAMES)(
+    'R-FLT-119 %s, a piece cut out of its mapping and the mapping behind it',
+    (release) => {
+      const w = new WatchedWorld({ release })
+      const at = w.map(3)
+      w.register(at, 2 * P, MISSING)
+      expect(w.ask(uffdUnregister(w.k, w.uffd, w.mm, at + P, P))).toBe(0)
+      const guard = w.mm.mmapLock.tryRead()!
+      const merged = guard.vmas.find(at + P)!.end === at + 3 * P
+      guard.release()
+      expect(merged).toBe(release !== '6.1' && release !== 'gup-v3')
+    },
+  )
+
   it('R-FLT-119 requests after the address space is gone: ESRCH', () => {
     const w = new WatchedWorld()
     const at = w.map(1)

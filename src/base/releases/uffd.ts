@@ -6,6 +6,8 @@ export interface UffdSwitches {
   readonly features: number
   /** UFFDIO_REGISTER also offers POISON and MOVE; a bit mask of _UFFDIO_* request numbers for a range */
   readonly rangeIoctls: number
+  /** a piece that begins inside its mapping is merged with the mapping behind it: not on 6.1, assumed from 6.6 on (R-FLT-119) */
+  readonly mergesCutPieces: boolean
   /** UFFDIO_WRITEPROTECT goes over several mappings and leaves holes out; before, one mapping must hold the range (R-FLT-114) */
   readonly writeProtectAcrossVmas: boolean
   /** UFFDIO_CONTINUE has UFFDIO_CONTINUE_MODE_WP (R-FLT-113) */
@@ -27,6 +29,7 @@ const FEATURES_61 = 0x1fff
 const r61: UffdSwitches = {
   features: FEATURES_61,
   rangeIoctls: 0xdc,
+  mergesCutPieces: false,
   writeProtectAcrossVmas: false,
   continueWp: false,
   preparesBeforeChecks: false,
@@ -37,7 +40,13 @@ const r61: UffdSwitches = {
 }
 /** WP_UNPOPULATED came with 6.4, POISON with 6.6: assumed from their publication, not seen */
 const v3: UffdSwitches = { ...r61, features: 0x3fff, writeProtectAcrossVmas: true, continueWp: true }
-const r66: UffdSwitches = { ...v3, markerType: 31, features: 0x7fff, rangeIoctls: 0x1dc }
+const r66: UffdSwitches = {
+  ...v3,
+  mergesCutPieces: true,
+  markerType: 31,
+  features: 0x7fff,
+  rangeIoctls: 0x1dc,
+}
 const r612: UffdSwitches = {
   ...r66,
   features: 0x1ffff,
