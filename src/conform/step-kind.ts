@@ -32,8 +32,8 @@ export interface StepKind<Body> {
   /** What the kernel's answer means: an address in the arena, nothing (a descriptor, say), else a count. */
   readonly answer?: 'address' | 'nothing'
   /**
-   * Whether it changes what belongs to the whole machine: the pin counters, the pool of huge pages. Programs with such
-   * a step run one at a time, and only they are compared in the pin counters.
+   * Whether it changes what belongs to the whole machine: the pin counters, the pool of huge pages, what ksmd
+   * merges. Programs with such a step run one at a time, and only they are compared in the pin counters.
    */
   readonly machineWide?: (step: Body) => boolean
   /** Lengths beyond user space are refused before anything is touched, so that they may occur. */

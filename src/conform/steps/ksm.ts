@@ -28,6 +28,7 @@ export const ksmSteps: StepKinds<KsmStep> = {
     // which of several equal frames stays is ksmd's choice: ids begin anew
     commands: () => ({ lines: ['obs 1', `ksm ${SCANS}`, 'obs 5', 'nop'], result: 1, sum: -1 }),
     answer: 'nothing',
+    machineWide: () => true,
     run(engine, self) {
       // the agent keeps a page that may be merged as long as ksmd runs, so that there is something to scan
       const page = self.run(mmap(engine.k, self.space, ONE_PAGE))

@@ -129,6 +129,8 @@ export const spaceSteps: StepKinds<SpaceStep> = {
       advice: generation.random.pick(generation.terrain.advice),
     }),
     text: (step) => `madvise ${rangeText(step)} ${adviceText(step.advice)}`,
+    // ksmd, while it runs for another program, would merge these pages too
+    machineWide: ({ advice }) => advice === mman.MADV_MERGEABLE,
     commands: (step) => oneCommand(`sys madvise ${arenaRange(step)} ${step.advice}`),
     run: (engine, self, { at, length, advice }) =>
       call(engine, self, madvise(engine.k, self.space, addressOf(engine, at), length, advice)),
