@@ -36,6 +36,8 @@ export const imageSteps: StepKinds<ImageStep> = {
     text: () => 'exec',
     commands: () => oneCommand('exec'),
     follow(_world, self) {
+      // what becomes of a userfaultfd and of who serves it is another matter
+      if (self.uffds.size > 0) return false
       self.rings.clear()
       self.heap = false
       return true
