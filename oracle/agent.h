@@ -131,6 +131,7 @@ struct shared {
 	uint64_t effective, limits[16][2]; /* as they were at the start */
 	long acquired, released; /* counters at the last reply that showed them */
 	long outstanding; /* acquired - released with no ring of the agent's open */
+	int locked; /* no other agent pins */
 	uint32_t round, next_id, nids;
 	struct page_id ids[ID_SLOTS], kept[ID_SLOTS];
 };

@@ -131,7 +131,8 @@ int unmap_foreign(void)
 void rebase(void)
 {
 	read_status(&me->base);
-	if (pin_counters(&shared->acquired, &shared->released))
+	/* While another agent pins, it would be a program's. */
+	if (pin_counters(&shared->acquired, &shared->released) && (shared->locked || !shared->config.lock[0]))
 		shared->outstanding = shared->acquired - shared->released;
 }
 

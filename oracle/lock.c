@@ -68,7 +68,8 @@ void cmd_lock(void)
 	if (!failed(result)) {
 		result = take(MACHINE, stop);
 		change(F_UNLCK, TURN);
-		if (!failed(result) && shared->config.lock[0])
+		shared->locked = !failed(result);
+		if (shared->locked && shared->config.lock[0])
 			pool_hold();
 	}
 	idle_us += now_us();
@@ -81,5 +82,6 @@ void cmd_unlock(void)
 {
 	long result = change(F_UNLCK, MACHINE);
 
+	shared->locked = 0;
 	reply(result == -EBADF ? 0 : result);
 }

@@ -40,9 +40,14 @@ void sleep_ms(long ms)
 	RAW(SYS_nanosleep, &pause, 0);
 }
 
-/* Until nothing has moved for 40 ms; where only VmPin is to be seen, a little longer. */
+/*
+ * Until nothing has moved for 40 ms; where only VmPin is to be seen, a little longer. With nothing of the agent's own
+ * left, the machine must come back to what it had pinned before: on a busy one that takes longer, and somebody else
+ * may have pinned something for good in the meantime.
+ */
 static void settle_down(int to_nothing)
 {
+	long quiet = !probes.refresh ? 80 : to_nothing ? 400 : 40;
 	long acquired = 0, released = 0, pin, last = -1, since = now_ms(), stop = since + 2000;
 	struct status status;
 
@@ -58,7 +63,7 @@ static void settle_down(int to_nothing)
 		if (pin != last)
 			since = now_ms();
 		last = pin;
-		if (now_ms() - since >= (probes.refresh ? 40 : 80) || now_ms() >= stop)
+		if (now_ms() - since >= quiet || now_ms() >= stop)
 			return;
 		sleep_ms(to_nothing ? 1 : 2);
 	}

@@ -66,8 +66,6 @@ export const processSteps: StepKinds<ProcessStep> = {
     },
     text: ({ child }) => `reap p${child}`,
     commands: ({ child }) => oneCommand(`reap p${child}`),
-    // the last reference to a ring may have gone with the child
-    settle: () => ['settle'],
     follow(world, _self, { by, child }) {
       if (world.get(child)?.parent !== by) return false
       if ([...world.values()].some(({ parent }) => parent === child)) return false
