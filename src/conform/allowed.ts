@@ -1,5 +1,4 @@
 import { PAGE_SIZE } from '../base/units.ts'
-import { MADV_FREE } from '../mm/mman.ts'
 import type { Difference } from './compare.ts'
 import type { Program } from './program.ts'
 
@@ -17,17 +16,6 @@ export interface AllowedDifference {
 
 /** All of them. */
 export const allowedDifferences: readonly AllowedDifference[] = [
-  {
-    id: 'lazy-free-batch',
-    reason:
-      "MADV_FREE marks pages as lazily freeable (SWAPBACKED goes) when a per-CPU batch is drained, at a time of the kernel's own (R-AS-105, R-AG-9); nothing else shows it",
-    covers: ({ what, page }, program, step) =>
-      what === 'flags' &&
-      page?.engine?.flags !== undefined &&
-      page.kernel?.flags?.replace(' SWAPBACKED', '') === page.engine?.flags &&
-      page.kernel.flags.includes('ANON') &&
-      program.steps.slice(0, step + 1).some((each) => each.op === 'madvise' && each.advice === MADV_FREE),
-  },
   {
     id: 'read-around-own-file',
     reason:
