@@ -15,8 +15,6 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-AG-3': 'Roles: the agent executes and observes itself (single-threaded → atomic, no stop needed).',
   'R-AG-6':
     'Set and restore, if privileged: transparent_hugepage/enabled (per test: never, madvise, always; also per-size inherit), khugepaged/defrag 0 or scan_sleep_millisecs maximal, ksm/run 0, numa_balancing…',
-  'R-AG-9':
-    'LRU noise: a new page shows KPF_LRU only when its per-CPU batch (15 folios 6.1, 31 6.12+) drains: not set after 200 ms idle, nor by munlock of another page or stat_refresh; set after 38 more page…',
   'R-AG-13': 'A command may kill the agent (it unmaps its own code, SIGKILL by the OOM killer).',
   'R-APF-1':
     'Setup: at most ASYNC_PF_PER_VCPU (64 on x86 and s390) outstanding → otherwise synchronous; error hva → synchronous; work item allocated without sleeping → on failure synchronous.',
@@ -329,6 +327,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-DIO-11': 'Pages a read has filled are dirty when they are let go (R-GUP-67).',
   'R-DIO-12':
     'A write that stops in the middle of a new block, at memory that cannot be had, has only to zero the rest of the block, and its success hides the error: what was moved counts, the end of the file…',
+  'R-DIO-13':
+    'A direct read that reaches a page of a hole which has been written to in the cache but not to the disk yet → EIO: it has dirtied it itself, by zeroing memory that is a shared mapping of that very…',
   'R-DMP-1':
     'dump_user_range walks each chosen VMA page by page; get_dump_page returns a page or NULL; NULL → the file offset is skipped (a hole on seekable files, zeroes on pipes).',
   'R-DMP-5':
@@ -688,6 +688,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Reclaim: an anonymous maybe-pinned folio is kept before swap allocation; any maybe-pinned folio is kept after unmapping too.',
   'R-GUP-79':
     'Migration/compaction/THP collapse/KSM fail on unexpected references (GET as well as PIN): migration -EAGAIN; MADV_COLLAPSE → -EAGAIN; KSM skips.',
+  'R-GUP-80':
+    'F_ADD_SEALS with F_SEAL_WRITE on a memfd: any page with references beyond page cache + mappings → waits 5 scans (LRU drain first, then growing sleeps, about 150 ms) → -EBUSY.',
   'R-GUP-81':
     'Writeback does not wait for pins; a pinned shared file page may be written back while being modified.',
   'R-GUP-90': 'get_dump_page: one page with FORCE|DUMP|GET; anything but exactly 1 page → null (hole).',
@@ -892,6 +894,10 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-S39-2': 'Only level 1 acts; unknown adapter → −1.',
   'R-S39-3':
     'Under kvm->srcu: set the indicator bit (bit index = offset + 8·(addr mod PS), xor 63 if the adapter is byte-swapped), log-dirty a guest frame (the frame number is computed from the user address, as…',
+  'R-SEAL-1':
+    'F_ADD_SEALS checks in this order: not open for writing → EPERM; unknown bits → EINVAL; neither shmem nor hugetlbfs → EINVAL; F_SEAL_SEAL set (also: memfd without MFD_ALLOW_SEALING, tmpfs files) →…',
+  'R-SEAL-2':
+    'ftruncate to a smaller size under F_SEAL_SHRINK, to a larger one under F_SEAL_GROW → EPERM; the same size is allowed.',
   'R-SMAPS-1':
     'Grammar: each VMA = its maps line, then attribute lines Key ":" blanks value [" kB"] LF, terminated by the VmFlags: line.',
   'R-SMAPS-3':

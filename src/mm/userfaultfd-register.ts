@@ -186,7 +186,6 @@ function watchRange(
   end: number,
   watch: Watch,
 ): number {
-  const { mm, vmas } = guard
   for (let at = start; at < end;) {
     const vma = vmas.find(at)
     if (vma === null || vma.start >= end) return 0

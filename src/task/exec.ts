@@ -2,6 +2,7 @@ import { E2BIG, EFAULT } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE } from '../base/units.ts'
+import { utf8 } from '../base/utf8.ts'
 import { loadImage, newExecMm, setupArgPages, stackTopOf, type ExecImage } from '../mm/exec-mm.ts'
 import { mmput } from '../mm/exit-mmap.ts'
 import { FOLL_WRITE } from '../mm/gup-flags.ts'
@@ -162,11 +163,9 @@ function* copyBackwards(bprm: Bprm, strings: readonly UserString[]): Kthread<num
   return 0
 }
 
-const encoder = new TextEncoder()
-
 /** @rule R-EXE-4 */
 function* copyString(bprm: Bprm, text: string): Kthread<number> {
-  const bytes = encoder.encode(`${text}\0`)
+  const bytes = utf8(`${text}\0`)
   if (bytes.length > MAX_ARG_STRLEN)
     return refuse(bprm.k.current, E2BIG, 'R-EXE-4', { why: 'one argument is longer than 131071 bytes' })
   if (bprm.p - bytes.length < bprm.argmin) return tooBig(bprm.k, 'the arguments are too long')
@@ -234,7 +233,7 @@ function* createTables(
   const pointers = (strings: readonly UserString[]): void => {
     for (const text of strings) {
       words.push(at)
-      at += encoder.encode(String(text)).length + 1
+      at += utf8(String(text)).length + 1
     }
     words.push(0)
   }
