@@ -9,7 +9,14 @@ import { linkVma } from '../mm/vma-link.ts'
 import type { MmapWriteGuard } from '../mm/mmap-lock.ts'
 import { createUserfaultfd } from '../mm/userfaultfd.ts'
 import { Vma } from '../mm/vma.ts'
-import { parseVmFlagMnemonics, VM_HUGETLB, VM_SHARED, VM_UFFD_MISSING } from '../mm/vm-flags.ts'
+import {
+  parseVmFlagMnemonics,
+  VM_HUGETLB,
+  VM_SHARED,
+  VM_UFFD_MISSING,
+  VM_UFFD_WP,
+  VMH_UFFD_MINOR,
+} from '../mm/vm-flags.ts'
 import { fileKindOf } from './file-kinds.ts'
 import type { Restoration } from './restoration.ts'
 
@@ -53,7 +60,8 @@ function restoreVma(k: Kernel, mapping: Mapping, file: OpenFile | null): Vma {
   const pgoff = (file === null ? mapping.start : mapping.offset) / PAGE_SIZE
   const vma = new Vma(mapping.start, mapping.end, known, pgoff, file, highFlags)
   if (mapping.backing.kind === 'vdso' || mapping.backing.kind === 'vvar') vma.specialName = mapping.name
-  if ((flags & VM_UFFD_MISSING) !== 0) vma.uffd = createUserfaultfd(k)
+  const served = (flags & (VM_UFFD_MISSING | VM_UFFD_WP)) !== 0 || (highFlags & VMH_UFFD_MINOR) !== 0
+  if (served) vma.uffd = createUserfaultfd(k)
   return vma
 }
 

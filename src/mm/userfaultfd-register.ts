@@ -186,6 +186,7 @@ function watchRange(
   end: number,
   watch: Watch,
 ): number {
+  const { vmas } = guard
   for (let at = start; at < end;) {
     const vma = vmas.find(at)
     if (vma === null || vma.start >= end) return 0
