@@ -69,11 +69,12 @@ void cmd_lock(void)
 		result = take(MACHINE, stop);
 		change(F_UNLCK, TURN);
 		shared->locked = !failed(result);
-		if (shared->locked && shared->config.lock[0])
-			pool_hold();
 	}
-	idle_us += now_us();
 	setitimer(ITIMER_REAL, &none, NULL);
+	/* Only now: the clock's signal would interrupt it half-way. */
+	if (!failed(result) && shared->config.lock[0])
+		pool_hold();
+	idle_us += now_us();
 	/* No file to lock: this machine is the agent's own. */
 	reply(result == -EBADF ? 0 : result);
 }
