@@ -6,7 +6,7 @@ import { PG_DIRTY, PG_UPTODATE } from '../memory/page-flags.ts'
 import { F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_WRITE, type AddressSpace, type OpenFile } from './file.ts'
 import { directRead, directWrite } from './direct-io.ts'
 import { beginRead, newCachedPage } from './filemap.ts'
-import type { IovIter } from './iov-iter.ts'
+import { copyPageFromIter, copyPageToIter, type IovIter } from './iov-iter.ts'
 import type { Kernel } from './kernel.ts'
 import { shmemSwapIn } from './shmem-swap.ts'
 import { isOnDisk, storageOf } from './storage.ts'
@@ -32,24 +32,24 @@ export function* fileRead(k: Kernel, file: OpenFile, offset: number, iter: IovIt
   if (offset < 0) return refused(EINVAL, 'the position is negative')
   if (file.direct && isOnDisk(mapping)) return yield* directRead(k, file, offset, iter)
   const wanted = Math.min(iter.count, MAX_RW_COUNT)
-  const scratch = new Uint8Array(Math.min(wanted, PAGE_SIZE))
+  const zeros = new Uint8Array(Math.min(wanted, PAGE_SIZE))
   let done = 0
   while (done < wanted) {
     const at = offset + done
     if (readWrite !== 'zero' && at >= mapping.size) break
     const end = readWrite === 'zero' ? offset + wanted : Math.min(offset + wanted, mapping.size)
-    const bytes = scratch.subarray(0, Math.min(PAGE_SIZE - (at % PAGE_SIZE), end - at))
+    const most = Math.min(PAGE_SIZE - (at % PAGE_SIZE), end - at)
     const pfn = readWrite === 'zero' ? 0 : yield* pageToRead(k, mapping, at)
     if (pfn < 0) return done > 0 ? done : pfn
     // who frees the page while the copy sleeps finds it held
     if (pfn !== 0) k.memory.get(pfn)
-    if (pfn === 0) bytes.fill(0)
-    else k.memory.contents.read(pfn, at % PAGE_SIZE, bytes)
-    const copied = yield* iter.copyTo(bytes)
+    const copied =
+      pfn === 0
+        ? yield* iter.copyTo(zeros.subarray(0, most))
+        : yield* copyPageToIter(k, pfn, at % PAGE_SIZE, most, iter)
     if (pfn !== 0) k.memory.put(pfn)
     done += copied
-    if (copied < bytes.length)
-      return done > 0 ? done : refused(EFAULT, 'the memory to read into cannot be written')
+    if (copied < most) return done > 0 ? done : refused(EFAULT, 'the memory to read into cannot be written')
   }
   return done
 }
@@ -109,7 +109,6 @@ function* writePages(k: Kernel, mapping: AddressSpace, offset: number, iter: Iov
   const { shmem } = mapping.kind
   const { writePrefaults } = k.release.fault
   const wanted = Math.min(iter.count, MAX_RW_COUNT)
-  const scratch = new Uint8Array(Math.min(wanted, PAGE_SIZE))
   let done = 0
   while (done < wanted) {
     const at = offset + done
@@ -132,9 +131,7 @@ function* writePages(k: Kernel, mapping: AddressSpace, offset: number, iter: Iov
     if (pfn < 0) return done > 0 ? done : pfn
     k.memory.get(pfn)
     // with the page in hand nothing faults: what is not there now is made so between two rounds
-    const bytes = scratch.subarray(0, iter.present(most))
-    const copied = yield* iter.copyFrom(bytes)
-    if (copied > 0) k.memory.contents.write(pfn, at % PAGE_SIZE, bytes.subarray(0, copied))
+    const copied = yield* copyPageFromIter(k, pfn, at % PAGE_SIZE, iter.present(most), iter)
     k.memory.frames.set(k.memory.frames.head(pfn), PG_DIRTY)
     k.memory.put(pfn)
     // even where nothing was copied: the page was begun at this place

@@ -2,7 +2,7 @@ import type { Kthread } from '../base/kthread.ts'
 import { PAGE_SIZE } from '../base/units.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
-import { accessUser, isReadableNow, loadUser, storeUser } from './user-access.ts'
+import { accessUser, isReadableNow, loadUser, presentPfn, storeUser } from './user-access.ts'
 
 /**
  * `struct iov_iter`: where the bytes of a transfer go or come from. Copying moves it forward; what cannot be
@@ -15,10 +15,85 @@ export interface IovIter {
   copyTo(bytes: Uint8Array): Kthread<number>
   /** `copy_from_iter`. @returns bytes copied, fewer than asked for where the memory ends or cannot be read */
   copyFrom(into: Uint8Array): Kthread<number>
+  /** The page the next byte lies in; null where it is no page that could be copied onto itself. `count` is not 0. */
+  nextPage(): IterPage | null
   /** bytes, at most so many, that `copyFrom` would copy without a fault */
   present(most: number): number
   /** `fault_in_iov_iter_readable`: makes bytes present, at most so many. @returns whether the next one can be read */
   faultIn(most: number): Kthread<boolean>
+}
+
+/** Where the next byte of an iterator lies. */
+export interface IterPage {
+  /** 0: nothing is there yet, the copy will fault */
+  readonly pfn: number
+  /** byte within the page */
+  readonly offset: number
+  /** bytes left in this page */
+  readonly length: number
+}
+
+/**
+ * Bytes that can be copied at once between a page and an iterator. A kernel's copy runs upwards: where both sides
+ * show the same page it reads again what it has just written, and pieces no longer than the distance do the same.
+ * Whether it is the same page is known once it is there.
+ * @param inPage byte of the page at which the copy goes on
+ * @param most bytes, at most
+ * @param intoIter the iterator takes the bytes
+ * @rule R-FLT-175
+ */
+function copyStride(iter: IovIter, pfn: number, inPage: number, most: number, intoIter: boolean): number {
+  const next = iter.nextPage()
+  if (next === null) return most
+  if (next.pfn === 0) return Math.min(1, most)
+  const piece = Math.min(most, next.length)
+  if (next.pfn !== pfn) return piece
+  const distance = intoIter ? next.offset - inPage : inPage - next.offset
+  return distance > 0 ? Math.min(piece, distance) : piece
+}
+
+/**
+ * `copy_page_to_iter`.
+ * @param bytes at most to the end of the page
+ * @returns bytes copied, fewer where the iterator's memory cannot be written
+ */
+export function* copyPageToIter(
+  k: Kernel,
+  pfn: number,
+  inPage: number,
+  bytes: number,
+  iter: IovIter,
+): Kthread<number> {
+  const scratch = new Uint8Array(bytes)
+  let done = 0
+  while (done < bytes) {
+    const part = scratch.subarray(0, copyStride(iter, pfn, inPage + done, bytes - done, true))
+    k.memory.contents.read(pfn, inPage + done, part)
+    const copied = yield* iter.copyTo(part)
+    done += copied
+    if (copied < part.length) break
+  }
+  return done
+}
+
+/** `copy_page_from_iter`; as `copyPageToIter`. */
+export function* copyPageFromIter(
+  k: Kernel,
+  pfn: number,
+  inPage: number,
+  bytes: number,
+  iter: IovIter,
+): Kthread<number> {
+  const scratch = new Uint8Array(bytes)
+  let done = 0
+  while (done < bytes) {
+    const part = scratch.subarray(0, copyStride(iter, pfn, inPage + done, bytes - done, false))
+    const copied = yield* iter.copyFrom(part)
+    if (copied > 0) k.memory.contents.write(pfn, inPage + done, part.subarray(0, copied))
+    done += copied
+    if (copied < part.length) break
+  }
+  return done
 }
 
 /** ITER_KVEC: a buffer of the kernel. */
@@ -46,6 +121,10 @@ export class BufferIter implements IovIter {
     into.set(this.#buffer.subarray(this.#done, this.#done + n))
     this.#done += n
     return n
+  }
+
+  nextPage(): null {
+    return null
   }
 
   present(most: number): number {
@@ -92,6 +171,12 @@ export class PagesIter implements IovIter {
 
   *copyFrom(into: Uint8Array): Kthread<number> {
     return this.#move(into, false)
+  }
+
+  nextPage(): IterPage {
+    const offset = this.#at % PAGE_SIZE
+    const pfn = this.#pages.pfnAt(Math.floor(this.#at / PAGE_SIZE))
+    return { pfn, offset, length: Math.min(PAGE_SIZE - offset, this.#count) }
   }
 
   present(most: number): number {
@@ -191,6 +276,11 @@ export class UserIter implements IovIter {
 
   copyFrom(into: Uint8Array): Kthread<number> {
     return this.#move(into, false)
+  }
+
+  nextPage(): IterPage {
+    const { base, length } = this.place
+    return { pfn: presentPfn(this.#mm, base), offset: base % PAGE_SIZE, length }
   }
 
   present(most: number): number {

@@ -3,7 +3,7 @@ import { WaitQueue, type Kthread } from '../base/kthread.ts'
 import { Mutex } from '../base/locks.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE } from '../base/units.ts'
-import type { IovIter } from '../mm/iov-iter.ts'
+import { copyPageToIter, type IovIter } from '../mm/iov-iter.ts'
 import type { Kernel, PageHolder } from '../mm/kernel.ts'
 import type { FileDescription } from './fd-table.ts'
 
@@ -139,19 +139,17 @@ export function* pipeRead(
 }
 
 function* takeBytes(k: Kernel, pipe: Pipe, iter: IovIter): Kthread<number> {
-  const scratch = new Uint8Array(PAGE_SIZE)
   let done = 0
   while (pipe.buffers.length > 0 && iter.count > 0) {
     const buffer = pipe.buffers[0]!
-    const bytes = scratch.subarray(0, Math.min(buffer.length, iter.count))
-    k.memory.contents.read(buffer.pfn, buffer.offset, bytes)
-    if ((yield* iter.copyTo(bytes)) < bytes.length) {
+    const bytes = Math.min(buffer.length, iter.count)
+    if ((yield* copyPageToIter(k, buffer.pfn, buffer.offset, bytes, iter)) < bytes) {
       if (done > 0) return done
       return refuse(k.current, EFAULT, 'R-PIPE-1', { why: 'the memory to read into cannot be written' })
     }
-    done += bytes.length
-    buffer.offset += bytes.length
-    buffer.length -= bytes.length
+    done += bytes
+    buffer.offset += bytes
+    buffer.length -= bytes
     if (buffer.length > 0) continue
     const wasFull = pipe.full
     pipe.buffers.shift()
@@ -185,7 +183,8 @@ export function* pipeWrite(
     pipe.mutex.unlock()
     if (more < 0) return done > 0 ? done : more
     done += more
-    if (iter.count === 0) return done
+    // what is not full has stopped at memory that cannot be read
+    if (iter.count === 0 || !pipe.full) return done
     if (nonblock) return done > 0 ? done : -EAGAIN
     const interrupted = yield* sleepOn(k, pipe.writeQueue)
     if (interrupted) return done > 0 ? done : -EINTR
@@ -200,17 +199,24 @@ function* addBytes(k: Kernel, pipe: Pipe, iter: IovIter, mayMerge: boolean): Kth
   let done = mayMerge ? yield* merge(k, pipe, iter, iter.count % PAGE_SIZE) : 0
   if (done < 0) return refused(EFAULT, unreadable)
   const scratch = new Uint8Array(PAGE_SIZE)
+  let error = 0
   while (iter.count > 0 && !pipe.full) {
     const bytes = scratch.subarray(0, Math.min(PAGE_SIZE, iter.count))
-    if ((yield* iter.copyFrom(bytes)) < bytes.length) return done > 0 ? done : refused(EFAULT, unreadable)
+    if ((yield* iter.copyFrom(bytes)) < bytes.length) {
+      error = refused(EFAULT, unreadable)
+      break
+    }
     const pfn = k.memory.allocFolio(0, { movable: false })
-    if (pfn === 0) return done > 0 ? done : -ENOMEM
+    if (pfn === 0) {
+      error = -ENOMEM
+      break
+    }
     k.memory.contents.write(pfn, 0, bytes)
     pipe.buffers.push({ pfn, offset: 0, length: bytes.length, canMerge: true })
     done += bytes.length
   }
   if (done > 0) pipe.readQueue.wakeAll()
-  return done
+  return done > 0 ? done : error
 }
 
 /** Appends the odd bytes of a write to the newest piece where they fit. @returns bytes or -EFAULT */

@@ -183,4 +183,15 @@ describe('read(2) and write(2) through the page cache', () => {
     w.k.memory.put(a)
     w.k.memory.put(b)
   })
+
+  it('R-FLT-175 a file read onto its own page repeats what lies before', () => {
+    const w = new Files()
+    const file = w.memfd(1)
+    expect(w.write(file, 0, 'abc')).toBe(3)
+    const at = w.map(1, { file, shared: true })
+    expect(w.io(fileRead(w.k, file, 0, w.user(at + 3, 9)))).toBe(9)
+    expect(w.read(file, 0, 13)).toBe('abcabcabcabc.')
+    expect(w.io(fileWrite(w.k, file, 1, w.user(at, 4)))).toBe(4)
+    expect(w.read(file, 0, 13)).toBe('aaaaacabcabc.')
+  })
 })

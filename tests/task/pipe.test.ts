@@ -60,6 +60,9 @@ describe('pipes', () => {
     expect(write(at + 4086, 4106)).toBe('-EFAULT')
     expect([write(at, 10), write(at + 4086, 4106)]).toEqual([10, 10])
     expect([write(at, 2 * P), w.drain(100)]).toEqual([P, 100])
+    // also where the write may sleep: it has not stopped for want of room
+    const body = pipeWrite(w.k, w.write, w.user(at, 2 * P), false)
+    expect(w.io(body)).toBe(P)
     w.close()
   })
 
