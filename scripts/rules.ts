@@ -5,7 +5,8 @@ import { ruleTables } from './rules/tables.ts'
 const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '')
 const check = process.argv.includes('--check')
 
-const { files, problems } = await ruleTables(root)
+const { files, unaccounted, ...found } = await ruleTables(root)
+const problems = [...found.problems, ...unaccounted]
 for (const [file, text] of files) {
   const path = `${root}/${file}`
   if (existsSync(path) && readFileSync(path, 'utf8') === text) continue

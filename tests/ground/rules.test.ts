@@ -9,10 +9,14 @@ import { ruleTables } from '../../scripts/rules/tables.ts'
 import { root } from './root.ts'
 
 describe('this checkout', async () => {
-  const { files, problems } = await ruleTables(root)
+  const { files, problems, unaccounted } = await ruleTables(root)
 
   it('names only rules and vectors that docs/spec has', () => {
     expect(problems).toEqual([])
+  })
+
+  it('implements every rule of the files it accounts for, or says in docs/limits.md why not', () => {
+    expect(unaccounted).toEqual([])
   })
 
   it.each([...files])('%s is what `npm run rules` writes', (file, text) => {
@@ -79,12 +83,23 @@ describe('a throw-away checkout', () => {
     ])
   })
 
+  it('has to account for every rule: by a tag, or by a row of docs/limits.md', async () => {
+    const missing = async (limits: string): Promise<string[]> => {
+      const first = await tablesOf('// @rule R-GUP-2\n', '')
+      expect(first.unaccounted.some((line) => line.startsWith('R-GUP-2 '))).toBe(false)
+      writeFileSync(`${tree}/docs/limits.md`, limits)
+      return (await ruleTables(tree)).unaccounted.filter((line) => line.startsWith('R-GUP-3 '))
+    }
+    expect(await missing('')).toEqual(['R-GUP-3 (gup.md) has no "@rule" in src and no row in docs/limits.md'])
+    expect(await missing('| what | R-GUP-3 | why |')).toEqual([])
+  })
+
   it('gets its tables from tags and test names', async () => {
     const src = "// @rule R-GUP-16.7\nexport const reason = 'R-GUP-16.7'\n"
     const { files, problems } = await tablesOf(src, "it.each([['GUP vector 5: x']])('%s R-GUP-16', f)\n")
     expect(problems).toEqual([])
     expect(files.get('src/explain/rules.generated.ts')).toContain("'R-GUP-16.7':")
-    expect(files.get('docs/rules.md')).toContain('| R-GUP-16 | `src/mm/a.ts` | `tests/mm/a.test.ts` |')
+    expect(files.get('docs/rules.md')).toContain('| R-GUP-16 | `src/mm/a.ts:1` | `tests/mm/a.test.ts` |')
     expect(files.get('docs/vectors.md')).toMatch(/^\| GUP vector 5 \| .* \| `tests\/mm\/a.test.ts` \|$/m)
     expect(files.get('docs/vectors.md')).toMatch(/^\| GUP vector 6 \| .* \| pending \|$/m)
   })
