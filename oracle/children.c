@@ -138,11 +138,17 @@ static void relay(struct child *child, int show)
 
 static void become_child(int slot, int in, int out_end)
 {
-	if (failed(map_buffers()))
-		RAW(SYS_exit_group, 5);
+	long mapped;
+
 	my_slot = slot;
 	me = &shared->processes[slot];
 	me->pid = RAW(SYS_getpid);
+	/* The agent's own mappings are not for the program's limits to refuse. */
+	limits_lift();
+	mapped = map_buffers();
+	limits_return();
+	if (failed(mapped))
+		RAW(SYS_exit_group, 5);
 	RAW(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
 	RAW(SYS_dup3, in, 0, 0);
 	RAW(SYS_dup3, out_end, 1, 0);
