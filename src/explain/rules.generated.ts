@@ -538,6 +538,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'write(2) goes through the file page by page: each page is brought into the cache (a page written in part keeps its other bytes, zeros in a hole), filled, marked dirty, and the end of the file moves…',
   'R-FLT-174':
     'Up to 6.12 write(2) first looks whether the memory can be read; 6.18 takes the page of the file first: a write that fails with EFAULT leaves an allocated page at its position and the end of the file…',
+  'R-FLT-175':
+    'Where memory and file show the same page, a transfer runs upwards and reads again what it has just written (a page read to 3500 bytes behind its own start repeats its first 3500 bytes).',
   'R-GLOB-1':
     'vmstat nr_foll_pin_acquired / nr_foll_pin_released 6.1..6.18: references taken / dropped with FOLL_PIN since boot by all processes (a fully pinned 2 MiB folio = 512).',
   'R-GLOB-3': 'meminfo: Key: blanks value [kB].',
