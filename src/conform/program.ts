@@ -58,6 +58,9 @@ function checkStep(step: unknown, i: number): void {
   for (const [key, field] of Object.entries(rest)) {
     if (LISTS.has(key) && Array.isArray(field)) {
       if (!field.every(isRange)) fail(`"${key}" is not a list of ranges`)
+    } else if (key === 'requests') {
+      if (!Array.isArray(field) || !field.every(Number.isSafeInteger))
+        fail('"requests" is not a list of numbers')
     } else if (key === 'buffers') fail('"buffers" is not a list')
     else if (field !== null && typeof field !== 'boolean' && !Number.isSafeInteger(field))
       fail(`"${key}" is not a number`)
