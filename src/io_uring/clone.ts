@@ -104,7 +104,7 @@ function fill(
     const node = from.node(srcOff + i)
     cloned.push(node === null ? null : new RsrcNode(ring, node.buffer, 0))
   }
-  for (let slot = 0; slot < (old?.length ?? 0); slot++) {
+  for (let slot = (old?.length ?? 0) - 1; slot >= 0; slot--) {
     const kept = old!.take(slot)
     if (slot < dstOff || slot >= dstOff + count) table.install(slot, kept)
     else if (kept !== null) removeNode(k, kept)

@@ -181,6 +181,8 @@ export function* pipeWrite(
     if (!pipe.mutex.tryLock()) yield* pipe.mutex.lock()
     const more = yield* addBytes(k, pipe, iter, first)
     pipe.mutex.unlock()
+    // also when nothing was written: who waits looks, and waits again
+    pipe.readQueue.wakeAll()
     if (more < 0) return done > 0 ? done : more
     done += more
     // what is not full has stopped at memory that cannot be read
@@ -215,7 +217,6 @@ function* addBytes(k: Kernel, pipe: Pipe, iter: IovIter, mayMerge: boolean): Kth
     pipe.buffers.push({ pfn, offset: 0, length: bytes.length, canMerge: true })
     done += bytes.length
   }
-  if (done > 0) pipe.readQueue.wakeAll()
   return done > 0 ? done : error
 }
 

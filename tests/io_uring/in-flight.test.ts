@@ -7,7 +7,12 @@ import {
   IORING_UNREGISTER_BUFFERS,
   ioUringRegister,
 } from '../../src/io_uring/register.ts'
-import { IORING_OP_READ, IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED } from '../../src/io_uring/request.ts'
+import {
+  IORING_OP_READ,
+  IORING_OP_READ_FIXED,
+  IORING_OP_WRITE,
+  IORING_OP_WRITE_FIXED,
+} from '../../src/io_uring/request.ts'
 import {
   IORING_SETUP_DEFER_TASKRUN,
   IORING_SETUP_R_DISABLED,
@@ -91,6 +96,17 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
           ],
     )
     expect(f.drain(100)).toBe(8)
+  })
+
+  it('R-URING-96 a write that fails has woken the readers: they wait again, in the order they were woken', () => {
+    const f = new Flight(release)
+    f.buffer(f.a, P)
+    for (const i of [1, 2]) f.reads(i)
+    const nowhere = { opcode: IORING_OP_WRITE, fd: f.w, addr: f.place(1), len: 8 }
+    expect(f.request(nowhere)).toBe('-EFAULT')
+    f.feed('short')
+    // newest first twice is oldest first
+    expect(f.completions()).toEqual([[1, 5]])
   })
 
   it('R-URING-96 a write to a full pipe waits for room and takes what there is', () => {
