@@ -1009,7 +1009,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-URING-73':
     'Order 6.18: unreadable → EFAULT; flags other than SRC_REGISTERED|DST_REPLACE (2) → EINVAL; destination table without REPLACE → EBUSY (before src_fd is looked up); pad → EINVAL; src_fd…',
   'R-URING-74':
-    'destination size = max(old size, dst_off+nr); slots outside the range keep their content with REPLACE; cloning a ring onto itself with REPLACE works; empty source slots give empty slots.',
+    'destination size = max(old size, dst_off+nr); slots outside the range keep their content with REPLACE; cloning a ring onto itself with REPLACE works; empty source slots give empty slots; tags of…',
   'R-URING-75':
     "Accounting equality in practice: child's own ring from parent's ring → EINVAL (mm differs); two rings of one process, one made with and one without CAP_IPC_LOCK → EINVAL; both rings made by the…",
   'R-URING-76':
