@@ -1,3 +1,4 @@
+import type { Kthread } from '../../base/kthread.ts'
 import { PAGE_SIZE } from '../../base/units.ts'
 import { uffdApi, uffdClose, uffdRegister, uffdUnregister, userfaultfd } from '../../mm/userfaultfd.ts'
 import type { Userfaultfd } from '../../mm/userfaultfd.ts'
@@ -94,10 +95,8 @@ export const uffdSteps: StepKinds<UffdStep> = {
       return true
     },
     run(engine, self, step) {
-      const made = userfaultfd(engine.k, self.space, step.userMode ? UFFD_USER_MODE_ONLY : 0)
+      const made = self.run(opened(engine, self, step.userMode, step.features))
       if (typeof made === 'number') return answer(engine, made)
-      const agreed = uffdApi(engine.k, made, UFFD_API, step.features)
-      if (agreed < 0) return answer(engine, agreed)
       self.uffds.set(step.uffd, made)
       serve(engine, self, made, step)
       return OK
@@ -254,6 +253,20 @@ function watchedRange(generation: Generation, { watched }: Shadow): Range {
   // where ranges consist of huge pages, small ones inside of them matter too
   if (!generation.large || random.chance(60)) return range
   return { at: range.at + random.below(512) * PAGE_SIZE, length: random.between(1, 8) * PAGE_SIZE }
+}
+
+/** userfaultfd(2) and UFFDIO_API; -errno of the one that fails. */
+function* opened(
+  { k }: EngineContext,
+  self: EngineProcess,
+  userMode: boolean,
+  features: number,
+): Kthread<Userfaultfd | number> {
+  yield* []
+  const made = userfaultfd(k, self.space, userMode ? UFFD_USER_MODE_ONLY : 0)
+  if (typeof made === 'number') return made
+  const agreed = uffdApi(k, made, UFFD_API, features)
+  return agreed < 0 ? agreed : made
 }
 
 function someFeatures({ random }: Generation): number {
