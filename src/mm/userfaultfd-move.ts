@@ -148,21 +148,17 @@ function moveStep(
 ): number {
   const { pageTable } = mm
   const facts = { address: dst, vma: vmaFacts(to) }
+  if (pageTable.pmd(pmdIndex(dst)) instanceof HugePmd)
+    return refuse(k.current, EEXIST, 'R-FLT-124', { ...facts, why: 'a huge page is there already' })
   const source = pageTable.pmd(pmdIndex(src))
-  if (source === null) {
-    if (!holes)
-      return refuse(k.current, ENOENT, 'R-FLT-124', { address: src, why: 'the source is empty here' })
-    // the kernel skips to the next table
-    return Math.min(left, PMD_SIZE - (src % PMD_SIZE))
-  }
+  if (source === null && !holes)
+    return refuse(k.current, ENOENT, 'R-FLT-124', { address: src, why: 'the source is empty here' })
   if (source instanceof HugePmd) {
     const target = pageTable.pmd(pmdIndex(dst))
     const whole = src % PMD_SIZE === 0 && dst % PMD_SIZE === 0 && left >= PMD_SIZE
     if (whole && target === null) return moveHuge(k, mm, to, src, dst, source)
     splitHugePmd(k, mm, from, pmdIndex(src))
   }
-  if (pageTable.pmd(pmdIndex(dst)) instanceof HugePmd)
-    return refuse(k.current, EEXIST, 'R-FLT-124', { ...facts, why: 'a huge page is there already' })
   return movePage(k, mm, to, src, dst, holes)
 }
 

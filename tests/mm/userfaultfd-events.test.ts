@@ -107,6 +107,21 @@ describe('UFFDIO_MOVE', () => {
     expect(move(dst + P, src + P)).toBe(P)
   })
 
+  it('R-FLT-124 a source without page tables is a run of holes, each with its own target', () => {
+    const w = new WatchedWorld({ release: '6.18' })
+    const span = 512 * P
+    const at = w.map(5 * 512)
+    const src = Math.ceil(at / span) * span
+    const dst = src + 2 * span
+    w.register(dst, span, MISSING)
+    w.ask(uffdZeropage(w.k, w.uffd, w.mm, dst + P, P))
+    w.store(src + span, 1)
+    expect(w.ask(uffdMove(w.k, w.uffd, w.mm, dst + P, src, 2 * P, 2))).toBe('-EEXIST')
+    expect(w.ask(uffdMove(w.k, w.uffd, w.mm, dst, src, 2 * P, 2))).toBe(P)
+    expect(w.ask(uffdMove(w.k, w.uffd, w.mm, dst + 2 * P, src + span - P, 2 * P, 2))).toBe(2 * P)
+    expect([w.shows(dst + 2 * P), w.shows(dst + 3 * P)]).toEqual(['none', 'anon X w'])
+  })
+
   it('R-FLT-124 holes and shared pages', () => {
     const { w, src, dst } = pair()
     const move = (length: number, mode = 0): number | string =>
