@@ -38,7 +38,7 @@ export function* movePageTables(
   const shift = newAddr - oldAddr
   const last = Math.ceil(end / PMD_SIZE)
   const tablesMove = shift % PMD_SIZE === 0
-  const unprotects = leavesProtection(k, source)
+  const unprotects = leavesProtection(source)
   for (let i = pageTable.nextPmd(pmdIndex(oldAddr), last); i >= 0; i = pageTable.nextPmd(i + 1, last)) {
     const base = i * PMD_SIZE
     const start = Math.max(oldAddr, base)
@@ -70,8 +70,8 @@ export function* movePageTables(
  * Write protection goes where the watch does not.
  * @rule R-FLT-76
  */
-function leavesProtection(k: Kernel, vma: Vma): boolean {
-  return k.release.uffd.remapUnprotects && vma.uffd !== null && !vma.uffd.has(UFFD_FEATURE_EVENT_REMAP)
+function leavesProtection(vma: Vma): boolean {
+  return vma.uffd !== null && !vma.uffd.has(UFFD_FEATURE_EVENT_REMAP)
 }
 
 function movePtes(mm: Mm, leaf: Leaf, start: number, end: number, shift: number, unprotects: boolean): void {

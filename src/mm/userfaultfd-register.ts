@@ -326,8 +326,7 @@ export function* uffdClose(k: Kernel, context: Userfaultfd): Kthread<void> {
     for (let vma = guard.vmas.first; vma !== null;) {
       const { start, end } = vma
       if (vma.uffd === context) {
-        if ((vma.flags & VM_UFFD_WP) !== 0 && k.release.uffd.closeUnprotects)
-          uffdWpRange(k, mm, vma, start, end, false)
+        if ((vma.flags & VM_UFFD_WP) !== 0) uffdWpRange(k, mm, vma, start, end, false)
         unwatch(k, guard, vma, start, end)
       }
       vma = guard.vmas.find(end)

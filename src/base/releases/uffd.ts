@@ -16,12 +16,8 @@ export interface UffdSwitches {
   readonly preparesBeforeChecks: boolean
   /** UFFDIO_UNREGISTER only takes mappings that this very descriptor watches (R-FLT-119) */
   readonly unregistersOwnOnly: boolean
-  /** closing the descriptor takes the write-protect bits of its ranges away, as UFFDIO_UNREGISTER does (R-FLT-119) */
-  readonly closeUnprotects: boolean
   /** swap type of markers in pagemap (R-FLT-161) */
   readonly markerType: number
-  /** mremap takes the write-protect bits away where the watch does not move along (R-FLT-76) */
-  readonly remapUnprotects: boolean
 }
 
 const FEATURES_61 = 0x1fff
@@ -34,9 +30,7 @@ const r61: UffdSwitches = {
   continueWp: false,
   preparesBeforeChecks: false,
   unregistersOwnOnly: false,
-  closeUnprotects: false,
   markerType: 30,
-  remapUnprotects: false,
 }
 /** WP_UNPOPULATED came with 6.4, POISON with 6.6: assumed from their publication, not seen */
 const v3: UffdSwitches = { ...r61, features: 0x3fff, writeProtectAcrossVmas: true, continueWp: true }
@@ -52,8 +46,6 @@ const r612: UffdSwitches = {
   features: 0x1ffff,
   rangeIoctls: 0x1fc,
   preparesBeforeChecks: true,
-  closeUnprotects: true,
-  remapUnprotects: true,
 }
 
 export const uffdSwitches: Readonly<Record<ReleaseName, UffdSwitches>> = {
