@@ -79,7 +79,7 @@ struct child {
 struct ring {
 	char text[NAME_BYTES];
 	int fd, shared;
-	unsigned flags, sq_entries, cq_entries, queued;
+	unsigned flags, sq_entries, cq_entries;
 	unsigned *sq_head, *sq_tail, *sq_mask, *sq_array;
 	unsigned *cq_head, *cq_tail, *cq_mask;
 	unsigned char *sqes, *cqes;

@@ -15,6 +15,12 @@ static struct ring *mapped_ring(void)
 	return ring;
 }
 
+/* What waits in the queue, which parent and child share: an entry that was refused to one, the other submits. */
+static unsigned queued(struct ring *ring)
+{
+	return *ring->sq_tail - __atomic_load_n(ring->sq_head, __ATOMIC_ACQUIRE);
+}
+
 void cmd_sqe(void)
 {
 	struct ring *ring = mapped_ring();
@@ -34,15 +40,14 @@ void cmd_sqe(void)
 		.ioprio = number_word_or(11, 0),
 	};
 
-	if (tail - __atomic_load_n(ring->sq_head, __ATOMIC_ACQUIRE) >= ring->sq_entries)
+	if (queued(ring) >= ring->sq_entries)
 		usage("the submission queue is full");
 	memset(sqe, 0, bytes);
 	*sqe = wanted;
 	if (ring->sq_array)
 		ring->sq_array[slot] = slot;
 	__atomic_store_n(ring->sq_tail, tail + 1, __ATOMIC_RELEASE);
-	ring->queued++;
-	reply(ring->queued);
+	reply(queued(ring));
 }
 
 static struct {
@@ -94,7 +99,7 @@ static void show_completions(void)
 void cmd_submit(void)
 {
 	struct ring *ring = mapped_ring();
-	uint64_t wanted = same(word(2), "all") ? ring->queued : number_word(2);
+	uint64_t wanted = same(word(2), "all") ? queued(ring) : number_word(2);
 	struct __kernel_timespec limit = { 2, 0 };
 	struct io_uring_getevents_arg arg = { .sigmask_sz = 8, .ts = (uint64_t)&limit };
 	unsigned before;
@@ -103,12 +108,10 @@ void cmd_submit(void)
 	ntaken = 0;
 	take_completions(ring);
 	before = ntaken;
-	result = RAW(SYS_io_uring_enter, ring->fd, ring->queued, wanted,
+	result = RAW(SYS_io_uring_enter, ring->fd, queued(ring), wanted,
 		     IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg, sizeof(arg));
-	if (result > 0) {
-		ring->queued -= result;
+	if (result > 0)
 		shared->rings[ring->shared].submitted = shared->rings[ring->shared].loose = 1;
-	}
 	take_completions(ring);
 	reply(result);
 	show_completions();

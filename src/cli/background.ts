@@ -15,7 +15,7 @@ interface Task {
 type Reply = { readonly result: JobResult<Job> } | { readonly userError: string }
 
 /**
- * Does a job and shows progress on stderr when it takes more than a second.
+ * Does a job and shows progress on stderr when it takes long.
  * @param doing what to call it there: `reading process 1234`
  * @throws UserError when the input is at fault; any other error is a bug
  */

@@ -6,9 +6,12 @@ let wipe = (): void => {}
 /** Seconds between two lines about how far it is, where they cannot replace each other. */
 const SELDOM = 10
 
+/** Seconds before a log is told what takes so long: nobody watches it, and on a busy machine a second is nothing. */
+const LOG_PATIENCE = 5
+
 /**
- * Says on stderr what is being done, once it has taken a second: a line that counts the seconds on a terminal,
- * one plain line elsewhere.
+ * Says on stderr what is being done: on a terminal after a second, in a line that counts the seconds; elsewhere
+ * in one plain line after five seconds.
  * @param howFar for long work: what has been done so far
  * @returns ends it
  */
@@ -22,7 +25,7 @@ export function startProgress(doing: string, howFar: (() => string) | null = nul
       wipe()
       stderr.write(`\r${doing} … ${howFar === null ? '' : `${howFar()}, `}${seconds} s`)
       wipe = () => stderr.write('\r\x1b[2K')
-    } else if (howFar === null && ticks === 0) stderr.write(`pinscope: ${doing} …\n`)
+    } else if (howFar === null && ticks === LOG_PATIENCE - 1) stderr.write(`pinscope: ${doing} …\n`)
     else if (howFar !== null && ticks % SELDOM === 0) stderr.write(`pinscope: ${howFar()}\n`)
     ticks++
   }, PATIENCE)

@@ -132,10 +132,11 @@ function advised(vma: Vma, advice: number): number {
   }
 }
 
-/** KSM leaves shared, special, huge and DAX mappings alone, silently. */
+/** KSM leaves shared, special, droppable, huge and DAX mappings alone, silently. */
 function mayBeMergeable(vma: Vma): boolean {
   return (
     (vma.flags & (VM_SHARED | VM_MAYSHARE | VM_SPECIAL)) === 0 &&
+    (vma.highFlags & VMH_DROPPABLE) === 0 &&
     !vma.isHugetlb &&
     (vma.file === null || !vma.file.mapping.dax)
   )

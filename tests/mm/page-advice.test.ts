@@ -7,6 +7,7 @@ import {
   MADV_COLD,
   MADV_FREE,
   MADV_HUGEPAGE,
+  MADV_MERGEABLE,
   MADV_PAGEOUT,
   MADV_WILLNEED,
   MAP_ANONYMOUS,
@@ -191,5 +192,12 @@ describe.each(NEWER)('droppable memory on %s', (release) => {
     expect(s.k.memory.frames.has(entry(s, 0).pfn, PG_SWAPBACKED)).toBe(false)
     expect(advise(s, 0, 2, MADV_PAGEOUT)).toBe(0)
     expect([s.mm.rssAnon, s.load(0)]).toEqual([0, 0])
+  })
+
+  it('R-AS-103 is never mergeable', () => {
+    const s = new Space(release)
+    s.at(0, 2, RW, MAP_ANONYMOUS | MAP_DROPPABLE)
+    expect(advise(s, 0, 1, MADV_MERGEABLE)).toBe(0)
+    expect(s.list()).toEqual(['0+2 rw-'])
   })
 })
