@@ -7,7 +7,7 @@ import { HostError } from './host-error.ts'
 export interface OracleSettingsOptions {
   /** transparent_hugepage/enabled; as it is when absent (the agent then turns THP off for itself). */
   thp?: 'never' | 'madvise' | 'always'
-  /** At least this many 2 MiB pages in the hugetlb pool. */
+  /** At least this many 2 MiB pages of the hugetlb pool that nobody has or was promised. */
   hugepages?: number
   /** Bytes of swap on a zram device of its own, without readahead. */
   swap?: number
@@ -30,7 +30,7 @@ export interface OracleSetting {
 
 const THP = '/sys/kernel/mm/transparent_hugepage/'
 const KSM = '/sys/kernel/mm/ksm/'
-const POOL = '/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages'
+const POOL = '/sys/kernel/mm/hugepages/hugepages-2048kB/'
 
 /** Nothing may move, merge or split pages behind the program's back. */
 const quiet: [path: string, value: string][] = [
@@ -136,8 +136,7 @@ export class OracleSettings implements AtEnd {
     await gone
   }
 
-  #set(path: string, value: string): void {
-    const before = read(path)
+  #set(path: string, value: string, before: string | null = read(path)): void {
     if (before === null || before === value) return
     // Told before the change: there is no moment in which it would be forgotten.
     this.#keeper.stdin?.write(`printf %s ${quote(before)} > ${quote(path)}\n`)
@@ -149,10 +148,19 @@ export class OracleSettings implements AtEnd {
     }
   }
 
+  /**
+   * Pages that are promised to others do not count. Surplus ones are shown in nr_hugepages, but writing it makes them
+   * the pool's own for good: what is put back is the pool without them.
+   */
   #growPool(pages: number): void {
-    if (Number(read(POOL) ?? pages) < pages) this.#set(POOL, String(pages))
-    const now = Number(read(POOL) ?? 0)
-    if (now < pages) this.notSet.push(`the hugetlb pool has ${now} pages instead of ${pages}`)
+    const usable = poolCounter('free_hugepages') - poolCounter('resv_hugepages')
+    if (usable < pages) {
+      const total = poolCounter('nr_hugepages')
+      const before = total - poolCounter('surplus_hugepages')
+      this.#set(`${POOL}nr_hugepages`, String(total + pages - usable), String(before))
+    }
+    const now = poolCounter('free_hugepages') - poolCounter('resv_hugepages')
+    if (now < pages) this.notSet.push(`the hugetlb pool has ${Math.max(0, now)} pages instead of ${pages}`)
   }
 
   #addSwap(bytes: number): void {
@@ -198,6 +206,12 @@ function takeLock(lock: string): 'taken' | number | null {
     rmSync(lock, { force: true })
   }
   return null
+}
+
+/** A file of the 2 MiB pool; 0 where there is none. Promises can be below zero and wrap (R-HUGE-52). */
+function poolCounter(name: string): number {
+  const value = Number(read(`${POOL}${name}`) ?? 0)
+  return value > 2 ** 63 ? value - 2 ** 64 : value
 }
 
 function quote(word: string): string {
