@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { AgentDied } from './kernel-driver.ts'
-import { isMachineWide, type Finding } from './lockstep.ts'
+import { compareRuns, isMachineWide, type Finding } from './lockstep.ts'
 import type { Observation, Unanswerable } from './observation.ts'
 import type { Program } from './program.ts'
 import { kindOf, type Examination, type ProgramResult } from './result.ts'
@@ -69,10 +69,25 @@ async function shortest(sides: Sides, finding: Finding): Promise<Finding> {
   let best = finding
   const steps = finding.program.steps.slice(0, finding.step + 1)
   await shrink({ ...finding.program, steps }, async (candidate) => {
-    const again = (await unlessDeadly(sides, candidate))?.comparison.finding ?? null
+    const again = await findingOf(sides, candidate, finding)
     if (again === null || kindOf(again) !== kind) return false
     best = again
     return true
   })
   return best
+}
+
+/**
+ * What a shorter program shows. Only a counter of the whole machine asks for several runs: anything else shows in
+ * one, and hundreds of candidates are tried.
+ */
+async function findingOf(sides: Sides, program: Program, like: Finding): Promise<Finding | null> {
+  if (isMachineWide(like.difference)) return (await unlessDeadly(sides, program))?.comparison.finding ?? null
+  try {
+    const { kernel, engine } = await sides.run(program, EXAMINATION)
+    return compareRuns(program, kernel, engine).finding
+  } catch (error) {
+    if (error instanceof AgentDied) return null
+    throw error
+  }
 }
