@@ -66,7 +66,11 @@ function badAdvice(k: Kernel): number {
 
 function* adviseRanges(k: Kernel, mm: Mm, ranges: readonly Iovec[], advice: number): Kthread<number> {
   let done = 0
+  // an empty range is looked at only where something follows it
+  let left = ranges.reduce((sum, { length }) => sum + length, 0)
   for (const { base, length } of ranges) {
+    if (left === 0) break
+    left -= length
     const error = yield* madvise(k, mm, base, length, advice)
     if (error < 0) return done > 0 ? done : error
     done += length

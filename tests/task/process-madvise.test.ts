@@ -52,6 +52,17 @@ describe.each(RELEASES)('process_madvise on %s', (release) => {
     expect(call(made, { advice: MADV_PAGEOUT })).toBe(2 * P)
   })
 
+  it('R-AS-108 empty ranges count where something follows them', () => {
+    const made = rig()
+    const empty = { base: AT + 1, length: 0 }
+    const [page] = ranges([0, 1]) as [{ base: number; length: number }]
+    expect(call(made, { ranges: [empty] })).toBe(0)
+    expect(call(made, { ranges: [page, empty], count: 2 })).toBe(P)
+    expect(call(made, { ranges: [empty, page], count: 2 })).toBe('-EINVAL')
+    if (made.kernel.release.mm.processMadviseSelf === 'any-advice')
+      expect(call(made, { ranges: [empty], advice: 99 }, true)).toBe(0)
+  })
+
   it('R-AS-108 oneself', () => {
     const made = rig({})
     const own = { ranges: [{ base: made.buffer, length: P }] }
