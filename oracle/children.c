@@ -346,6 +346,9 @@ void cmd_exec(void)
 		if (!ring->used || !(ring->holders >> my_slot & 1))
 			continue;
 		ring->holders &= ~(1UL << my_slot);
+		/* Whom its pages are charged to has no address space any more that would tell. */
+		if (ring->creator == my_slot)
+			ring->loose = 1;
 		if (!ring->holders) {
 			pinned += ring->pinned;
 			ring->used = 0;

@@ -161,9 +161,6 @@ long rings_drop(int slot)
 		if (!shared->rings[i].used || !(shared->rings[i].holders >> slot & 1))
 			continue;
 		shared->rings[i].holders &= ~(1UL << slot);
-		/* Who has made it, and was charged, has a new address space or none: VmPin there tells nothing. */
-		if (shared->rings[i].creator == slot)
-			shared->rings[i].loose = 1;
 		if (shared->rings[i].holders)
 			continue;
 		pinned += shared->rings[i].pinned;
