@@ -10,7 +10,7 @@ export type StillFails = (program: Program) => Promise<boolean>
  * The shortest program found that still fails, by fast-check's search over what `candidates` offers.
  * @param tries programs that may be run for it
  */
-export async function shrink(program: Program, stillFails: StillFails, tries = 600): Promise<Program> {
+export async function shrink(program: Program, stillFails: StillFails, tries = 400): Promise<Program> {
   let best = program
   let left = tries
   let failure: { readonly error: unknown } | null = null

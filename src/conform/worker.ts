@@ -32,6 +32,8 @@ export interface Worker {
 /** A worker of this thread. */
 export class LocalWorker implements Worker {
   readonly #sides: Sides
+  /** what is being shortened: hundreds of runs, one after the other, which would each wait for whole programs */
+  #examining: Promise<unknown> | null = null
 
   /** @param onEngine is told the job of each program the engine begins (-1: an examination), null when it has ended */
   constructor(source: OracleSource, onEngine: (job: number | null) => void = () => {}) {
@@ -43,20 +45,31 @@ export class LocalWorker implements Worker {
     return this.#sides.time
   }
 
-  examine(result: ProgramResult, finding: Finding): Promise<Examination> {
-    return examine(this.#sides, result, finding)
+  async examine(result: ProgramResult, finding: Finding): Promise<Examination> {
+    const examination = examine(this.#sides, result, finding)
+    // whoever asked hears of an error; the work only waits for the end
+    const ended = examination.then(
+      () => {},
+      () => {},
+    )
+    this.#examining = ended
+    await ended
+    if (this.#examining === ended) this.#examining = null
+    return examination
   }
 
   async work(jobs: JobSource, done: (result: ProgramResult) => void): Promise<void> {
     const underWay: { readonly job: Job; readonly program: Program; readonly sent: UnderWay }[] = []
     for (;;) {
-      for (let job; underWay.length <= AHEAD && (job = jobs.poll()) !== null;) {
+      if (underWay.length === 0) await this.#examining
+      const mayBegin = (): boolean => underWay.length <= AHEAD && this.#examining === null
+      for (let job; mayBegin() && (job = jobs.poll()) !== null;) {
         const program = programOf(job)
         underWay.push({ job, program, sent: await this.#sides.send(program, job.index) })
       }
       const first = underWay.shift()
       if (first !== undefined) done(await this.#finish(first.job, first.program, first.sent))
-      else if (!(await jobs.more())) return
+      else if (this.#examining === null && !(await jobs.more())) return
     }
   }
 
