@@ -81,7 +81,8 @@ class Scan {
     const k = this.#k
     const { contents } = k.memory
     const pfn = pageAt(k, place)
-    if (pfn === 0 || this.#isMerged(pfn)) return
+    // also one whose merge was undone while others share it by fork: it stays what it has become
+    if (pfn === 0 || k.memory.frames.has(pfn, PG_KSM)) return
     const checksum = contents.checksum(pfn)
     const twin = this.#stable
       .get(checksum)

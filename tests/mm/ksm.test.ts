@@ -107,6 +107,22 @@ describe('KSM', () => {
     expect(w.mapped(w.pfn(at))).toBe(3)
   })
 
+  it('R-FLT-132 a page whose merge is undone while a child shares it stays what it has become', () => {
+    const { w, at } = equalPages(2)
+    const [held, shared] = pfns(w, at, 2) as [number, number]
+    w.get(held)
+    const child = w.fork()
+    expect(w.pfn(at + P, child)).toBe(shared)
+    scan(w)
+    // the parent's place got a new page when the first one could not join; the child still shows the old one
+    expect([w.pfn(at + P) === shared, isMerged(w, at + P)]).toEqual([false, false])
+    expect([w.pfn(at + P, child), isMerged(w, at + P, child)]).toEqual([shared, true])
+    w.drop(held)
+    scan(w)
+    expect([w.pfn(at + P, child), w.mapped(shared)]).toEqual([shared, 1])
+    w.exit(child)
+  })
+
   it('R-FLT-131 a write copies, even for the last one who has it', () => {
     const { w, at } = equalPages(2)
     scan(w)
