@@ -337,7 +337,7 @@ void exec_again(int kind)
 
 void cmd_exec(void)
 {
-	long pinned = 0;
+	int waits = 0;
 
 	handler_stop();
 	for (int i = 0; i < MAX_SHARED_RINGS; i++) {
@@ -350,7 +350,7 @@ void cmd_exec(void)
 		if (ring->creator == my_slot)
 			ring->loose = 1;
 		if (!ring->holders) {
-			pinned += ring->pinned;
+			waits |= ring->pinned || ring->loose;
 			ring->used = 0;
 		}
 	}
@@ -358,5 +358,5 @@ void cmd_exec(void)
 		if (rings[i].text[0])
 			name_forget(rings[i].text);
 	limits_lift();
-	exec_again(pinned ? 3 : 2);
+	exec_again(waits ? 3 : 2);
 }
