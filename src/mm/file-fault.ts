@@ -1,13 +1,19 @@
 import { Unmodelled } from '../base/unmodelled.ts'
 import { PAGE_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import { PG_LOCKED, PG_UPTODATE } from '../memory/page-flags.ts'
-import { FAULT_FLAG_WRITE, VM_FAULT_MAJOR, VM_FAULT_SIGBUS } from './fault-flags.ts'
+import {
+  FAULT_FLAG_ALLOW_RETRY,
+  FAULT_FLAG_TRIED,
+  FAULT_FLAG_WRITE,
+  VM_FAULT_MAJOR,
+  VM_FAULT_SIGBUS,
+} from './fault-flags.ts'
 import { outOfMemory, refuseFault } from './fault-refusal.ts'
 import { NEEDS_IO } from './fault-sleep.ts'
-import { beginRead, newCachedPage } from './filemap.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { vmPageProt } from './page-prot.ts'
+import { readForFault } from './read-ahead.ts'
 import { installAnonPage, markerProtection } from './anon-fault.ts'
 import { PTE_ACCESSED, PTE_UFFD_WP, PTE_WRITE, pteSlot, type Leaf } from './page-table.ts'
 import { addFilePage, anonVmaPrepare } from './rmap.ts'
@@ -43,23 +49,38 @@ export function doFault(
   if (vma.file === null || !vma.file.mapping.kind.faultable) {
     return refuseFault(k, VM_FAULT_SIGBUS, 'R-FLT-38', vma, address, 'the mapping has no fault handler')
   }
-  if ((faultFlags & FAULT_FLAG_WRITE) === 0) return readFault(k, mm, vma, address, leaf, hadTable)
+  if ((faultFlags & FAULT_FLAG_WRITE) === 0) return readFault(k, mm, vma, address, leaf, faultFlags, hadTable)
   return (vma.flags & VM_SHARED) === 0
     ? privateWriteFault(k, mm, vma, address, leaf)
     : sharedWriteFault(k, mm, vma, address, leaf)
 }
 
 /** @rule R-FLT-39 */
-function readFault(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, hadTable: boolean): number {
+function readFault(
+  k: Kernel,
+  mm: Mm,
+  vma: Vma,
+  address: number,
+  leaf: Leaf,
+  faultFlags: number,
+  hadTable: boolean,
+): number {
   const { mapping } = vma.file!
   const slot = pteSlot(address)
   const watched = (vma.flags & VM_UFFD_WP) !== 0 || (vma.highFlags & VMH_UFFD_MINOR) !== 0
-  if (mapping.kind.faultAround && !watched) {
+  const around = mapping.kind.faultAround && !watched
+  if (around) {
     faultAround(k, mm, vma, address, leaf, hadTable)
     if (leaf.bits[slot] !== 0) return 0
   }
   const code = bringIn(k, vma, address)
   if (code < 0 || (code & ~VM_FAULT_MAJOR) !== 0) return code
+  // who may drop the lock for the read begins again afterwards, and finds the neighbours in the cache
+  const again = (faultFlags & (FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_TRIED)) === FAULT_FLAG_ALLOW_RETRY
+  if (around && again && code === VM_FAULT_MAJOR) {
+    faultAround(k, mm, vma, address, leaf, hadTable || leaf.used > 0)
+    if (leaf.bits[slot] !== 0) return code
+  }
   mapCached(k, mm, vma, leaf, slot, mapping.pages.get(vma.pageIndex(address)))
   return code
 }
@@ -115,11 +136,9 @@ function bringIn(k: Kernel, vma: Vma, address: number): number {
     const { frames } = k.memory
     return frames.has(frames.head(pfn), PG_UPTODATE) ? 0 : NEEDS_IO
   }
-  const slow = mapping.slowIo && !mapping.kind.secretmem
-  const page = slow ? beginRead(k, mapping, index) : newCachedPage(k, mapping, index)
-  if (page === 0) return outOfMemory(k, 'R-FLT-39', vma, address)
-  if (slow) return NEEDS_IO
-  return mapping.kind.secretmem ? 0 : VM_FAULT_MAJOR
+  if (!readForFault(k, vma, index)) return outOfMemory(k, 'R-FLT-39', vma, address)
+  if (mapping.kind.secretmem) return 0
+  return mapping.slowIo ? NEEDS_IO : VM_FAULT_MAJOR
 }
 
 function mapCached(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number, pfn: number): void {

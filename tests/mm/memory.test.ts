@@ -17,6 +17,8 @@ import type { Kthread } from '../../src/base/kthread.ts'
 import { audit } from '../../src/mm/audit.ts'
 import { forkMm } from '../../src/mm/fork.ts'
 import type { Mm } from '../../src/mm/mm.ts'
+import { madvise } from '../../src/mm/madvise.ts'
+import { MADV_RANDOM } from '../../src/mm/mman.ts'
 import { munmap } from '../../src/mm/munmap.ts'
 import { shmemFileSetup } from '../../src/mm/shmem.ts'
 import { truncateFile } from '../../src/mm/truncate.ts'
@@ -104,6 +106,7 @@ describe('handle_mm_fault', () => {
       const w = new World({ release })
       const file = createFile(w.k, regularFileKind('ext4'), { path: '/f', size: 2 * P })
       const at = w.map(2, { file, shared: true })
+      expect(w.task.run(madvise(w.k, w.mm, at, 2 * P, MADV_RANDOM))).toBe(0)
       expect(w.fault(at, 0)).toBe(VM_FAULT_MAJOR)
       file.mapping.slowIo = true
       w.k.scheduler.spawn(

@@ -152,7 +152,7 @@ describe('truncate', () => {
     expect(w.ref(a)).toBe(3)
     const free = w.k.memory.buddy.free[0]!
     w.task.run(munmap(w.k, w.mm, at, 2 * P))
-    expect(w.k.memory.buddy.free[0]).toBe(free + 1)
+    expect(w.k.memory.buddy.free[0]).toBe(free + 2)
     expect(w.k.mappings.size).toBe(0)
   })
 

@@ -28,6 +28,8 @@ export interface FaultSwitches {
   readonly holeInFirstPageUnmapsAll: boolean
   /** fault-around maps nothing when the first folio it finds is the file's last one and the page table is new: seen on 6.12 and 6.18, not on 6.1 (R-FLT-39) */
   readonly lastFolioBringsNoTable: boolean
+  /** a fault in an executable mapping reads a file from its page on, up to the end of the mapping: seen on 6.18 (R-FLT-39) */
+  readonly codeIsReadAhead: boolean
   /** write(2) looks whether the memory can be read before it takes a page of the file: not in 6.18 (R-FLT-174) */
   readonly writePrefaults: boolean
   /** ftruncate that makes a disk file longer zeroes what its last page had beyond the old end: seen on 6.18 (R-DIO-10) */
@@ -50,6 +52,7 @@ const r61: FaultSwitches = {
   hugetlbZapRestoresReservation: false,
   holeInFirstPageUnmapsAll: false,
   lastFolioBringsNoTable: false,
+  codeIsReadAhead: false,
   writePrefaults: true,
   growingZeroesTail: false,
   pageFlagsOfHead: false,
@@ -83,6 +86,7 @@ export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
     failedDiscardSwapbacks: false,
     guardMarkers: true,
     dontneedFreesTables: true,
+    codeIsReadAhead: true,
     writePrefaults: false,
     growingZeroesTail: true,
   },
