@@ -1,6 +1,7 @@
 import { EBADF, EFAULT, EFBIG, EINVAL, EIO } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
+import { Unmodelled } from '../base/unmodelled.ts'
 import { PAGE_SIZE } from '../base/units.ts'
 import { PG_DIRTY } from '../memory/page-flags.ts'
 import { Bio, SECTOR_SIZE, submitAndWait, type Direction } from './bio.ts'
@@ -8,7 +9,7 @@ import type { AddressSpace, OpenFile } from './file.ts'
 import { UserIter, type IovIter } from './iov-iter.ts'
 import type { Kernel } from './kernel.ts'
 import { storageOf, type FileStorage } from './storage.ts'
-import { invalidatePages } from './truncate.ts'
+import { dropIdlePages, invalidatePages } from './truncate.ts'
 import { writebackFile } from './writeback.ts'
 
 /** s_maxbytes of ext4 with blocks of 4 KiB */
@@ -25,6 +26,10 @@ interface DirectIo {
   readonly unwritten: { readonly offset: number; readonly bytes: Uint8Array }[]
   /** end of the file before, bytes */
   readonly size: number
+  /** where the call begins in the file, bytes */
+  readonly offset: number
+  /** a write that stopped early: blocks that have a place now and nothing in it, from the first one on */
+  abandoned: { readonly start: number; readonly end: number } | null
 }
 
 /** `ext4_buffered_write_iter`: the rest of a direct write that stopped early. */
@@ -46,16 +51,19 @@ export function* directRead(k: Kernel, file: OpenFile, offset: number, iter: Iov
   if (iter.count === 0 || offset >= size) return 0
   // @rule R-DIO-5
   writebackFile(k, mapping, ...pagesOf(offset, iter.count))
+  const storage = storageOf(k, mapping)
   const io: DirectIo = {
     k,
     mapping,
-    storage: storageOf(k, mapping),
+    storage,
     iter,
     direction: 'read',
     unwritten: [],
     size,
+    offset,
+    abandoned: null,
   }
-  const done = yield* eachRun(io, offset)
+  const done = yield* eachRun(io)
   // @rule R-DIO-8
   return done < 0 ? done : Math.min(done, size - offset)
 }
@@ -86,11 +94,22 @@ export function* directWrite(
   yield* invalidatePages(k, mapping, ...pages)
   const storage = storageOf(k, mapping)
   const { size } = mapping
-  const io: DirectIo = { k, mapping, storage, iter, direction: 'write', unwritten: [], size }
-  const done = yield* eachRun(io, offset)
+  const io: DirectIo = {
+    k,
+    mapping,
+    storage,
+    iter,
+    direction: 'write',
+    unwritten: [],
+    size,
+    offset,
+    abandoned: null,
+  }
+  const done = yield* eachRun(io)
   // @rule R-DIO-7
   if (done < 0) return done
   for (const { offset: at, bytes } of io.unwritten) storage.write(at, bytes)
+  if (io.abandoned !== null) storage.allocateUnknown(io.abandoned.start, io.abandoned.end)
   if (done > 0) mapping.size = Math.max(size, offset + done)
   if (done > 0) yield* invalidatePages(k, mapping, ...pages)
   if (iter.count === 0) return done
@@ -98,7 +117,7 @@ export function* directWrite(
   const rest = yield* fallBack(offset + done)
   if (rest < 0) return rest
   writebackFile(k, mapping, ...pages)
-  yield* invalidatePages(k, mapping, ...pages)
+  dropIdlePages(k, mapping, ...pages)
   return done + rest
 }
 
@@ -116,31 +135,51 @@ function refused(k: Kernel, errno: number, rule: string, why: string): number {
  * @returns bytes, or -errno with a part of them moved
  * @rule R-DIO-2
  */
-function* eachRun(io: DirectIo, offset: number): Kthread<number> {
-  const { iter, direction, storage } = io
+function* eachRun(io: DirectIo): Kthread<number> {
+  const { iter, direction, storage, offset } = io
   let done = 0
+  /** the first block of the run, of which a part may have been moved already */
+  let first = 0
+  let behind = 0
   while (iter.count > 0) {
     const at = offset + done
     const index = Math.floor(at / PAGE_SIZE)
     const { allocated, end } = storage.runAt(index)
+    if (index >= behind) first = index
+    behind = end
     const delayed = allocated || direction === 'write' ? Infinity : firstDelayed(io, index, end)
     // @rule R-DIO-13
     if (delayed === index)
-      return refused(io.k, EIO, 'R-DIO-13', 'the call itself has made the page dirty that it is to read')
+      return refused(io.k, EIO, 'R-DIO-13', 'the cache has reserved room for the block and not written it')
     const length = Math.min(Math.min(end, delayed) * PAGE_SIZE - at, iter.count)
     const moved =
       allocated || direction === 'write' ? yield* transferRun(io, at, length) : yield* zeroRun(io, length)
-    if (moved === -EFAULT && stopsEarly(io, at)) return done
+    if (moved === -EFAULT && stopsEarly(io, at)) {
+      abandonRest(io, first, at, length)
+      return done
+    }
     if (moved < 0) return moved
     done += moved
   }
   return done
 }
 
+/**
+ * A run of new blocks behind the end of the file gets its place as a whole before anything is moved, and keeps it
+ * when its write stops early. The block it stopped in is zeroed, in the others the disk has what it had.
+ * @rule R-DIO-14
+ */
+function abandonRest(io: DirectIo, first: number, at: number, length: number): void {
+  if (first * PAGE_SIZE < io.size) return
+  const stopped = Math.floor(at / PAGE_SIZE)
+  io.storage.allocate(stopped, stopped + 1)
+  io.abandoned = { start: stopped + 1, end: Math.ceil((at + length) / PAGE_SIZE) }
+}
+
 /** The first page of a hole that has been written to in the cache and has no place on the disk yet. */
-function firstDelayed({ k, mapping }: DirectIo, start: number, end: number): number {
+function firstDelayed({ k, mapping, storage }: DirectIo, start: number, end: number): number {
   const { frames } = k.memory
-  let first = Infinity
+  let first = storage.firstReserved(start, end)
   mapping.pages.forEach(
     (index, pfn) => {
       if (index < first && frames.has(frames.head(pfn), PG_DIRTY)) first = index
@@ -189,8 +228,10 @@ function* transferRun(io: DirectIo, offset: number, length: number): Kthread<num
   let done = 0
   while (done < length) {
     const bio = new Bio(k, io.direction)
+    const submitted = submittedPages(io, offset + done)
     const error = yield* bio.fill(iter, length - done)
     if (error < 0) return done > 0 ? done : error
+    if (submitted !== null) yield* refuseRace(io, submitted, bio)
     if (k.exploring) yield PREEMPT
     const at = offset + done
     const result = yield* submitAndWait(k, bio, io.mapping, (from, buffer) =>
@@ -200,6 +241,41 @@ function* transferRun(io: DirectIo, offset: number, length: number): Kthread<num
     done += bio.bytes
   }
   return done
+}
+
+/** Pages of the file whose blocks earlier parts of a write are on their way to. */
+interface Submitted {
+  readonly start: number
+  readonly end: number
+  /** those that were in the cache before, with what the blocks had */
+  readonly cached: ReadonlySet<number>
+}
+
+function submittedPages({ direction, mapping, offset }: DirectIo, at: number): Submitted | null {
+  if (direction === 'read' || at === offset) return null
+  const [start, end] = pagesOf(offset, at - offset)
+  const cached = new Set<number>()
+  mapping.pages.forEach((_, pfn) => cached.add(pfn), start, end)
+  return { start, end, cached }
+}
+
+/**
+ * The parts of a write are all under way before the first is waited for. Memory that is a page of the file itself,
+ * read in from a block that is being written, has either content.
+ * @throws Unmodelled
+ * @rule R-DIO-15
+ */
+function* refuseRace(io: DirectIo, { start, end, cached }: Submitted, bio: Bio): Kthread<void> {
+  const { k, mapping } = io
+  const { frames } = k.memory
+  let race = false
+  bio.forEachReference((pfn) => {
+    const index = frames.index[pfn]!
+    race ||= frames.mapping[pfn] === mapping.id && index >= start && index < end && !cached.has(pfn)
+  })
+  if (!race) return
+  yield* bio.release()
+  throw new Unmodelled('a direct write from a page of its file that it has written before', 'R-DIO-15')
 }
 
 /** Pages that are held already (a registered buffer), or memory of the kernel: nothing is taken. */

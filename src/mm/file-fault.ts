@@ -73,12 +73,13 @@ function readFault(
     faultAround(k, mm, vma, address, leaf, hadTable)
     if (leaf.bits[slot] !== 0) return 0
   }
+  const later = around ? notReadyFor(vma, vma.pageIndex(address)) : null
   const code = bringIn(k, vma, address)
   if (code < 0 || (code & ~VM_FAULT_MAJOR) !== 0) return code
   // who may drop the lock for the read begins again afterwards, and finds the neighbours in the cache
   const again = (faultFlags & (FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_TRIED)) === FAULT_FLAG_ALLOW_RETRY
   if (around && again && code === VM_FAULT_MAJOR) {
-    faultAround(k, mm, vma, address, leaf, hadTable || leaf.used > 0)
+    faultAround(k, mm, vma, address, leaf, hadTable || leaf.used > 0, later)
     if (leaf.bits[slot] !== 0) return code
   }
   mapCached(k, mm, vma, leaf, slot, mapping.pages.get(vma.pageIndex(address)))
@@ -141,6 +142,19 @@ function bringIn(k: Kernel, vma: Vma, address: number): number {
   return mapping.slowIo ? NEEDS_IO : VM_FAULT_MAJOR
 }
 
+/**
+ * Neighbours that are not there yet when a fault is tried again whose own page is: a hole takes no time to read,
+ * blocks do. null: all that is read comes at once.
+ */
+function notReadyFor({ file }: Vma, index: number): ReadonlySet<number> | null {
+  const { storage, pages } = file!.mapping
+  if (storage === null || storage.has(index)) return null
+  const later = new Set<number>()
+  for (let i = Math.max(0, index - FAULT_AROUND_PAGES); i < index + FAULT_AROUND_PAGES; i++)
+    if (pages.get(i) === 0 && storage.has(i)) later.add(i)
+  return later
+}
+
 function mapCached(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number, pfn: number): void {
   addFilePage(k, mm, vma, pfn)
   const wp = markerProtection(leaf, slot)
@@ -151,8 +165,17 @@ function mapCached(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number, pfn: n
 /**
  * `do_fault_around`: maps the cached pages of the 16-page window around an address. The window is aligned
  * by virtual address; one that would begin before the VMA begins where the VMA does.
+ * @param later page indices that are on their way into the cache only
  */
-function faultAround(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, hadTable: boolean): void {
+function faultAround(
+  k: Kernel,
+  mm: Mm,
+  vma: Vma,
+  address: number,
+  leaf: Leaf,
+  hadTable: boolean,
+  later: ReadonlySet<number> | null = null,
+): void {
   const { mapping } = vma.file!
   const { frames } = k.memory
   const slot = pteSlot(address)
@@ -166,7 +189,7 @@ function faultAround(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, h
   for (let i = from; i < to && firstIndex + i < endOfFile; i++) {
     if (leaf.bits[i] !== 0) continue
     const pfn = mapping.pages.get(firstIndex + i)
-    if (pfn === 0) continue
+    if (pfn === 0 || later?.has(firstIndex + i) === true) continue
     const head = frames.head(pfn)
     if ((frames.flags[head]! & (PG_UPTODATE | PG_LOCKED)) !== PG_UPTODATE) continue
     if (!canMap && firstIndex + i - (pfn - head) + frames.nrPages(head) >= endOfFile) return

@@ -12,7 +12,7 @@ import {
 } from '../memory/page-flags.ts'
 import { AddressSpace, OpenFile, type FileAccess, type FileKind } from './file.ts'
 import type { Kernel } from './kernel.ts'
-import { isOnDisk, loadPage, storageOf } from './storage.ts'
+import { diskBytes, isOnDisk, storageOf } from './storage.ts'
 
 export interface CreateFileOptions {
   /** as /proc/PID/maps prints it */
@@ -110,10 +110,11 @@ export function pageCacheRemove(k: Kernel, mapping: AddressSpace, index: number)
  */
 export function newCachedPage(k: Kernel, mapping: AddressSpace, index: number): number {
   const { kind } = mapping
+  const bytes = diskBytes(mapping, index)
   const pfn = k.memory.allocFolio(0, { movable: !kind.secretmem && !k.current.memallocPin })
   if (pfn === 0) return 0
   pageCacheInsert(k, mapping, index, pfn)
-  loadPage(k, mapping, index, pfn)
+  if (bytes !== null) k.memory.contents.write(pfn, 0, bytes)
   k.memory.frames.set(
     pfn,
     PG_UPTODATE | (kind.secretmem ? PG_SECRETMEM : PG_LRU) | (kind.shmem ? PG_SWAPBACKED : 0),

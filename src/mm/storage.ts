@@ -1,4 +1,5 @@
 import { PAGE_SIZE } from '../base/units.ts'
+import { Unmodelled } from '../base/unmodelled.ts'
 import { PG_DIRTY } from '../memory/page-flags.ts'
 import type { AddressSpace } from './file.ts'
 import type { Kernel } from './kernel.ts'
@@ -27,6 +28,11 @@ export class FileStorage {
   /** sorted, disjoint, not touching each other */
   #extents: Extent[]
   readonly #bytes = new Map<number, Uint8Array>()
+  /** blocks with a place into which nothing has been written yet: they hold what some other file had there */
+  readonly #unknown = new Set<number>()
+
+  /** blocks for which a page of the cache had room reserved that never came to be written */
+  readonly #reserved = new Set<number>()
 
   /** @param blocks allocated at the start of the file, all zeros */
   constructor(blocks: number) {
@@ -59,7 +65,32 @@ export class FileStorage {
       }
     }
     kept.push({ start: from, end: to })
+    forget(this.#reserved, start, end)
     this.#extents = kept.sort((a, b) => a.start - b.start)
+  }
+
+  /**
+   * Gives blocks [start, end) a place whose content nobody knows, where they have none.
+   * @rule R-DIO-14
+   */
+  allocateUnknown(start: number, end: number): void {
+    for (let index = start; index < end; index++) if (!this.has(index)) this.#unknown.add(index)
+    if (start < end) this.allocate(start, end)
+  }
+
+  /**
+   * The page that would have given a block its place is gone, what was reserved for it is not.
+   * @rule R-DIO-13
+   */
+  loseReserved(index: number): void {
+    if (!this.has(index)) this.#reserved.add(index)
+  }
+
+  /** The first block in [start, end) that something is reserved for and nobody will write; Infinity: none. */
+  firstReserved(start: number, end: number): number {
+    let first = Infinity
+    for (const index of this.#reserved) if (index >= start && index < end) first = Math.min(first, index)
+    return first
   }
 
   /** Makes a hole of blocks [start, end). */
@@ -71,18 +102,28 @@ export class FileStorage {
     }
     this.#extents = kept
     for (const index of this.#bytes.keys()) if (index >= start && index < end) this.#bytes.delete(index)
+    forget(this.#unknown, start, end)
+    forget(this.#reserved, start, end)
   }
 
-  /** What a block holds; null for zeros. */
+  /**
+   * What a block holds; null for zeros.
+   * @throws Unmodelled for a block that nothing has been written into
+   */
   bytesOf(index: number): Uint8Array | null {
+    if (this.#unknown.has(index))
+      throw new Unmodelled('what the disk has in a block that a failed direct write left behind', 'R-DIO-14')
     return this.#bytes.get(index) ?? null
   }
 
-  /** Copies bytes out; holes give zeros. `offset` in bytes, within one block together with `into`. */
+  /**
+   * Copies bytes out; holes give zeros. `offset` in bytes, within one block together with `into`.
+   * @throws Unmodelled as `bytesOf` does
+   */
   read(offset: number, into: Uint8Array): void {
-    const bytes = this.#bytes.get(Math.floor(offset / PAGE_SIZE))
+    const bytes = this.bytesOf(Math.floor(offset / PAGE_SIZE))
     const from = offset % PAGE_SIZE
-    if (bytes === undefined) into.fill(0)
+    if (bytes === null) into.fill(0)
     else into.set(bytes.subarray(from, from + into.length))
   }
 
@@ -90,6 +131,7 @@ export class FileStorage {
   write(offset: number, from: Uint8Array): void {
     const index = Math.floor(offset / PAGE_SIZE)
     this.allocate(index, index + 1)
+    if (from.length === PAGE_SIZE) this.#unknown.delete(index)
     let bytes = this.#bytes.get(index)
     if (bytes === undefined) {
       if (isZero(from)) return
@@ -98,6 +140,10 @@ export class FileStorage {
     }
     bytes.set(from, offset % PAGE_SIZE)
   }
+}
+
+function forget(blocks: Set<number>, start: number, end: number): void {
+  for (const index of blocks) if (index >= start && index < end) blocks.delete(index)
 }
 
 function isZero(bytes: Uint8Array): boolean {
@@ -132,8 +178,10 @@ export function storePage(k: Kernel, mapping: AddressSpace, index: number, pfn: 
   storageOf(k, mapping).write(index * PAGE_SIZE, bytes)
 }
 
-/** Fills a new page of the cache with what the disk holds. */
-export function loadPage(k: Kernel, mapping: AddressSpace, index: number, pfn: number): void {
-  const bytes = mapping.storage?.bytesOf(index) ?? null
-  if (bytes !== null) k.memory.contents.write(pfn, 0, bytes)
+/**
+ * What the disk holds of a page that is to be cached; null for zeros. Pages beyond the end are not read.
+ * @throws Unmodelled as `FileStorage.bytesOf` does
+ */
+export function diskBytes({ storage, size }: AddressSpace, index: number): Uint8Array | null {
+  return storage === null || index * PAGE_SIZE >= size ? null : storage.bytesOf(index)
 }

@@ -5,6 +5,7 @@ import { PAGE_SIZE, pageAlign } from '../base/units.ts'
 import { PG_DIRTY } from '../memory/page-flags.ts'
 import { F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_SHRINK, F_SEAL_WRITE, type AddressSpace } from './file.ts'
 import { newCachedPage, pageCacheRemove } from './filemap.ts'
+import { mappingReferences } from './gup-grab.ts'
 import { punchHugetlb, truncateHugetlb } from './hugetlb.ts'
 import type { Kernel } from './kernel.ts'
 import { shmemFreeSwap, shmemSwapIn } from './shmem-swap.ts'
@@ -45,9 +46,12 @@ export function zeroBytes(k: Kernel, mapping: AddressSpace, from: number, to: nu
     const index = Math.floor(at / PAGE_SIZE)
     let pfn = mapping.swapped.has(index) ? shmemSwapIn(k, mapping, index) : mapping.pages.get(index)
     if (pfn === 0 && storage?.has(index) === true) pfn = newCachedPage(k, mapping, index)
-    if (pfn !== 0) {
+    // a page of a hole shows zeros as it is, and gets no place on the disk for it
+    const { frames } = k.memory
+    const hole = storage !== null && !storage.has(index) && !frames.has(frames.head(pfn), PG_DIRTY)
+    if (pfn !== 0 && !hole) {
       k.memory.contents.write(pfn, offset, new Uint8Array(length))
-      if (storage !== null) k.memory.frames.set(k.memory.frames.head(pfn), PG_DIRTY)
+      if (storage !== null) frames.set(frames.head(pfn), PG_DIRTY)
     }
     at += length
   }
@@ -94,6 +98,8 @@ export function* truncateFile(k: Kernel, mapping: AddressSpace, newSize: number)
   const storage = isOnDisk(mapping) ? storageOf(k, mapping) : null
   if (storage !== null && newSize > oldSize && k.release.fault.growingZeroesTail) zeroTail(k, mapping)
   mapping.size = newSize
+  // @rule R-DIO-14
+  if (newSize === oldSize) storage?.free(Math.ceil(newSize / PAGE_SIZE), Infinity)
   if (newSize >= oldSize) return 0
   const firstHole = Math.ceil(newSize / PAGE_SIZE)
   yield* unmapMappingRange(k, mapping, firstHole, Number.MAX_SAFE_INTEGER, true)
@@ -160,4 +166,22 @@ export function* invalidatePages(
     if (frames.isLarge(head)) yield* unmapMappingRange(k, mapping, index, index + frames.nrPages(head), false)
     pageCacheRemove(k, mapping, index)
   }
+}
+
+/**
+ * `invalidate_mapping_pages`, POSIX_FADV_DONTNEED: of pages [start, end) of a disk file those leave the cache that
+ * are clean and that nobody maps or holds.
+ * @rule R-DIO-12
+ */
+export function dropIdlePages(k: Kernel, mapping: AddressSpace, start: number, end: number): void {
+  if (!mapping.kind.canWriteback) return
+  const { frames } = k.memory
+  mapping.pages.forEach(
+    (index, pfn) => {
+      const idle = frames.mapcount[pfn] === 0 && frames.refcount[pfn] === mappingReferences(k, pfn)
+      if (idle && !frames.has(pfn, PG_DIRTY)) pageCacheRemove(k, mapping, index)
+    },
+    start,
+    end,
+  )
 }

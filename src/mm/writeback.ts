@@ -3,7 +3,7 @@ import { PG_DIRTY } from '../memory/page-flags.ts'
 import type { AddressSpace } from './file.ts'
 import type { Kernel } from './kernel.ts'
 import { Leaf, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, pmdIndex, pteSlot } from './page-table.ts'
-import { isOnDisk, storePage } from './storage.ts'
+import { isOnDisk, storageOf, storePage } from './storage.ts'
 import { VM_SHARED } from './vm-flags.ts'
 
 /**
@@ -24,8 +24,8 @@ export function writebackFile(
 ): number {
   if (!mapping.kind.canWriteback) return 0
   const { frames } = k.memory
-  // what lies beyond the end is not written, and keeps waiting for a place
   const last = Math.min(end, Math.ceil(mapping.size / PAGE_SIZE))
+  if (isOnDisk(mapping)) giveUp(k, mapping, Math.max(start, last), end)
   const dirty = new Set<number>()
   mapping.pages.forEach(
     (index, pfn) => {
@@ -40,6 +40,24 @@ export function writebackFile(
     if (isOnDisk(mapping)) storeFolio(k, mapping, head)
   }
   return dirty.size
+}
+
+/**
+ * Pages beyond the end, which a write(2) that failed has left there, become clean without being written.
+ * @rule R-DIO-13
+ */
+function giveUp(k: Kernel, mapping: AddressSpace, start: number, end: number): void {
+  const { frames } = k.memory
+  mapping.pages.forEach(
+    (index, pfn) => {
+      if (!frames.has(frames.head(pfn), PG_DIRTY)) return
+      // first: what is clean counts as written
+      storageOf(k, mapping).loseReserved(index)
+      frames.clear(frames.head(pfn), PG_DIRTY)
+    },
+    start,
+    end,
+  )
 }
 
 function storeFolio(k: Kernel, mapping: AddressSpace, head: number): void {

@@ -1,13 +1,10 @@
 import { EFAULT } from '../../base/errno.ts'
 import { PAGE_SIZE, TASK_SIZE } from '../../base/units.ts'
 import { fileRead, fileWrite } from '../../mm/file-io.ts'
-import { PG_DIRTY } from '../../memory/page-flags.ts'
-import type { AddressSpace } from '../../mm/file.ts'
-import { openAgain, pageCacheRemove } from '../../mm/filemap.ts'
-import { mappingReferences } from '../../mm/gup-grab.ts'
+import { openAgain } from '../../mm/filemap.ts'
 import { BufferIter, UserIter } from '../../mm/iov-iter.ts'
 import { MAX_RW_COUNT } from '../../mm/iovec.ts'
-import type { Kernel } from '../../mm/kernel.ts'
+import { dropIdlePages } from '../../mm/truncate.ts'
 import { writebackFile } from '../../mm/writeback.ts'
 import { oneCommand } from '../agent-commands.ts'
 import { DANGLING, OK, addressOf, counted } from '../engine-context.ts'
@@ -98,7 +95,12 @@ export const fileIoSteps: StepKinds<FileIoStep> = {
       const transfer = someTransfer(generation, process.files)
       if (transfer === null) return null
       const { file, offset } = transfer
-      const disk = generation.directs.has(file) ? undefined : generation.disks.get(file)
+      if (generation.directs.has(file)) {
+        // one that stops in a block goes on in the page cache (R-DIO-12): more than a page would be a large folio
+        const length = offset % PAGE_SIZE === 0 ? transfer.length : Math.min(transfer.length, PAGE_SIZE)
+        return { op: 'pwrite', ...transfer, length }
+      }
+      const disk = generation.disks.get(file)
       if (disk === undefined) return { op: 'pwrite', ...transfer }
       // more than a page of a file in one go could become one large folio; a gap before it would be read ahead
       const at = Math.min(offset, disk.size)
@@ -123,7 +125,12 @@ export const fileIoSteps: StepKinds<FileIoStep> = {
         memory === null
           ? -EFAULT
           : self.run(fileWrite(engine.k, open, offset, new UserIter(engine.k, self.space, [memory])))
-      if (length > 0) dropUnmapped(engine.k, open.mapping, pagesOf(offset, length))
+      if (length > 0) {
+        const { start, end } = pagesOf(offset, length)
+        // POSIX_FADV_DONTNEED begins with that
+        writebackFile(engine.k, open.mapping, start, end)
+        dropIdlePages(engine.k, open.mapping, start, end)
+      }
       readBackOnEngine(engine, open.mapping)
       return counted(done)
     },
@@ -159,32 +166,13 @@ export const fileIoSteps: StepKinds<FileIoStep> = {
   },
 }
 
+/** most bytes of a disk file */
+const LONGEST = 16 * PAGE_SIZE
 /** more than any file of a program has */
 const WHOLE = 32 * PAGE_SIZE
 
 function pagesOf(offset: number, length: number): { start: number; end: number } {
   return { start: Math.floor(offset / PAGE_SIZE), end: Math.ceil((offset + length) / PAGE_SIZE) }
-}
-
-/**
- * POSIX_FADV_DONTNEED: clean pages that nobody maps or holds leave the cache. A direct write that faults in its own
- * file may have read ahead around it, and fail before it drops that again.
- */
-function dropUnmapped(
-  k: Kernel,
-  mapping: AddressSpace,
-  { start, end }: { start: number; end: number },
-): void {
-  if (!mapping.kind.canWriteback) return
-  const { frames } = k.memory
-  mapping.pages.forEach(
-    (index, pfn) => {
-      const idle = frames.mapcount[pfn] === 0 && frames.refcount[pfn] === mappingReferences(k, pfn)
-      if (idle && !frames.has(pfn, PG_DIRTY)) pageCacheRemove(k, mapping, index)
-    },
-    start,
-    end,
-  )
 }
 
 /** The memory of a read or write; null where it is none, as a whole. */
@@ -216,5 +204,10 @@ function someTransfer(
     const inPage = random.below(PAGE_SIZE - SECTOR)
     return { file, offset, at: Math.floor(range.at / PAGE_SIZE) * PAGE_SIZE + inPage, length: SECTOR }
   }
-  return { file, offset, at, length: random.chance(90) ? Math.floor(length / SECTOR) * SECTOR : length }
+  const whole = random.chance(90) ? Math.floor(length / SECTOR) * SECTOR : length
+  if (whole >= TASK_SIZE) return { file, offset, at, length: whole }
+  // one read-ahead brings in all of the file, whatever the device's size for it is; and a part of a sector is refused
+  // with what lies beside it on the disk (R-DIO-4)
+  const most = whole % SECTOR === 0 ? LONGEST - offset : PAGE_SIZE - (offset % PAGE_SIZE)
+  return { file, offset, at, length: Math.min(whole, most) }
 }
