@@ -1,6 +1,7 @@
 import { PAGE_SIZE } from '../base/units.ts'
 import type { Difference } from './compare.ts'
 import type { Program } from './program.ts'
+import type { Step } from './steps.ts'
 
 /** One freedom the kernel takes, so that neither answer is wrong. Each is narrow; none covers a whole fact. */
 export interface AllowedDifference {
@@ -17,47 +18,51 @@ export interface AllowedDifference {
 /** All of them. */
 export const allowedDifferences: readonly AllowedDifference[] = [
   {
-    id: 'read-around-own-file',
-    reason:
-      'a direct write whose memory is a mapping of its own file faults pages back in that it has just dropped, and how many of them come at once is up to read-around (R-DIO-6)',
-    ends: true,
-    covers: (_difference, program, step) =>
-      program.steps.slice(0, step + 1).some((each, i) => each.op === 'pwrite' && writesItself(program, i)),
-  },
-  {
     id: 'frame-taken-again',
     reason:
       'a direct write frees the pages it drops and may fault in others: whether one of these lies in a frame just freed is up to the allocator (docs/oracle-protocol.md, page ids)',
     ends: true,
-    covers: ({ fact }, { steps }, step) => {
-      const each = steps[step]!
-      const direct = steps.slice(0, step).filter(({ op }) => op === 'direct')
-      return (
-        fact === 'which pages are the same' &&
-        each.op === 'pwrite' &&
-        direct.some((other) => other.op === 'direct' && other.file === each.file)
-      )
+    covers({ fact, process, page }, program, at) {
+      const step = directTransfer(program, at)
+      if (fact !== 'which pages are the same' || step?.op !== 'pwrite' || process !== step.by) return false
+      if (page?.kernel?.file !== true || page.engine?.file !== true) return false
+      // what it faults in is its memory, and what fault-around maps with that
+      const first = Math.floor(step.at / PAGE_SIZE) - AROUND
+      const last = Math.ceil((step.at + step.length) / PAGE_SIZE) + AROUND
+      return page.page > first && page.page < last
+    },
+  },
+  {
+    id: 'blocks-apart',
+    reason:
+      'where the file system has not put two blocks of a direct transfer side by side, or looks each of them up, the page of memory that lies across them is pinned once more, and so is one that must be made the own of its process first (R-DIO-4)',
+    covers({ fact, more }, program, at) {
+      const step = directTransfer(program, at)
+      if (fact !== 'pin counters' || step === null || more === undefined) return false
+      return more > 0 && more <= costlyBorders(program, at, step)
     },
   },
 ]
 
-/** Whether a pwrite takes more than a page from memory where its own file had been mapped, through O_DIRECT. */
-function writesItself({ steps }: Program, at: number): boolean {
-  const write = steps[at]!
-  if (write.op !== 'pwrite' || write.length <= PAGE_SIZE) return false
-  const earlier = steps.slice(0, at)
-  const direct = earlier.find((each) => each.op === 'direct' && each.file === write.file)
-  if (direct?.op !== 'direct') return false
-  const names = new Set([direct.of])
-  for (const each of earlier) if (each.op === 'direct' && names.has(each.of)) names.add(each.file)
-  const mapped = earlier.filter((each) => each.op === 'mmap' && each.file !== null && names.has(each.file))
-  // where it has been moved to since is not followed
-  const moved = earlier.some(({ op }) => op === 'mremap')
-  return mapped.some(
-    (each) =>
-      each.op === 'mmap' &&
-      (moved || (write.at < each.at + each.length && each.at < write.at + write.length)),
-  )
+/** pages that fault-around maps */
+const AROUND = 16
+
+type Transfer = Step & { readonly op: 'pread' | 'pwrite' }
+
+/** The step as a transfer of a file that was opened with O_DIRECT; null: it is none. */
+function directTransfer({ steps }: Program, at: number): Transfer | null {
+  const step = steps[at]!
+  if (step.op !== 'pread' && step.op !== 'pwrite') return null
+  const direct = steps.slice(0, at).some((each) => each.op === 'direct' && each.file === step.file)
+  return direct ? step : null
+}
+
+/** Borders between blocks of the file at which another pin is needed, if they are not side by side. */
+function costlyBorders({ steps }: Program, step: number, { at, length, offset }: Transfer): number {
+  const inside = (at - offset) % PAGE_SIZE !== 0
+  const shared = steps.slice(0, step).some(({ op }) => op === 'fork')
+  if (length <= 0 || !(inside || shared)) return 0
+  return Math.ceil((offset + length) / PAGE_SIZE) - Math.floor(offset / PAGE_SIZE) - 1
 }
 
 /** The freedom a difference falls under, null for a real difference. */

@@ -35,6 +35,8 @@ export interface Difference {
   /** what each side showed for the fact; a page with everything else about it */
   readonly process: number | null
   readonly page: PageDifference | null
+  /** of a counter: what the kernel has more than the engine */
+  readonly more?: number
 }
 
 export interface PageDifference {
@@ -98,7 +100,7 @@ export class Correspondence {
     this.seen.add('pin counters')
     if (kernel[which] === engine[which]) return
     const sentence = `the kernel counts ${kernel[which]} pins ${which} during the step, the engine ${engine[which]}`
-    yield made('pin counters', which, sentence)
+    yield { ...made('pin counters', which, sentence), more: kernel[which] - engine[which]! }
   }
 
   *#pool(kernel: HugePool | null, engine: HugePool | null): Generator<Difference> {

@@ -60,13 +60,13 @@ export function compareRuns(
     const counters = new Set(MACHINE_WIDE.map((what) => `${i} ${what}`))
     for (const difference of pairs.differences(theirs, ours)) {
       const finding = { program, step: i, difference, kernel: theirs, engine: ours }
-      if (isMachineWide(difference)) {
+      const freedom = allowedBy(difference, program, i)
+      if (freedom === null && isMachineWide(difference)) {
         const counter = `${i} ${difference.what}`
         counters.delete(counter)
         if (!agreed.has(counter)) disturbed.push(finding)
         continue
       }
-      const freedom = allowedBy(difference, program, i)
       if (freedom === null) return ended(i + 1, { finding })
       allowed.add(freedom.id)
       if (freedom.ends) return ended(i + 1, {})
