@@ -45,9 +45,18 @@ void pool_hold(void)
 			return;
 		RAW(SYS_dup3, fd, FD_POOL, 0);
 		RAW(SYS_close, fd);
-		held.st_size = 0;
 	}
-	RAW(SYS_fallocate, FD_POOL, 0, held.st_size, extra * HUGE_PAGE);
+	/* One call may end with a part of a large pool: what it has taken stays, and the next goes on behind it. */
+	while (extra > 0 && !failed(RAW(SYS_fstat, FD_POOL, &held))) {
+		long before = extra;
+
+		RAW(SYS_fallocate, FD_POOL, 0, 0, held.st_blocks * 512 + extra * HUGE_PAGE);
+		if (!pool_counter(FD_POOL_FREE, &free_pages) || !pool_counter(FD_POOL_RESERVED, &reserved))
+			return;
+		extra = free_pages - reserved - shared->config.pool;
+		if (extra >= before)
+			return;
+	}
 }
 
 /* Free pages and promised ones. */
