@@ -5,11 +5,15 @@ import { themesOff } from '../conform/kernel-oracle.ts'
 import type { Finding } from '../conform/lockstep.ts'
 import { ProgramError } from '../conform/program.ts'
 import type { Found } from '../conform/result.ts'
+import type { CoverageGrain } from '../conform/rule-coverage.ts'
+import { enginePlaces } from '../conform/rule-places.ts'
+import { ruleTally } from '../conform/rule-tally.ts'
 import { ConformRun } from '../conform/run.ts'
 import { isThemeName, themes, type ThemeName } from '../conform/themes.ts'
+import type { OtherSide } from '../conform/worker-messages.ts'
 import { GUEST_SERIES, type GuestSeries } from '../host/guest/kernel.ts'
 import { HostError } from '../host/host-error.ts'
-import { beforeInterrupt } from './interrupt.ts'
+import { beforeInterrupt, type Interruption } from './interrupt.ts'
 import { reportConformJson, reportFound, reportSummary, type ConformHead } from './report-conform.ts'
 import { startProgress, wipeProgress } from './progress.ts'
 import { outputTerminal, printable } from './terminal.ts'
@@ -25,6 +29,7 @@ export interface ConformOptions {
   readonly only?: string
   readonly jobs?: string
   readonly replay?: string
+  readonly coverage?: true
   readonly json?: true
 }
 
@@ -43,6 +48,7 @@ interface Plan {
   /** instead of random ones */
   readonly named: readonly NamedProgram[] | null
   readonly jobs: number
+  readonly coverage: CoverageGrain
   readonly json: boolean
 }
 
@@ -50,11 +56,10 @@ export async function runConform(options: ConformOptions): Promise<void> {
   const plan = planOf(options)
   const { kernel, named, chosen } = plan
   const needed = named === null ? chosen : named.map(({ program }) => program.theme).filter(isThemeName)
-  const started = startProgress(kernel === 'host' ? 'starting the agents' : `starting the kernel ${kernel}`)
-  const crew = await inOneLine(() => startCrew(kernel, needed, plan.jobs)).finally(started)
+  const crew = startCrew({ kernel, themes: needed, jobs: plan.jobs, coverage: plan.coverage })
   const conform = new Conform(plan, crew)
-  beforeInterrupt(async () => {
-    conform.interrupted()
+  beforeInterrupt(async (why) => {
+    await conform.interrupted(why)
     await crew.stop()
   })
   try {
@@ -85,6 +90,7 @@ function planOf(options: ConformOptions): Plan {
     named,
     // a worker for every few programs: each starts agents of its own
     jobs: Math.min(jobs, Math.ceil((named?.length ?? programs) / PROGRAMS_OF_A_JOB)),
+    coverage: options.coverage === true ? 'statements' : 'functions',
     json: options.json === true,
   }
 }
@@ -99,7 +105,10 @@ class Conform {
   readonly #run: ConformRun
   readonly #files = new Map<Finding, string>()
   readonly #terminal = outputTerminal()
-  readonly #began = performance.now()
+  #began = performance.now()
+  #other: OtherSide | null = null
+  #themes: RunThemes = { on: [], off: new Map() }
+  #reported = false
 
   constructor(plan: Plan, crew: Crew) {
     this.#plan = plan
@@ -111,13 +120,13 @@ class Conform {
   }
 
   async run(): Promise<void> {
-    const { seed, steps, programs, minutes, chosen, named } = this.#plan
-    const { hello } = this.#crew
-    const off = named === null ? themesOff(hello, chosen) : new Map<ThemeName, string>()
-    const on = chosen.filter((name) => !off.has(name))
-    if (named === null && on.length === 0)
-      throw new UserError(`nothing to run: ${[...off].map(([name, why]) => `${name}: ${why}`).join('; ')}`)
-    const jobs = named === null ? randomJobs(seed, steps, on, programs) : namedJobs(named)
+    const { kernel, seed, steps, programs, minutes, chosen, named } = this.#plan
+    const started = startProgress(kernel === 'host' ? 'starting the agents' : `starting the kernel ${kernel}`)
+    const other = await inOneLine(() => this.#crew.ready).finally(started)
+    this.#other = other
+    this.#themes = themesFor(other, chosen, named)
+    const jobs = named === null ? randomJobs(seed, steps, this.#themes.on, programs) : namedJobs(named)
+    this.#began = performance.now()
     const end = this.#began + minutes * 60_000
     const endProgress = this.#showProgress()
     try {
@@ -125,16 +134,20 @@ class Conform {
     } finally {
       endProgress()
       // also when it ends early: what was run, was run
-      this.#report(off)
+      await this.#report(other, null)
     }
-    const { differing, deaths } = this.#run.summary
-    process.exitCode = differing === 0 && deaths.length === 0 ? 0 : 1
+    process.exitCode = this.#exitCode()
   }
 
-  /** The user has had enough. */
-  interrupted(): void {
+  /** The run ends here, whatever it was at; what it has found is kept. */
+  async interrupted(why: Interruption): Promise<void> {
+    if (this.#reported) return
+    this.#run.abandon()
     wipeProgress()
-    process.stderr.write(`pinscope: interrupted after ${this.#soFar()}\n`)
+    const before = this.#other === null ? 'before the first program' : `after ${this.#soFar()}`
+    process.stderr.write(`pinscope: ${WORDS[why]} ${before}; stopping\n`)
+    if (why !== 'output' && this.#other !== null) await this.#report(this.#other, why)
+    process.exitCode ||= this.#exitCode()
   }
 
   #soFar(): string {
@@ -168,10 +181,12 @@ class Conform {
     }
   }
 
-  #report(off: ReadonlyMap<ThemeName, string>): void {
-    const { chosen, named, seed, json, jobs } = this.#plan
-    const { hello, release, notSet } = this.#crew
-    const themes = named?.map(({ program }) => program.theme) ?? chosen.filter((name) => !off.has(name))
+  async #report({ hello, release }: OtherSide, interrupted: Interruption | null): Promise<void> {
+    const reached = await this.#crew.reached()
+    if (this.#reported) return
+    this.#reported = true
+    const { named, seed, json, jobs } = this.#plan
+    const { on, off } = this.#themes
     const head: ConformHead = {
       release: hello.release,
       who: hello.uid === 0 ? 'root' : `uid ${hello.uid}`,
@@ -179,16 +194,49 @@ class Conform {
       seed: named === null ? seed : null,
       jobs,
       seconds: (performance.now() - this.#began) / 1000,
-      themes: [...new Set(themes)],
+      interrupted,
+      themes: on,
       off: [...off].map(([name, why]) => `${name} (${why})`),
       hidden: hello.hidden,
-      notSet,
+      notSet: this.#crew.notSet,
     }
-    const { summary } = this.#run
-    process.stdout.write(
-      json ? reportConformJson(summary, head, this.#files) : reportSummary(summary, head, this.#files),
-    )
+    const rules = reached === null ? null : ruleTally(enginePlaces(), reached, this.#plan.coverage)
+    const report = json ? reportConformJson : reportSummary
+    process.stdout.write(report(this.#run.summary, head, this.#files, rules))
   }
+
+  #exitCode(): number {
+    const { differing, deaths } = this.#run.summary
+    return differing === 0 && deaths.length === 0 ? 0 : 1
+  }
+}
+
+/** Themes of the programs of a run, and those that were asked for and cannot be run, each with the reason. */
+interface RunThemes {
+  readonly on: readonly ThemeName[]
+  readonly off: ReadonlyMap<ThemeName, string>
+}
+
+function themesFor(
+  { hello }: OtherSide,
+  chosen: readonly ThemeName[],
+  named: readonly NamedProgram[] | null,
+): RunThemes {
+  if (named !== null) {
+    const themes = named.map(({ program }) => program.theme).filter(isThemeName)
+    return { on: [...new Set(themes)], off: new Map() }
+  }
+  const off = themesOff(hello, chosen)
+  const on = chosen.filter((name) => !off.has(name))
+  if (on.length === 0)
+    throw new UserError(`nothing to run: ${[...off].map(([name, why]) => `${name}: ${why}`).join('; ')}`)
+  return { on, off }
+}
+
+const WORDS: Readonly<Record<Interruption, string>> = {
+  SIGINT: 'interrupted',
+  SIGTERM: 'ended by SIGTERM',
+  output: 'nobody reads the output any more:',
 }
 
 function themesNamed(only: string | undefined): ThemeName[] {

@@ -20,7 +20,8 @@ Examples:
   pinscope explain --snapshot app.json --request gup:pin --flags FOLL_LONGTERM --kernel all
 
 Exit status: 0 the request would succeed; 1 it would fail, or cannot be said; 2 wrong usage or
-unreadable input (one line on stderr says what to do); 70 a bug in pinscope; 130 interrupted.
+unreadable input (one line on stderr says what to do); 70 a bug in pinscope; 130 interrupted, 143
+ended by SIGTERM.
 `
 
 export const explainHelp = `pinscope explain: would this pin request succeed, and if not, which page, mapping and rule?
@@ -95,14 +96,22 @@ difference is shortened and saved under conform-failures/.
   --seed S         where to begin; the same seed makes the same programs (default: the clock)
   --minutes M      stop after so many minutes
   --only THEME     only these kinds of programs, separated by commas: basic, space, files, disk,
-                   fork, pins, fork-pins, limits, locks, seal, mem, process-vm, ptrace, thp,
-                   remote-thp, remote-hugetlb, hugetlb
+                   fork, pins, fork-pins, limits, locks, seal, mem, process-vm, ptrace, vmsplice,
+                   file-io, direct-io, residence, writeback, heap, space-limits, stacks, sysv,
+                   exec, edges, advice, swap, ksm, fixed-io, in-flight, rings, thp, remote-thp,
+                   remote-hugetlb, hugetlb, thp-io, hugetlb-io, uffd, uffd-thp, uffd-hugetlb
   --jobs N         workers, each with agents on a processor of its own, or a guest of its own
                    (default: as many as there are processors; half as many guests). What is found
                    is the same whatever their number.
   --replay FILE    run the programs of this file instead: a saved difference or a list of programs
+  --coverage       count the rules (docs/rules.md) that the engine comes to statement by statement
+                   instead of by function, and list the others; the engine takes a fifth longer
   --json           the result as JSON
   -h, --help       this text
+
+Ctrl-C and SIGTERM end a run early: what was found is printed and saved, and what was changed of
+the machine for it (the pool of huge pages, swap, KSM and THP settings) is put back. That is done
+also when the command is killed.
 
 Examples:
   pinscope conform
@@ -111,7 +120,7 @@ Examples:
   pinscope conform --replay conform-failures/fork-17.json
 
 Exit status: 0 no difference; 1 a difference, or a program ended the kernel; 2 wrong usage, or the
-kernel cannot be asked here.
+kernel cannot be asked here; 130 ended by Ctrl-C, 143 by SIGTERM.
 `
 
 export const gupTestHelp = `pinscope gup-test: the kernel's own test and benchmark of GUP, run on the engine

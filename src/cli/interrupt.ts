@@ -1,12 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Worker } from 'node:worker_threads'
 import { wipeProgress } from './progress.ts'
+import { printable } from './terminal.ts'
+
+/** What ends the program before it is done; `output`: nobody reads what it prints, or it cannot be written. */
+export type Interruption = 'SIGINT' | 'SIGTERM' | 'output'
 
 const workers = new Set<Worker>()
-const cleanups: (() => Promise<void>)[] = []
+const cleanups: ((why: Interruption) => Promise<void>)[] = []
+const EXIT = { SIGINT: 130, SIGTERM: 143 } as const
+const signals = ['SIGINT', 'SIGTERM'] as const
 
-/** How long a thread may take to stop, ms; it cannot while the kernel keeps it waiting in a read. */
+/** How long a thread may take to stop, and a reader to take the last words, ms. */
 const GRACE = 300
+
+let ending = false
 
 /** Ctrl-C ends that thread too. @returns undoes it */
 export function stopOnInterrupt(worker: Worker): () => void {
@@ -16,23 +24,50 @@ export function stopOnInterrupt(worker: Worker): () => void {
   }
 }
 
-/** Ctrl-C waits for this before the program ends: it puts something outside of the program back. */
-export function beforeInterrupt(cleanup: () => Promise<void>): void {
+/** Waited for before the program is ended by a signal: it puts something outside of the program back. */
+export function beforeInterrupt(cleanup: (why: Interruption) => Promise<void>): void {
   cleanups.push(cleanup)
 }
 
-/** From now on Ctrl-C ends the program quietly with 130. */
+/**
+ * From now on Ctrl-C ends the program quietly with 130, and SIGTERM with 143. A second signal does not wait for
+ * anything.
+ */
 export function exitOnInterrupt(): void {
-  process.once('SIGINT', () => void exit())
+  for (const signal of signals) process.once(signal, () => void exit(signal))
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', outputFailed)
 }
 
-async function exit(): Promise<void> {
+/** A reader that has seen enough (`| head`) is no error, and what was found stays the exit code. */
+function outputFailed(error: NodeJS.ErrnoException): void {
+  if (ending) return
+  if (error.code !== 'EPIPE') {
+    process.stderr.write(`pinscope: the output cannot be written: ${printable(error.message)}\n`)
+    process.exitCode = 2
+  }
+  void exit('output')
+}
+
+async function exit(why: Interruption): Promise<void> {
+  if (ending) return
+  ending = true
+  for (const signal of signals) process.removeAllListeners(signal)
   wipeProgress()
-  await Promise.allSettled(cleanups.map((cleanup) => cleanup()))
+  const code = why === 'output' ? undefined : EXIT[why]
+  const settled = await Promise.allSettled(cleanups.map((cleanup) => cleanup(why)))
+  for (const each of settled)
+    if (each.status === 'rejected') process.stderr.write(`pinscope: ${printable(String(each.reason))}\n`)
   const stopped = Promise.all([...workers].map(stop)).then(() => true)
-  // process.exit() waits for the threads; the signal's own effect does not
-  if (await Promise.race([stopped, sleep(GRACE, false)])) process.exit(130)
-  process.kill(process.pid, 'SIGINT')
+  await Promise.race([said(), sleep(GRACE)])
+  // process.exit() waits for the threads, which cannot end while the kernel keeps them waiting in a read; the
+  // signal's own effect does not
+  if (await Promise.race([stopped, sleep(GRACE, false)])) process.exit(code)
+  process.kill(process.pid, why === 'output' ? 'SIGTERM' : why)
+}
+
+/** When everything that was printed has been read. */
+function said(): Promise<void> {
+  return new Promise((resolve) => void process.stdout.write('', () => resolve()))
 }
 
 async function stop(worker: Worker): Promise<void> {

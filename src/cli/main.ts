@@ -8,13 +8,6 @@ import { UserError } from './user-error.ts'
 /** sysexits' EX_SOFTWARE: neither an answer (0, 1) nor the user's mistake (2). */
 const EXIT_BUG = 70
 
-// A reader that has seen enough (`| head`) is no error, and what was found stays the exit code.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit()
-    throw error
-  })
-}
 exitOnInterrupt()
 
 try {

@@ -41,6 +41,7 @@ export function buildProgram(): Command {
       .option('--only <THEME>')
       .option('--jobs <N>')
       .option('--replay <FILE>')
+      .option('--coverage')
       .option('--json')
       .action(async (options: ConformOptions) => {
         // what only this command needs is loaded for it alone: the others start faster

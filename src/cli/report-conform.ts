@@ -4,6 +4,8 @@ import { errnoText } from '../conform/errno-text.ts'
 import type { Finding } from '../conform/lockstep.ts'
 import { PROGRAM_FORMAT } from '../conform/program.ts'
 import type { Found } from '../conform/result.ts'
+import { sourceLines } from '../conform/rule-places.ts'
+import type { RuleTally } from '../conform/rule-tally.ts'
 import type { RunSummary, Unsteady } from '../conform/run.ts'
 import { stepText } from '../conform/steps.ts'
 import type { Terminal } from './terminal.ts'
@@ -15,10 +17,15 @@ const MOST_ROWS = 40
 const MOST_NAMES = 10
 
 /** One difference: the sentence, the shortest program, both columns, how to run it again. */
-export function reportFound({ name, finding }: Found, file: string | null, terminal: Terminal): string {
+export function reportFound(
+  { name, finding, examined }: Found,
+  file: string | null,
+  terminal: Terminal,
+): string {
   const { bold, red, dim } = terminal.colors
   const { program, step, difference, kernel, engine } = finding
   const lines = [`${red('difference')} in ${bold(name)}, step ${step}: ${difference.sentence}`, '']
+  if (!examined) lines.push('  seen once: the run ended before the program was run again and shortened', '')
   for (const [i, each] of program.steps.entries())
     lines.push(`  ${i === step ? bold(`${i} ${stepText(each)}`) : dim(`${i} ${stepText(each)}`)}`)
   lines.push('', `    ${'kernel'.padEnd(60)} engine`)
@@ -42,6 +49,8 @@ export interface ConformHead {
   /** workers */
   readonly jobs: number
   readonly seconds: number
+  /** what ended the run before it was done */
+  readonly interrupted: 'SIGINT' | 'SIGTERM' | 'output' | null
   readonly themes: readonly string[]
   /** theme: why it is off */
   readonly off: readonly string[]
@@ -56,6 +65,7 @@ export function reportSummary(
   summary: RunSummary,
   head: ConformHead,
   files: ReadonlyMap<Finding, string>,
+  rules: RuleTally | null,
 ): string {
   const { programs, steps, differing, facts, found } = summary
   const seed = head.seed === null ? 'none' : `${head.seed} (programs of format ${PROGRAM_FORMAT})`
@@ -66,7 +76,7 @@ export function reportSummary(
   for (const hidden of head.hidden) lines.push(`not seen: ${hidden}`)
   for (const notSet of head.notSet) lines.push(`not set: ${notSet}`)
   lines.push(...incidents(summary, files))
-  lines.push(...coverage(summary), rates(summary, head))
+  lines.push(...coverage(summary), ...ruleLines(rules), rates(summary, head))
   const compared = FACTS.filter((fact) => facts.has(fact))
   lines.push(`compared: ${compared.length === 0 ? 'nothing' : compared.join(', ')}`)
   if (facts.has('pin counters'))
@@ -74,7 +84,8 @@ export function reportSummary(
       `pin counters: compared in ${count(summary.machineWide, 'program')} with steps that pin or use huge pages of the pool, each alone on this machine`,
     )
   if (found.length > 1) lines.push(`kinds of difference: ${found.length}`)
-  lines.push(`${programs} programs, ${steps} steps, ${differing} differences`)
+  const ended = head.interrupted === null ? '' : `; not complete, ended by ${head.interrupted}`
+  lines.push(`${programs} programs, ${steps} steps, ${differing} differences${ended}`)
   return `${lines.join('\n')}\n`
 }
 
@@ -122,6 +133,16 @@ function coverage({ answers, refusals }: RunSummary): string[] {
   return lines
 }
 
+/** Tagged code of the engine that no program came to, and the count. */
+function ruleLines(rules: RuleTally | null): string[] {
+  if (rules === null) return []
+  if (rules.counted === 'functions')
+    return [`rules: ${rules.reached} of ${rules.of} in functions of the engine that ran (closer: --coverage)`]
+  const lines = rules.unreached.size === 0 ? [] : ['rules of the engine that no program came to:']
+  for (const [rule, places] of rules.unreached) lines.push(`  ${rule}: ${sourceLines(places).join(', ')}`)
+  return [...lines, `rules: ${rules.reached} of ${rules.of} reached`]
+}
+
 function rates({ programs, steps, time }: RunSummary, { jobs, seconds }: ConformHead): string {
   const perSecond = (ms: number): string =>
     ms > 0 ? Math.round((steps / ms) * 1000).toLocaleString('en') : '–'
@@ -138,6 +159,7 @@ export function reportConformJson(
   summary: RunSummary,
   head: ConformHead,
   files: ReadonlyMap<Finding, string>,
+  rules: RuleTally | null,
 ): string {
   const { programs, steps, differing, found, facts, unsteady, answers, refusals } = summary
   const object = {
@@ -151,6 +173,7 @@ export function reportConformJson(
       name: each.name,
       seed: each.seed,
       programs: each.programs,
+      examined: each.examined,
       step: each.finding.step,
       fact: each.finding.difference.fact,
       difference: each.finding.difference.sentence,
@@ -173,6 +196,17 @@ export function reportConformJson(
     accidents: summary.accidents,
     answers: Object.fromEntries([...answers].map(([op, outcomes]) => [op, Object.fromEntries(outcomes)])),
     refusals: [...refusals].sort(),
+    rules:
+      rules === null
+        ? null
+        : {
+            counted: rules.counted,
+            reached: rules.reached,
+            of: rules.of,
+            unreached: Object.fromEntries(
+              [...rules.unreached].map(([rule, places]) => [rule, sourceLines(places)]),
+            ),
+          },
     milliseconds: summary.time,
   }
   return `${JSON.stringify(object, null, 2)}\n`

@@ -49,6 +49,8 @@ export interface Found {
   readonly name: string
   readonly seed: number | null
   readonly finding: Finding
+  /** false: the run ended before the program was run again and shortened */
+  readonly examined: boolean
   /** programs that showed the same kind of difference */
   programs: number
 }

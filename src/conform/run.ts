@@ -86,6 +86,9 @@ export class ConformRun {
   #turn = 0
   #taking: Promise<void> | null = null
   #failure: unknown = null
+  /** a difference that is being run again */
+  #looking: { readonly result: ProgramResult; readonly finding: Finding } | null = null
+  #abandoned = false
 
   constructor(workers: readonly Worker[], events: RunEvents = {}) {
     this.#workers = workers
@@ -110,17 +113,43 @@ export class ConformRun {
       )
       while (this.#taking !== null) await this.#taking
       if (this.#failure !== null) throw this.#failure
-    } finally {
-      this.#failure ??= 'over'
-      for (const { time } of this.#workers) {
-        this.summary.time.engine += time.engine
-        this.summary.time.kernel += time.kernel
-      }
+      this.#takeTimes()
+    } catch (error) {
+      this.abandon()
+      throw error
+    }
+    this.#failure = 'over'
+    return this.summary
+  }
+
+  /**
+   * Nobody waits for the workers any more: takes what they have said so far. A difference that was not run again yet
+   * counts as it was first seen.
+   */
+  abandon(): RunSummary {
+    if (this.#abandoned) return this.summary
+    this.#abandoned = true
+    this.#failure ??= 'over'
+    this.#takeTimes()
+    if (this.#looking !== null) this.#found(this.#looking.result, this.#looking.finding, false)
+    for (const [, { result }] of [...this.#early].sort(([a], [b]) => a - b)) {
+      this.#count(result)
+      if (result.finding !== null && !this.#isKnown(result.finding))
+        this.#found(result, result.finding, false)
     }
     return this.summary
   }
 
+  #takeTimes(): void {
+    this.summary.time = { engine: 0, kernel: 0 }
+    for (const { time } of this.#workers) {
+      this.summary.time.engine += time.engine
+      this.summary.time.kernel += time.kernel
+    }
+  }
+
   #take(result: ProgramResult, worker: Worker): void {
+    if (this.#abandoned) return
     this.#early.set(result.index, { result, worker })
     this.#taking ??= this.#takeAll()
       .catch((error: unknown) => void (this.#failure ??= error))
@@ -128,13 +157,31 @@ export class ConformRun {
   }
 
   async #takeAll(): Promise<void> {
-    for (let next; (next = this.#early.get(this.#turn)) !== undefined; this.#turn++) {
+    for (let next; !this.#abandoned && (next = this.#early.get(this.#turn)) !== undefined; this.#turn++) {
       this.#early.delete(this.#turn)
       await this.#one(next.result, next.worker)
     }
   }
 
   async #one(result: ProgramResult, worker: Worker): Promise<void> {
+    this.#count(result)
+    const { finding } = result
+    if (finding === null || this.#isKnown(finding)) return
+    this.#looking = { result, finding }
+    const examination = await worker.examine(result, finding)
+    if (this.#abandoned) return
+    this.#looking = null
+    const { name, seed } = result
+    for (const gone of examination.unsteady) {
+      this.summary.unsteady.push({ name, finding: gone, machineWide: false })
+      this.#events.onUnsteady?.(name, seed, gone)
+    }
+    // it may have turned out to be another one
+    const now = examination.finding
+    if (now !== null && !this.#isKnown(now)) this.#found(result, now, true)
+  }
+
+  #count(result: ProgramResult): void {
     const { summary } = this
     const { name } = result
     if (result.death !== null) {
@@ -152,24 +199,13 @@ export class ConformRun {
     if (result.accident !== null) summary.accidents.push({ name, message: result.accident })
     if (result.unmodelled !== null) count(summary.unmodelled, result.unmodelled)
     for (const finding of result.disturbances) summary.unsteady.push({ name, finding, machineWide: true })
-    if (result.finding !== null) await this.#difference(result, result.finding, worker)
   }
 
-  async #difference(result: ProgramResult, first: Finding, worker: Worker): Promise<void> {
-    const { summary } = this
-    const { name, seed } = result
-    if (this.#isKnown(first)) return
-    const { finding, unsteady } = await worker.examine(result, first)
-    for (const gone of unsteady) {
-      summary.unsteady.push({ name, finding: gone, machineWide: false })
-      this.#events.onUnsteady?.(name, seed, gone)
-    }
-    // it may have turned out to be another one
-    if (finding === null || this.#isKnown(finding)) return
-    summary.differing++
-    const found: Found = { name, seed, finding, programs: 1 }
+  #found({ name, seed }: ProgramResult, finding: Finding, examined: boolean): void {
+    this.summary.differing++
+    const found: Found = { name, seed, finding, examined, programs: 1 }
     this.#kinds.set(kindOf(finding), found)
-    summary.found.push(found)
+    this.summary.found.push(found)
     this.#events.onFound?.(found)
   }
 

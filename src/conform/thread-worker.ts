@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { AtEnd } from '../host/oracle-settings.ts'
 import type { Job } from './job.ts'
 import type { Finding } from './lockstep.ts'
@@ -8,6 +9,8 @@ import type { JobSource, Worker } from './worker.ts'
 
 /** Jobs a thread has been given and not answered: enough that it never waits for the next one. */
 const QUEUED = 6
+/** ms a thread may take to say what its engine came to */
+const PATIENCE = 2000
 
 interface Work {
   readonly jobs: JobSource
@@ -35,6 +38,9 @@ export class ThreadWorker implements Worker {
   /** of threads that are gone, and of this one */
   #before: Time = { engine: 0, kernel: 0 }
   #now: Time = { engine: 0, kernel: 0 }
+  /** places of `enginePlaces()` that any of its threads came to */
+  readonly #reached = new Set<number>()
+  #asked: (() => void) | null = null
 
   /** Starts the thread. */
   constructor(task: ThreadTask, atEnd: AtEnd) {
@@ -69,6 +75,14 @@ export class ThreadWorker implements Worker {
     })
   }
 
+  /** Places of `enginePlaces()` that were come to; without those of late when the thread does not answer. */
+  async reached(): Promise<ReadonlySet<number>> {
+    const answer = new Promise<void>((resolve) => (this.#asked = resolve))
+    this.#thread.tell({ reached: true })
+    await Promise.race([answer, sleep(PATIENCE, undefined, { ref: false })])
+    return this.#reached
+  }
+
   /** Ends its agents and the thread. */
   stop(): Promise<void> {
     return this.#thread.stop()
@@ -94,6 +108,11 @@ export class ThreadWorker implements Worker {
   }
 
   #take(report: Report): void {
+    if ('reached' in report) {
+      for (const place of report.reached) this.#reached.add(place)
+      this.#asked?.()
+      return
+    }
     this.#now = report.time
     if ('examination' in report) {
       const question = this.#question

@@ -3,6 +3,7 @@ import type { GuestSeries } from '../host/guest/kernel.ts'
 import type { OracleHello } from '../host/oracle-reply.ts'
 import type { Job } from './job.ts'
 import type { Finding } from './lockstep.ts'
+import type { CoverageGrain } from './rule-coverage.ts'
 import type { Examination, ProgramResult } from './result.ts'
 import type { ThemeName } from './themes.ts'
 
@@ -12,6 +13,8 @@ export interface ThreadTask {
   readonly themes: readonly ThemeName[]
   /** the processor of its agents; null: any */
   readonly cpu: number | null
+  /** how closely is looked which tagged code of the engine is run */
+  readonly coverage: CoverageGrain
 }
 
 /** What a thread has found to talk to. */
@@ -25,6 +28,8 @@ export type Time = { readonly engine: number; readonly kernel: number }
 export type ToThread =
   | { readonly job: Job }
   | { readonly examine: ProgramResult; readonly finding: Finding }
+  /** asks for `reached` */
+  | { readonly reached: true }
   /** end the agents, then the thread */
   | { readonly stop: true }
 
@@ -36,5 +41,7 @@ export type FromThread =
   | { readonly engine: number | null }
   | { readonly result: ProgramResult; readonly time: Time }
   | { readonly examination: Examination; readonly time: Time }
+  /** places of `enginePlaces()` that were come to since the last time */
+  | { readonly reached: readonly number[] }
   /** the kernel's side cannot go on: one line */
   | { readonly failed: string }

@@ -12,7 +12,7 @@ const GRACE = 3000
 export type ThreadEnd = { readonly job: number; readonly message: string } | { readonly error: unknown }
 
 /** What a thread tells about its work. */
-export type Report = Extract<FromThread, { readonly time: unknown }>
+export type Report = Extract<FromThread, { readonly time: unknown } | { readonly reached: unknown }>
 
 /** One thread that runs programs on a kernel and on the engine, and the watch over it. */
 export class WorkerThread {

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { RELEASE_NAMES } from '../../src/base/release.ts'
 import { buildProgram } from '../../src/cli/program.ts'
+import { themes } from '../../src/conform/themes.ts'
 import { requests } from '../../src/explain/requests.ts'
 import { root } from '../ground/root.ts'
 import { run } from './run.ts'
@@ -34,6 +35,12 @@ describe('help', () => {
     const help = program.commands.find((command) => command.name() === 'explain')!.helpInformation()
     for (const word of [...Object.keys(requests), ...RELEASE_NAMES, 'host', 'all'])
       expect(help).toContain(word)
+  })
+
+  it('of conform names every theme and no other', () => {
+    const help = program.commands.find((command) => command.name() === 'conform')!.helpInformation()
+    const list = /only these kinds of programs, separated by commas: ([a-z,\s-]*?)\n {2}--/.exec(help)![1]!
+    expect(list.split(/,\s+/)).toEqual(Object.keys(themes))
   })
 
   it('fits 100 columns', () => {
