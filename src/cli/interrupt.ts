@@ -34,26 +34,28 @@ export function beforeInterrupt(cleanup: (why: Interruption) => Promise<void>): 
  * anything.
  */
 export function exitOnInterrupt(): void {
-  for (const signal of signals) process.once(signal, () => void exit(signal))
-  for (const stream of [process.stdout, process.stderr]) stream.on('error', outputFailed)
+  for (const signal of signals) process.once(signal, () => void exit(signal, EXIT[signal]))
+  process.stdout.on('error', outputFailed)
+  process.stderr.on('error', (error: NodeJS.ErrnoException) => {
+    // the answer is on stdout; what is only said beside it may get lost
+    if (error.code === 'EPIPE') outputFailed(error)
+  })
 }
 
 /** A reader that has seen enough (`| head`) is no error, and what was found stays the exit code. */
 function outputFailed(error: NodeJS.ErrnoException): void {
   if (ending) return
-  if (error.code !== 'EPIPE') {
-    process.stderr.write(`pinscope: the output cannot be written: ${printable(error.message)}\n`)
-    process.exitCode = 2
-  }
-  void exit('output')
+  if (error.code === 'EPIPE') return void exit('output')
+  process.stderr.write(`pinscope: the output cannot be written: ${printable(error.message)}\n`)
+  void exit('output', 2)
 }
 
-async function exit(why: Interruption): Promise<void> {
+/** @param code what the program exits with; as it stands when absent */
+async function exit(why: Interruption, code?: number): Promise<void> {
   if (ending) return
   ending = true
   for (const signal of signals) process.removeAllListeners(signal)
   wipeProgress()
-  const code = why === 'output' ? undefined : EXIT[why]
   const settled = await Promise.allSettled(cleanups.map((cleanup) => cleanup(why)))
   for (const each of settled)
     if (each.status === 'rejected') process.stderr.write(`pinscope: ${printable(String(each.reason))}\n`)

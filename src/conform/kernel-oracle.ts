@@ -1,3 +1,4 @@
+import { constants } from 'node:os'
 import { PAGE_SIZE } from '../base/units.ts'
 import type { ReleaseName } from '../base/release.ts'
 import { HostError } from '../host/host-error.ts'
@@ -167,7 +168,7 @@ class Restarting implements AgentPort {
       if (replies[0]?.e === 'NOT RUN') continue
       if (!endedIn(agent, replies)) return replies
       const line = lines[replies.findLastIndex(({ e }) => e !== 'NOT RUN')]
-      throw new AgentDied(agent.death?.message ?? `the agent ended in "${line}"`)
+      throw new AgentDied(agent.death?.message ?? endOf(replies, line!))
     }
   }
 
@@ -184,6 +185,14 @@ class Restarting implements AgentPort {
     if (this.#agent === current) this.#agent = agent.stop().then(this.#start)
     return this.#living()
   }
+}
+
+/** How an agent ended that has no last words, as one sentence. */
+function endOf(replies: readonly OracleReply[], line: string): string {
+  const { e, status = 0 } = replies.findLast((reply) => reply.e !== 'NOT RUN') ?? {}
+  if (e === 'HUNG') return `the agent did not answer "${line}" and was ended`
+  const signal = Object.entries(constants.signals).find(([, number]) => number === (status & 127))
+  return `the agent ended in "${line}"${signal === undefined ? '' : `, by ${signal[0]}`}`
 }
 
 /** Whether the agent ended during these lines; the end of one of its children looks alike. */

@@ -112,7 +112,7 @@ export class ConformRun {
         this.#workers.map((worker) => worker.work(source, (result) => this.#take(result, worker))),
       )
       while (this.#taking !== null) await this.#taking
-      if (this.#failure !== null) throw this.#failure
+      if (this.#failure !== null && !this.#abandoned) throw this.#failure
       this.#takeTimes()
     } catch (error) {
       this.abandon()

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { chownSync, mkdtempSync, rmSync, statfsSync } from 'node:fs'
 import { constants, tmpdir } from 'node:os'
 import path from 'node:path'
+import { END_AGENT, removeSegments, startTime } from './agent-remains.ts'
 import { HostError } from './host-error.ts'
 import { buildOracleAgent } from './oracle-build.ts'
 import { OracleChannel } from './oracle-channel.ts'
@@ -109,6 +110,8 @@ export class OracleAgent {
       ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
       ...(options.env ? { env: options.env } : {}),
     })
+    const since = child.pid === undefined ? null : startTime(child.pid)
+    if (since !== null) options.settings?.atEnd('sh', '-c', END_AGENT, 'sh', String(child.pid), since)
     const channel = new OracleChannel(child.stdin!, child.stdout!, options.timeout ?? 20_000)
     let hung = false
     channel.onHang = () => {
@@ -122,6 +125,7 @@ export class OracleAgent {
       })
       // After `close` everything the agent has written is read.
       child.on('close', (code, signal) => {
+        if (signal !== null) removeSegments(child.pid!)
         channel.end({ e: hung ? 'HUNG' : 'DIED', status: waitStatus(code, signal) })
         resolve()
       })

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { HostError } from './host-error.ts'
 
 /** State of the machine that programs may depend on (R-AG-6). */
@@ -28,14 +28,16 @@ export interface OracleSetting {
   now: string
 }
 
+const ZRAM = '/sys/class/zram-control/'
 const THP = '/sys/kernel/mm/transparent_hugepage/'
 const KSM = '/sys/kernel/mm/ksm/'
 const POOL = '/sys/kernel/mm/hugepages/hugepages-2048kB/'
+const KSM_RUN = `${KSM}run`
 
 /** Nothing may move, merge or split pages behind the program's back. */
 const quiet: [path: string, value: string][] = [
   [`${THP}khugepaged/defrag`, '0'],
-  [`${KSM}run`, '0'],
+  [KSM_RUN, '0'],
   [`${KSM}sleep_millisecs`, '1'],
   ['/proc/sys/kernel/numa_balancing', '0'],
   ['/proc/sys/vm/compaction_proactiveness', '0'],
@@ -75,9 +77,14 @@ export class OracleSettings implements AtEnd {
   swapDevice: string | null = null
 
   readonly #keeper: ChildProcess
+  readonly #locks: readonly string[]
+  /** what the keeper was told */
+  readonly #lines: string[] = []
+  #restored: Promise<void> | null = null
 
-  private constructor(keeper: ChildProcess) {
+  private constructor(keeper: ChildProcess, locks: readonly string[]) {
     this.#keeper = keeper
+    this.#locks = locks
   }
 
   /**
@@ -100,9 +107,15 @@ export class OracleSettings implements AtEnd {
     })
     keeper.stdin?.on('error', () => {})
     if (keeper.pid !== undefined) for (const lock of locks) writeFileSync(lock, String(keeper.pid))
-    const settings = new OracleSettings(keeper)
+    const settings = new OracleSettings(keeper, locks)
+    if (root && Object.values(holders).includes('unlockable'))
+      settings.notSet.push(
+        'a lock: /run cannot be written, so other runs on this machine may disturb this one',
+      )
     if (settings.#mayChange("the machine's state", holders.settings)) {
-      const wanted = [...quiet]
+      // whose programs start ksmd for a moment puts back what it found: it must not find our value
+      const wanted =
+        holderOf(LOCKS.ksm, keeper) === null ? [...quiet] : quiet.filter(([path]) => path !== KSM_RUN)
       if (options.thp) wanted.push([`${THP}enabled`, options.thp])
       for (const [path, value] of wanted) settings.#set(path, value)
       if (options.hugepages) settings.#growPool(options.hugepages)
@@ -117,7 +130,7 @@ export class OracleSettings implements AtEnd {
     return settings
   }
 
-  #mayChange(what: string, holder: 'taken' | number | null): boolean {
+  #mayChange(what: string, holder: Holder): boolean {
     if (typeof holder !== 'number') return true
     this.notSet.push(`another run (process ${holder}) has set ${what}: nothing was changed`)
     return false
@@ -125,21 +138,35 @@ export class OracleSettings implements AtEnd {
 
   /** Runs a shell line when everything is over, however it ends; `words` are quoted. */
   atEnd(...words: string[]): void {
-    this.#keeper.stdin?.write(`${words.map(quote).join(' ')} 2>/dev/null\n`)
+    this.#tell(`${words.map(quote).join(' ')} 2>/dev/null\n`)
   }
 
   /** Puts everything back and waits until it is. */
-  async restore(): Promise<void> {
-    if (this.#keeper.exitCode !== null) return
-    const gone = once(this.#keeper, 'exit')
-    this.#keeper.stdin?.end()
-    await gone
+  restore(): Promise<void> {
+    return (this.#restored ??= this.#restore())
+  }
+
+  async #restore(): Promise<void> {
+    const keeper = this.#keeper
+    if (keeper.exitCode === null && keeper.signalCode === null) {
+      const gone = once(keeper, 'exit')
+      keeper.stdin?.end()
+      await gone
+    }
+    if (keeper.exitCode === 0) return
+    // somebody has ended it before it was told to
+    spawnSync('/bin/sh', ['-c', KEEPER, 'sh', ...this.#locks], { input: this.#lines.join('') })
+  }
+
+  #tell(line: string): void {
+    this.#lines.push(line)
+    this.#keeper.stdin?.write(line)
   }
 
   #set(path: string, value: string, before: string | null = read(path)): void {
     if (before === null || before === value) return
     // Told before the change: there is no moment in which it would be forgotten.
-    this.#keeper.stdin?.write(`printf %s ${quote(before)} > ${quote(path)}\n`)
+    this.#tell(`printf %s ${quote(before)} > ${quote(path)}\n`)
     try {
       writeFileSync(path, value)
       this.changed.push({ path, before, now: read(path) ?? value })
@@ -164,15 +191,18 @@ export class OracleSettings implements AtEnd {
   }
 
   #addSwap(bytes: number): void {
-    const number = read('/sys/class/zram-control/hot_add')
+    // reading makes a device, also where the file system does not let anybody remove it
+    const number = mayWrite(`${ZRAM}hot_remove`) ? read(`${ZRAM}hot_add`) : null
     if (number === null) {
       this.notSet.push('no zram device for swap could be added')
       return
     }
     const device = `/dev/zram${number}`
-    this.#keeper.stdin?.write(
-      `swapoff ${device} 2>/dev/null; echo 1 > /sys/block/zram${number}/reset; ` +
-        `echo ${number} > /sys/class/zram-control/hot_remove\n`,
+    // a device that somebody looks at cannot be taken away at that moment
+    this.#tell(
+      `n=0; while [ -e /sys/block/zram${number} ] && [ $n -lt 50 ]; do [ $n -eq 0 ] || sleep 0.1; n=$((n + 1)); ` +
+        `swapoff ${device} 2>/dev/null; echo 1 > /sys/block/zram${number}/reset; ` +
+        `echo ${number} > ${ZRAM}hot_remove; done\n`,
     )
     try {
       writeFileSync(`/sys/block/zram${number}/disksize`, String(bytes))
@@ -187,23 +217,36 @@ export class OracleSettings implements AtEnd {
   }
 }
 
-/** `'taken'`, or the process that has it: the one that restores, so that it is gone only when that is done. */
-function takeLock(lock: string): 'taken' | number | null {
+/** Who has a lock: this run, or the process that restores for another one, gone only when that is done. */
+type Holder = 'taken' | 'unlockable' | number | null
+
+function takeLock(lock: string): Holder {
   for (let tries = 0; tries < 3; tries++) {
     try {
       writeFileSync(lock, String(process.pid), { flag: 'wx' })
       return 'taken'
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') return null
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') return 'unlockable'
     }
-    const holder = Number(read(lock) ?? 0)
+    const holder = holderOf(lock)
+    if (holder !== null) return holder
+    // Left by a machine that was switched off, or the like.
     try {
-      if (holder > 0) process.kill(holder, 0)
-      if (holder > 0) return holder
+      rmSync(lock, { force: true })
     } catch {
-      // Left by a machine that was switched off, or the like.
+      return 'unlockable'
     }
-    rmSync(lock, { force: true })
+  }
+  return 'unlockable'
+}
+
+/** The living process that has a lock. @param own one that does not count */
+function holderOf(lock: string, own?: ChildProcess): number | null {
+  const holder = Number(read(lock) ?? 0)
+  try {
+    if (holder > 0 && holder !== own?.pid && process.kill(holder, 0)) return holder
+  } catch {
+    // It is gone.
   }
   return null
 }
@@ -216,6 +259,15 @@ function poolCounter(name: string): number {
 
 function quote(word: string): string {
   return `'${word.replaceAll("'", "'\\''")}'`
+}
+
+function mayWrite(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** The value in force; of a choice such as `always [madvise] never`, the one in brackets. */
