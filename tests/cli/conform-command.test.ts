@@ -26,4 +26,14 @@ describe('pinscope conform', () => {
       `pinscope: ${compiler} could not compile pinscope-agent: ${complaint}\n`,
     )
   })
+
+  it('says in one line that there is no QEMU', async () => {
+    const { code, stdout, stderr } = await run(['conform', '--kernel', '6.12', '--programs', '1'], {
+      env: { PATH: directory },
+    })
+    expect([code, stdout]).toEqual([2, ''])
+    expect(stderr.replace('pinscope: starting the kernel 6.12 …\n', '')).toBe(
+      'pinscope: no guest can be started: no qemu-system-x86_64; as root: apt-get install qemu-system-x86\n',
+    )
+  })
 })

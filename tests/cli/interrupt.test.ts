@@ -15,7 +15,7 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(directory, { recursive: true, force: true }))
 
-/** Until the process waits for standard input with its event loop, which is after it has begun to catch SIGINT. */
+/** Until the process waits for standard input with its event loop, which is after it has begun to catch signals. */
 async function untilWaitingForInput(pid: number): Promise<void> {
   const polls = (fd: string): boolean => /^tfd:\s+0 /m.test(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8'))
   for (;;) {
@@ -34,13 +34,16 @@ function children(pid: number): number[] {
 }
 
 describe('Ctrl-C', () => {
-  it('while waiting: exit 130, not a word', async () => {
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('%s while waiting: exit %i, not a word', async (signal, status) => {
     const child = start(['explain', '--snapshot', '-', '--request', 'gup:pin'])
     const output = Promise.all([text(child.stdout), text(child.stderr)])
     await untilWaitingForInput(child.pid!)
-    child.kill('SIGINT')
+    child.kill(signal)
     const [code] = await once(child, 'close')
-    expect({ code, output: await output }).toEqual({ code: 130, output: ['', ''] })
+    expect({ code, output: await output }).toEqual({ code: status, output: ['', ''] })
   })
 
   it('while the kernel keeps it waiting in a read: ends at once all the same; says what it does after five seconds', async () => {
@@ -54,9 +57,9 @@ describe('Ctrl-C', () => {
     expect(performance.now() - started).toBeGreaterThan(4900)
     const began = performance.now()
     child.kill('SIGINT')
-    // the shell shows both as 130
+    // the shell shows both as 130; on a busy machine the thread may not have come to its read yet
     const [code, signal] = await once(child, 'close')
-    expect(code ?? signal).toBe('SIGINT')
+    expect([130, 'SIGINT']).toContain(code ?? signal)
     expect(performance.now() - began).toBeLessThan(2000)
     expect(await stdout).toBe('')
   })
@@ -98,13 +101,18 @@ describe('Ctrl-C', () => {
   )
 })
 
+/** What a busy machine adds after a second. */
+function withoutProgress(stderr: string): string {
+  return stderr.replace(/^pinscope: reading process \d+ …\n/, '')
+}
+
 describe('a reader that has seen enough', () => {
   it('is not an error', async () => {
     const child = start(['snapshot', '--pid', String(process.pid)])
     const stderr = text(child.stderr)
     child.stdout.destroy()
     const [code] = await once(child, 'close')
-    expect({ code, stderr: await stderr }).toEqual({ code: 0, stderr: '' })
+    expect({ code, stderr: withoutProgress(await stderr) }).toEqual({ code: 0, stderr: '' })
   })
 
   it('nor in a shell', async () => {
@@ -113,7 +121,7 @@ describe('a reader that has seen enough', () => {
       `"${process.execPath}" "${main}" snapshot --pid ${process.pid} | head -c 10`,
     ])
     const [stdout, stderr] = await Promise.all([text(shell.stdout), text(shell.stderr)])
-    expect({ stdout, stderr }).toEqual({ stdout: '{"schemaVe', stderr: '' })
+    expect({ stdout, stderr: withoutProgress(stderr) }).toEqual({ stdout: '{"schemaVe', stderr: '' })
   })
 })
 
