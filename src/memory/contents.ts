@@ -45,6 +45,12 @@ export class Contents {
     return true
   }
 
+  /** Nothing but zeros. */
+  isZero(pfn: number): boolean {
+    const bytes = this.#bytes.get(pfn)
+    return bytes === undefined || this.#words(pfn).every((word) => word === 0)
+  }
+
   /** A number that equal pages share; others seldom do. */
   checksum(pfn: number): number {
     const words = this.#words(pfn)

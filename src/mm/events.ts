@@ -12,6 +12,8 @@ export type MmEvent =
       readonly to: number
     }
   | { readonly type: 'migrate'; readonly from: number; readonly to: number }
+  /** the 2 MiB at an address became one huge page */
+  | { readonly type: 'collapse'; readonly mm: number; readonly address: number; readonly to: number }
   | { readonly type: 'zap'; readonly mm: number; readonly start: number; readonly end: number }
   | { readonly type: 'warn'; readonly id: string; readonly message: string }
 

@@ -158,9 +158,12 @@ function mergeWith(k: Kernel, place: Place, pfn: number, twin: number): boolean 
   if (pfn === twin) return true
   const { mm, vma, address } = place
   const { frames, contents } = k.memory
-  if (frames.isLarge(pfn) && !splitFolioEverywhere(k, frames.head(pfn))) return false
+  const split = frames.isLarge(pfn)
+  if (split && !splitFolioEverywhere(k, frames.head(pfn))) return false
   const leaf = mm.pageTable.pmd(pmdIndex(address)) as Leaf
   const slot = pteSlot(address)
+  // a page of zeros has become the zero page (R-HUGE-62)
+  if (split && leaf.pfn[slot] !== pfn) return false
   if (!writeProtect(k, leaf, slot, pfn)) return false
   if (twin === 0) {
     frames.set(pfn, PG_KSM | PG_DIRTY)

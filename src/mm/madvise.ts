@@ -3,6 +3,7 @@ import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
 import { PAGE_SIZE } from '../base/units.ts'
+import { madviseCollapse } from './collapse.ts'
 import { installGuard, removeGuard } from './guard-markers.ts'
 import type { Kernel } from './kernel.ts'
 import { adviseFlags, changesFlags } from './madvise-flags.ts'
@@ -44,7 +45,7 @@ import { zapRange } from './zap.ts'
  * @param len bytes, rounded up to pages
  * @param advice MADV_*
  * @returns 0, -EINVAL, -ENOMEM (hole), -EACCES, -EPERM, -EAGAIN, -EFAULT, -EINTR
- * @throws Unmodelled for COLLAPSE, HWPOISON and SOFT_OFFLINE
+ * @throws Unmodelled for HWPOISON and SOFT_OFFLINE
  * @rule R-AS-100
  * @rule R-AS-104
  * @rule R-FLT-72
@@ -66,7 +67,6 @@ export function* madvise(k: Kernel, mm: Mm, addr: number, len: number, advice: n
     if (k.current.capable('CAP_SYS_ADMIN')) throw new Unmodelled('memory failure injection', 'R-AS-100')
     return refuse(k.current, EPERM, 'R-AS-100', { why: 'memory failure injection needs CAP_SYS_ADMIN' })
   }
-  if (advice === MADV_COLLAPSE) throw new Unmodelled('MADV_COLLAPSE', 'R-AS-103')
   // @rule R-AS-102
   if (advice === MADV_POPULATE_READ || advice === MADV_POPULATE_WRITE) {
     return yield* madvisePopulate(k, mm, start, start + length, advice === MADV_POPULATE_WRITE)
@@ -182,6 +182,8 @@ class AdviceWalk {
       case MADV_GUARD_REMOVE:
         yield* removeGuard(k, mm, vma, start, end)
         return 0
+      case MADV_COLLAPSE:
+        return yield* madviseCollapse(k, this, vma, start, end)
       case MADV_COLD:
         adviseCold(k, mm, vma, start, end)
         return 0
@@ -259,7 +261,7 @@ function objection(vma: Vma, start: number, advice: number): string | null {
     case MADV_GUARD_REMOVE:
       return (flags & VM_SPECIAL) !== 0 || vma.isHugetlb ? 'this kind of mapping has no guard pages' : null
     default:
-      return advice === MADV_WILLNEED ? null : 'unknown advice'
+      return advice === MADV_WILLNEED || advice === MADV_COLLAPSE ? null : 'unknown advice'
   }
 }
 

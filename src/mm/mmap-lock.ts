@@ -115,6 +115,15 @@ export class MmapLock {
     return this.#vmas
   }
 
+  /**
+   * @internal the reverse map comes to the VMA of a mapped page without `mmap_lock`: the lock of its anon_vma, which
+   * has no counterpart here, keeps it. Not to be kept beyond the next yield.
+   */
+  vmaOfRmap(address: number): Vma | null {
+    const vma = this.#vmas.find(address)
+    return vma === null || vma.start > address ? null : vma
+  }
+
   tryRead(): MmapReadGuard | null {
     return this.semaphore.tryRead() ? new MmapReadGuard(this.#mm, this) : null
   }

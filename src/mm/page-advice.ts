@@ -40,6 +40,8 @@ interface AdviceVisitor {
    * @returns false: it is to be split, and its pages to be looked at one by one
    */
   folio(head: number, entry: HugePmd | Leaf, slot: number | null, pmd: number): boolean
+  /** pages that are present do not matter: folios stay whole */
+  readonly absentOnly?: true
   /** an entry that is not present */
   nonpresent?(leaf: Leaf, slot: number): void
 }
@@ -150,6 +152,7 @@ export function adviseWillNeed(k: Kernel, mm: Mm, vma: Vma, start: number, end: 
     return
   }
   visitPages(k, mm, vma, start, end, {
+    absentOnly: true,
     page() {},
     folio: () => true,
     nonpresent(leaf, slot) {
@@ -196,6 +199,7 @@ function visitPages(
     const from = Math.max(start, base)
     const to = Math.min(end, base + PMD_SIZE)
     const entry = pageTable.pmd(i)
+    if (entry instanceof HugePmd && visitor.absentOnly === true) continue
     if (entry instanceof HugePmd && !splits(k, mm, vma, i, entry, to - from === PMD_SIZE, visitor)) continue
     const leaf = pageTable.pmd(i)
     if (leaf instanceof Leaf)
@@ -243,7 +247,7 @@ function visitLeaf(
       if (bits !== 0) visitor.nonpresent?.(leaf, slot)
       continue
     }
-    if ((bits & PTE_SPECIAL) !== 0) continue
+    if ((bits & PTE_SPECIAL) !== 0 || visitor.absentOnly === true) continue
     const pfn = leaf.pfn[slot]!
     if (frames.isLarge(pfn)) {
       const head = frames.head(pfn)
@@ -256,6 +260,9 @@ function visitLeaf(
         slot += run - 1
         continue
       }
+      // looked at again, as a page of its own or the zero page
+      slot--
+      continue
     }
     visitor.page(leaf, slot, pfn)
   }

@@ -80,9 +80,15 @@ export function doHugePmdAnonymousPage(
 
 /** @rule R-HUGE-12 */
 function installNewThp(k: Kernel, mm: Mm, vma: Vma, pmd: number): number {
-  const { frames } = k.memory
   const head = k.memory.allocFolio(HPAGE_PMD_ORDER, { movable: !k.current.memallocPin })
   if (head === 0) return VM_FAULT_FALLBACK
+  mapNewThp(k, mm, vma, pmd, head)
+  return 0
+}
+
+/** `map_anon_folio_pmd`: a fresh folio of 2 MiB becomes the VMA's, exclusive, accessed and dirty, mapped by its PMD. */
+export function mapNewThp(k: Kernel, mm: Mm, vma: Vma, pmd: number, head: number): void {
+  const { frames } = k.memory
   const { flags } = frames
   const end = head + PTRS_PER_PTE
   const word = PG_UPTODATE | PG_LRU | PG_ANON | swapbackedFlag(vma)
@@ -95,7 +101,6 @@ function installNewThp(k: Kernel, mm: Mm, vma: Vma, pmd: number): number {
   frames.addEntireMapcount(head, 1)
   mm.rssAnon += PTRS_PER_PTE
   mm.pageTable.setPmd(pmd, new HugePmd(head, vmPageProt(vma) | PTE_ACCESSED | PTE_DIRTY | maybeWrite(vma)))
-  return 0
 }
 
 /**

@@ -219,7 +219,11 @@ function movePage(k: Kernel, mm: Mm, to: Vma, src: number, dst: number, holes: b
   if (!frames.has(head, PG_ANON) || !frames.has(pfn, PG_ANON_EXCLUSIVE)) return busy(k, src)
   if (frames.maybeDmaPinned(head)) return busy(k, src)
   // @rule R-HUGE-26
-  if (frames.isLarge(head) && !(canSplitFolio(k, head) && splitFolio(k, head))) return busy(k, src)
+  if (frames.isLarge(head)) {
+    // the page may be the zero page afterwards
+    if (!canSplitFolio(k, head) || !splitFolio(k, head)) return busy(k, src)
+    return movePage(k, mm, to, src, dst, holes)
+  }
   source.set(slot, 0, 0)
   frames.mapping[pfn] = to.anonVma!.id
   frames.index[pfn] = to.pageIndex(dst)

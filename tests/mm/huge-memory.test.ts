@@ -49,6 +49,14 @@ function withThp(release: (typeof RELEASES)[number]): TestTask {
   return task
 }
 
+/** The same, with no page of it that holds nothing but zeros. */
+function withFullThp(release: (typeof RELEASES)[number]): TestTask {
+  const task = withThp(release)
+  const head = pfnAt(task, BASE)
+  for (let pfn = head; pfn < head + 512; pfn++) task.kernel.memory.contents.write(pfn, 9, Uint8Array.of(1))
+  return task
+}
+
 describe.each(RELEASES)('transparent huge pages, %s', (release) => {
   const is618 = release === '6.18'
 
@@ -283,7 +291,7 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
   })
 
   it('HUGE vector H20: MADV_FREE of a part splits the folio; pinned: it stays one', () => {
-    const app = withThp(release)
+    const app = withFullThp(release)
     const { kernel: k, space: mm } = app
     const { frames } = k.memory
     const pfn = pfnAt(app, BASE)
@@ -301,7 +309,7 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
   })
 
   it('R-HUGE-26 a folio that a child maps too is not split; of one that is, unmapped pages are freed', () => {
-    const app = withThp(release)
+    const app = withFullThp(release)
     const { kernel: k, space: mm } = app
     const pfn = pfnAt(app, BASE)
     app.run(munmap(k, mm, page(100), PAGE_SIZE))
@@ -315,7 +323,7 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
   })
 
   it('R-HUGE-37 a huge page is swapped out as a whole and comes back in small pages', () => {
-    const app = withThp(release)
+    const app = withFullThp(release)
     const { kernel: k, space: mm } = app
     k.swap.swapon(600)
     expect(app.run(madvise(k, mm, BASE, PMD_SIZE, MADV_PAGEOUT))).toBe(0)

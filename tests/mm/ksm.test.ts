@@ -213,11 +213,23 @@ describe('KSM', () => {
     w.mapFixed(at, 512)
     advise(w, at, 512, MADV_HUGEPAGE)
     w.store(at, 1)
+    for (let page = 1; page < 512; page++) w.store(at + page * P, 2)
     const head = w.pfn(at)
     expect(w.k.memory.frames.isLarge(head)).toBe(true)
     advise(w, at, 512, MADV_MERGEABLE)
     scan(w)
     expect(w.k.memory.frames.isLarge(head)).toBe(false)
     expect([w.mapped(w.pfn(at + P)), w.mm.rssAnon, w.load(at)]).toEqual([511, PMD_SIZE / P, 1])
+  })
+
+  it('R-HUGE-62 pages of zeros of a huge page become the zero page, not a merged one', () => {
+    const w = new World({ release: '6.18' })
+    const at = 0x7f0000000000
+    w.mapFixed(at, 512)
+    advise(w, at, 512, MADV_HUGEPAGE)
+    w.store(at, 1)
+    advise(w, at, 512, MADV_MERGEABLE)
+    scan(w)
+    expect([w.pfn(at + P), w.mm.rssAnon, w.load(at)]).toEqual([w.k.zeroPfn, 1, 1])
   })
 })

@@ -6,7 +6,6 @@ import { hugetlbPool } from '../../src/mm/hugetlb.ts'
 import { madvise } from '../../src/mm/madvise.ts'
 import {
   MADV_COLD,
-  MADV_COLLAPSE,
   MADV_DODUMP,
   MADV_DOFORK,
   MADV_DONTDUMP,
@@ -73,7 +72,6 @@ describe.each(ALL)('madvise on %s', (release: ReleaseName) => {
     expect(advise(s, 1000, 1, MADV_NORMAL)).toBe('-ENOMEM')
     expect(advise(s, 0, 0, MADV_NORMAL)).toBe(0)
     expect(advise(s, 0, 1, MADV_HWPOISON)).toBe('-EPERM')
-    expect(() => advise(s, 0, 1, MADV_COLLAPSE)).toThrow('Unmodelled')
   })
 
   it('AS vector 43: DONTNEED over a hole up to a locked page', () => {

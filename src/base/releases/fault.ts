@@ -34,6 +34,10 @@ export interface FaultSwitches {
   readonly writePrefaults: boolean
   /** ftruncate that makes a disk file longer zeroes what its last page had beyond the old end: seen on 6.18 (R-DIO-10) */
   readonly growingZeroesTail: boolean
+  /** MADV_COLLAPSE wants at least one page that may be written: up to 6.12 (R-HUGE-30) */
+  readonly collapseNeedsWritable: boolean
+  /** a huge page that is split leaves the zero page where it held nothing but zeros: seen on 6.18 (R-HUGE-62) */
+  readonly splitMapsZeroPage: boolean
   /** kpageflags shows the folio head's word for every page of it, not the page's own: seen on 6.12 and 6.18, not on 6.1 (R-PM-4, R-FLT-167) */
   readonly pageFlagsOfHead: boolean
 }
@@ -55,6 +59,8 @@ const r61: FaultSwitches = {
   codeIsReadAhead: false,
   writePrefaults: true,
   growingZeroesTail: false,
+  collapseNeedsWritable: true,
+  splitMapsZeroPage: false,
   pageFlagsOfHead: false,
 }
 const v3: FaultSwitches = {
@@ -89,5 +95,7 @@ export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
     codeIsReadAhead: true,
     writePrefaults: false,
     growingZeroesTail: true,
+    collapseNeedsWritable: false,
+    splitMapsZeroPage: true,
   },
 }
