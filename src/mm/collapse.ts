@@ -1,6 +1,7 @@
 import { EAGAIN, EBUSY, EINVAL, ENOMEM } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
+import { Unmodelled } from '../base/unmodelled.ts'
 import { HPAGE_PMD_ORDER, PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import { PG_KSM, PG_LOCKED, PG_LRU, PG_SWAPCACHE } from '../memory/page-flags.ts'
 import { VM_FAULT_ERROR } from './fault-flags.ts'
@@ -53,6 +54,7 @@ const REFERENCED: Failure = { errno: EAGAIN, why: 'somebody holds a reference or
  * pages hold; what is not there becomes zeros. Settings and the limits of khugepaged do not count. `mmap_lock` is let
  * go for each and taken again, in `holder`; what was known of VMAs before is stale afterwards.
  * @returns 0, or the last error: -EINVAL, -EAGAIN (somebody holds a page), -EBUSY (userfaultfd), -ENOMEM
+ * @throws Unmodelled for memory files
  * @rule R-HUGE-30
  * @rule R-HUGE-60
  */
@@ -73,6 +75,10 @@ export function* madviseCollapse(
     const why = 'the range begins and ends inside the same 2 MiB'
     return refuse(k.current, EINVAL, 'R-HUGE-61', { address: start, why })
   }
+  if (!vma.isAnonymous && first + PMD_SIZE <= end) {
+    holder.guard.release()
+    throw new Unmodelled('MADV_COLLAPSE of a memory file', 'R-HUGE-63')
+  }
   let result = 0
   for (let at = first; at + PMD_SIZE <= end; at += PMD_SIZE) {
     const failure = yield* collapse(k, holder, at)
@@ -91,8 +97,11 @@ function whyNotCollapsible(vma: Vma): string | null {
   if ((vma.flags & VM_NOHUGEPAGE) !== 0) return 'the mapping is to have no huge pages'
   if (vma.mm !== null && vma.mm.thpDisabled) return 'the process is to have no huge pages'
   if ((vma.flags & (VM_SPECIAL | VM_HUGETLB)) !== 0) return 'this kind of mapping has no pages to collapse'
-  if (!vma.isAnonymous) return 'the pages of this kind of file cannot be collapsed'
-  if (vma.anonVma === null) return 'nothing was ever written to the mapping'
+  if (vma.isAnonymous) {
+    if (vma.anonVma === null) return 'nothing was ever written to the mapping'
+  } else if (vma.file?.mapping.kind.shmem !== true)
+    return 'the pages of this kind of file cannot be collapsed'
+  else if (vma.pageIndex(0) % PTRS_PER_PTE !== 0) return 'the file is not mapped where huge pages fit'
   const first = Math.ceil(vma.start / PMD_SIZE) * PMD_SIZE
   return first + PMD_SIZE > vma.end ? 'no aligned 2 MiB lie inside the mapping' : null
 }

@@ -2,6 +2,8 @@ import { describe, expect, it } from 'vitest'
 import type { ReleaseName } from '../../src/base/release.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../../src/base/units.ts'
 import { PG_ANON_EXCLUSIVE, PG_MLOCKED } from '../../src/memory/page-flags.ts'
+import { SHMEM } from '../../src/mm/file.ts'
+import { createFile } from '../../src/mm/filemap.ts'
 import { ksmScan } from '../../src/mm/ksm.ts'
 import { madvise } from '../../src/mm/madvise.ts'
 import {
@@ -13,6 +15,7 @@ import {
   MADV_NOHUGEPAGE,
   MADV_PAGEOUT,
   MADV_WILLNEED,
+  MAP_SHARED,
 } from '../../src/mm/mman.ts'
 import { mlock } from '../../src/mm/mlock.ts'
 import { mprotect } from '../../src/mm/mprotect.ts'
@@ -264,6 +267,16 @@ describe('MADV_COLLAPSE on 6.18', () => {
     const held = pin(task, BASE + 40 * P)
     expect(collapse(task)).toBe('-EAGAIN')
     held.release()
+  })
+
+  it('R-HUGE-63 memory files are not modelled, what is refused at once is', () => {
+    const task = program('6.18')
+    const file = createFile(task.kernel, SHMEM, { path: '/memfd:m (deleted)', size: PMD_SIZE })
+    map(task, BASE, PMD_SIZE, { flags: MAP_SHARED, file })
+    expect([collapse(task, 0, 1), collapse(task, 1, 1)]).toEqual([0, '-EINVAL'])
+    expect(() => collapse(task)).toThrow('Unmodelled: MADV_COLLAPSE of a memory file')
+    expect(advise(task, 0, 512, MADV_NOHUGEPAGE)).toBe(0)
+    expect(collapse(task)).toBe('-EINVAL')
   })
 
   it('R-HUGE-30 another task unmaps the range meanwhile', () => {
