@@ -1,13 +1,14 @@
-import { EACCES, EFAULT, ESRCH } from '../base/errno.ts'
+import { EACCES, ESRCH } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE } from '../base/units.ts'
 import { accessRemoteVm } from '../mm/access-remote-vm.ts'
 import { mmput } from '../mm/exit-mmap.ts'
 import { FOLL_ANON } from '../mm/gup-flags.ts'
+import type { IovIter } from '../mm/iov-iter.ts'
 import type { Kernel } from '../mm/kernel.ts'
 import type { Mm } from '../mm/mm.ts'
-import { ProcFile, copyOut, type FilePosition } from './proc-file.ts'
+import { ProcFile, refuseBuffer, type FilePosition } from './proc-file.ts'
 import { mmAccess } from './ptrace-access.ts'
 import type { TaskStruct } from './task.ts'
 
@@ -16,8 +17,8 @@ function peek(k: Kernel, mm: Mm, address: number, into: Uint8Array): Kthread<num
   return accessRemoteVm(k, mm, address, into, false, FOLL_ANON)
 }
 
-function refuseBuffer(k: Kernel, address: number): number {
-  return refuse(k.current, EFAULT, 'R-CMD-5', { address, why: 'the buffer cannot be written there' })
+function badBuffer(k: Kernel, iter: IovIter): number {
+  return refuseBuffer(k, iter, 'R-CMD-5')
 }
 
 /**
@@ -33,11 +34,11 @@ export class ProcCmdline extends ProcFile {
     this.#task = task
   }
 
-  override *read(k: Kernel, user: number, count: number, position: FilePosition): Kthread<number> {
+  override *read(k: Kernel, iter: IovIter, position: FilePosition): Kthread<number> {
     const { mm } = this.#task
     if (mm === null) return 0
     mm.users++
-    const result = yield* getMmCmdline(k, mm, user, count, position.at)
+    const result = yield* getMmCmdline(k, mm, iter, position.at)
     yield* mmput(k, mm)
     if (result > 0) position.at += result
     return result
@@ -45,17 +46,17 @@ export class ProcCmdline extends ProcFile {
 }
 
 /** @rule R-CMD-3 */
-function* getMmCmdline(k: Kernel, mm: Mm, user: number, count: number, at: number): Kthread<number> {
+function* getMmCmdline(k: Kernel, mm: Mm, iter: IovIter, at: number): Kthread<number> {
   const { argStart, argEnd } = mm
   let { envStart, envEnd } = mm
   if (envEnd === 0 || argStart >= argEnd) return 0
   if (envStart !== argEnd || envEnd < envStart) envStart = envEnd = argEnd
   if (at >= envEnd - argStart) return 0
-  const length = Math.min(count, envEnd - argStart - at)
+  const length = Math.min(iter.count, envEnd - argStart - at)
   const last = new Uint8Array(1)
   if ((yield* peek(k, mm, argEnd - 1, last)) === 1 && last[0] !== 0)
-    return yield* getMmProctitle(k, mm, user, length, at, argStart)
-  return yield* copyStrings(k, mm, user, Math.min(length, argEnd - argStart - at), argStart + at)
+    return yield* getMmProctitle(k, mm, iter, length, at, argStart)
+  return yield* copyStrings(k, mm, iter, Math.min(length, argEnd - argStart - at), argStart + at)
 }
 
 /**
@@ -66,7 +67,7 @@ function* getMmCmdline(k: Kernel, mm: Mm, user: number, count: number, at: numbe
 function* getMmProctitle(
   k: Kernel,
   mm: Mm,
-  user: number,
+  iter: IovIter,
   count: number,
   at: number,
   argStart: number,
@@ -77,19 +78,19 @@ function* getMmProctitle(
   const end = page.subarray(0, got).indexOf(0)
   const title = page.subarray(Math.min(at, got), end < 0 ? got : end + 1).subarray(0, count)
   if (title.length === 0) return 0
-  const copied = yield* copyOut(k, user, title)
-  return copied > 0 ? copied : refuseBuffer(k, user)
+  const copied = yield* iter.copyTo(title)
+  return copied > 0 ? copied : badBuffer(k, iter)
 }
 
 /** @rule R-CMD-5 */
-function* copyStrings(k: Kernel, mm: Mm, user: number, count: number, from: number): Kthread<number> {
+function* copyStrings(k: Kernel, mm: Mm, iter: IovIter, count: number, from: number): Kthread<number> {
   const page = new Uint8Array(PAGE_SIZE)
   let done = 0
   while (done < count) {
     const got = yield* peek(k, mm, from + done, page.subarray(0, Math.min(PAGE_SIZE, count - done)))
     if (got === 0) break
-    const copied = yield* copyOut(k, user + done, page.subarray(0, got))
-    if (copied === 0 && done === 0) return refuseBuffer(k, user)
+    const copied = yield* iter.copyTo(page.subarray(0, got))
+    if (copied === 0 && done === 0) return badBuffer(k, iter)
     done += copied
     if (copied < got) break
   }
@@ -110,12 +111,13 @@ export class ProcEnviron extends ProcFile {
    * position has moved over it.
    * @rule R-CMD-6
    */
-  override *read(k: Kernel, user: number, count: number, position: FilePosition): Kthread<number> {
+  override *read(k: Kernel, iter: IovIter, position: FilePosition): Kthread<number> {
     const mm = this.#mm
     if (mm === null || mm.users === 0 || mm.envEnd === 0) return 0
     mm.users++
     const page = new Uint8Array(PAGE_SIZE)
     const { envStart, envEnd } = mm
+    const { count } = iter
     let done = 0
     while (done < count && position.at < envEnd - envStart) {
       const chunk = page.subarray(0, Math.min(PAGE_SIZE, count - done, envEnd - envStart - position.at))
@@ -124,8 +126,8 @@ export class ProcEnviron extends ProcFile {
         done = 0
         break
       }
-      if ((yield* copyOut(k, user + done, chunk.subarray(0, got))) < got) {
-        done = refuseBuffer(k, user + done)
+      if ((yield* iter.copyTo(chunk.subarray(0, got))) < got) {
+        done = badBuffer(k, iter)
         break
       }
       done += got

@@ -1,13 +1,14 @@
-import { EACCES, EFAULT, EIO, ESRCH } from '../base/errno.ts'
+import { EACCES, EIO, ESRCH } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE } from '../base/units.ts'
 import { accessRemoteVm } from '../mm/access-remote-vm.ts'
 import { mmput } from '../mm/exit-mmap.ts'
 import { FOLL_FORCE } from '../mm/gup-flags.ts'
+import type { IovIter } from '../mm/iov-iter.ts'
 import type { Kernel } from '../mm/kernel.ts'
 import type { Mm } from '../mm/mm.ts'
-import { ProcFile, copyIn, copyOut, type FilePosition } from './proc-file.ts'
+import { ProcFile, refuseBuffer, type FilePosition } from './proc-file.ts'
 import { mmAccess } from './ptrace-access.ts'
 import type { TaskStruct } from './task.ts'
 
@@ -28,47 +29,41 @@ export class ProcMem extends ProcFile {
     this.#mm = mm
   }
 
-  override read(k: Kernel, user: number, count: number, position: FilePosition): Kthread<number> {
-    return this.#transfer(k, false, user, count, position)
+  override read(k: Kernel, iter: IovIter, position: FilePosition): Kthread<number> {
+    return this.#transfer(k, false, iter, position)
   }
 
-  override write(k: Kernel, user: number, count: number, position: FilePosition): Kthread<number> {
-    return this.#transfer(k, true, user, count, position)
+  override write(k: Kernel, iter: IovIter, position: FilePosition): Kthread<number> {
+    return this.#transfer(k, true, iter, position)
   }
 
   /**
    * Chunks of a page's length from the position on, which need not be aligned.
    * @rule R-MEM-3
    */
-  *#transfer(
-    k: Kernel,
-    write: boolean,
-    user: number,
-    count: number,
-    position: FilePosition,
-  ): Kthread<number> {
+  *#transfer(k: Kernel, write: boolean, iter: IovIter, position: FilePosition): Kthread<number> {
     const mm = this.#mm
     if (mm === null || mm.users === 0) return 0
     mm.users++
-    const result = yield* this.#chunks(k, mm, write, user, count, position.at)
+    const result = yield* this.#chunks(k, mm, write, iter, position.at)
     if (result > 0) position.at += result
     yield* mmput(k, mm)
     return result
   }
 
   /** @rule R-MEM-4 */
-  *#chunks(k: Kernel, mm: Mm, write: boolean, user: number, count: number, address: number): Kthread<number> {
+  *#chunks(k: Kernel, mm: Mm, write: boolean, iter: IovIter, address: number): Kthread<number> {
+    const { count } = iter
     const flags = this.#mayForce(k, mm) ? FOLL_FORCE : 0
     const page = new Uint8Array(Math.min(PAGE_SIZE, count))
     let done = 0
     while (done < count) {
       const chunk = page.subarray(0, Math.min(PAGE_SIZE, count - done))
-      if (write && (yield* copyIn(k, user + done, chunk)) < chunk.length) return badBuffer(k, user + done)
+      if (write && (yield* iter.copyFrom(chunk)) < chunk.length) return badBuffer(k, iter)
       k.current.refusal = null
       const moved = yield* accessRemoteVm(k, mm, address + done, chunk, write, flags)
       if (moved === 0) return done > 0 ? done : noMemory(k, address)
-      if (!write && (yield* copyOut(k, user + done, chunk.subarray(0, moved))) < moved)
-        return badBuffer(k, user + done)
+      if (!write && (yield* iter.copyTo(chunk.subarray(0, moved))) < moved) return badBuffer(k, iter)
       done += moved
     }
     return done
@@ -89,8 +84,8 @@ export class ProcMem extends ProcFile {
  * What the caller's buffer cannot take overrides what earlier chunks have moved.
  * @rule R-MEM-5
  */
-function badBuffer(k: Kernel, address: number): number {
-  return refuse(k.current, EFAULT, 'R-MEM-5', { address, why: 'the buffer cannot be accessed there' })
+function badBuffer(k: Kernel, iter: IovIter): number {
+  return refuseBuffer(k, iter, 'R-MEM-5')
 }
 
 /** @rule R-MEM-9 */

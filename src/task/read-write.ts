@@ -7,6 +7,7 @@ import type { IovIter } from '../mm/iov-iter.ts'
 import type { Kernel } from '../mm/kernel.ts'
 import type { FileDescription } from './fd-table.ts'
 import { PipeEnd, pipeRead, pipeWrite } from './pipe.ts'
+import { ProcFile, procTransfer } from './proc-file.ts'
 
 /**
  * read(2) and pread(2) of whatever a descriptor leads to.
@@ -22,6 +23,7 @@ export function vfsRead(
   iter: IovIter,
   nonblock?: boolean,
 ): Kthread<number> {
+  if (file instanceof ProcFile) return procTransfer(k, file, false, iter, offset)
   return file instanceof PipeEnd
     ? pipeRead(k, file, iter, nonblock)
     : transfer(k, file, offset, iter, fileRead)
@@ -35,6 +37,7 @@ export function vfsWrite(
   iter: IovIter,
   nonblock?: boolean,
 ): Kthread<number> {
+  if (file instanceof ProcFile) return procTransfer(k, file, true, iter, offset)
   return file instanceof PipeEnd
     ? pipeWrite(k, file, iter, nonblock)
     : transfer(k, file, offset, iter, fileWrite)
