@@ -4,6 +4,7 @@ import { gupSwitches, type GupSwitches } from './releases/gup.ts'
 import { ioUringSwitches, type IoUringSwitches } from './releases/io-uring.ts'
 import { kvmSwitches, type KvmSwitches } from './releases/kvm.ts'
 import { mmSwitches, type MmSwitches } from './releases/mm.ts'
+import { procSwitches, type ProcSwitches } from './releases/proc.ts'
 import { remoteSwitches, type RemoteSwitches } from './releases/remote.ts'
 import { uffdSwitches, type UffdSwitches } from './releases/uffd.ts'
 
@@ -27,6 +28,7 @@ export interface Release {
   readonly fault: FaultSwitches
   readonly ioUring: IoUringSwitches
   readonly kvm: KvmSwitches
+  readonly proc: ProcSwitches
   readonly remote: RemoteSwitches
   readonly uffd: UffdSwitches
 }
@@ -40,6 +42,7 @@ function release(name: ReleaseName): Release {
     fault: faultSwitches[name],
     ioUring: ioUringSwitches[name],
     kvm: kvmSwitches[name],
+    proc: procSwitches[name],
     remote: remoteSwitches[name],
     uffd: uffdSwitches[name],
   }

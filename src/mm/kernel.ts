@@ -5,7 +5,7 @@ import type { Refusal, RefusalSink } from '../base/refusal.ts'
 import type { ZoneSizes } from '../memory/buddy.ts'
 import { Memory } from '../memory/memory.ts'
 import { HPAGE_PMD_ORDER, TASK_SIZE } from '../base/units.ts'
-import { PG_RESERVED, PG_UPTODATE } from '../memory/page-flags.ts'
+import { PG_RESERVED } from '../memory/page-flags.ts'
 import type { AddressSpace } from './file.ts'
 import type { MmObserver } from './events.ts'
 import { DueFailure, type FailNth } from './fail-nth.ts'
@@ -102,6 +102,10 @@ export interface MmSettings {
   anonVmaName: boolean
   /** CONFIG_MEMORY_FAILURE: a poisoned page gives SIGBUS with its own si_code (R-FLT-20) */
   memoryFailure: boolean
+  /** the vsyscall page is there: maps ends with its line (R-AS-162) */
+  vsyscall: boolean
+  /** the processor has protection keys: smaps has a line for the key, 0 for all memory here (R-AS-164) */
+  protectionKeys: boolean
   /** vm.unprivileged_userfaultfd: anybody's userfaultfd may serve faults of the kernel */
   unprivilegedUserfaultfd: boolean
 }
@@ -137,6 +141,8 @@ const defaultSettings: MmSettings = {
   procMemForce: 'always',
   anonVmaName: true,
   memoryFailure: true,
+  vsyscall: true,
+  protectionKeys: false,
   unprivilegedUserfaultfd: false,
 }
 
@@ -214,7 +220,7 @@ export class Kernel implements MmapLockHost {
     this.swap = new SwapArea(this.memory)
     this.holders.add(this.swap)
     this.zeroPfn = this.memory.allocFolio(0, { movable: false })
-    this.memory.frames.set(this.zeroPfn, PG_RESERVED | PG_UPTODATE)
+    this.memory.frames.set(this.zeroPfn, PG_RESERVED)
   }
 
   /** `current`. */
@@ -248,7 +254,7 @@ export class Kernel implements MmapLockHost {
     if (this.#hugeZeroPfn === 0) {
       const pfn = this.memory.allocFolio(HPAGE_PMD_ORDER, { movable: false })
       if (pfn === 0) return 0
-      this.memory.frames.set(pfn, PG_RESERVED | PG_UPTODATE)
+      this.memory.frames.set(pfn, PG_RESERVED)
       this.#hugeZeroPfn = pfn
     }
     return this.#hugeZeroPfn

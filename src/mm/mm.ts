@@ -39,6 +39,9 @@ export class Mm {
   rssFile = 0
   rssShmem = 0
   swapents = 0
+  /** the most pages that total_vm and the resident pages had before they became fewer (R-ST-7) */
+  hiwaterVm = 0
+  hiwaterRss = 0
   /** hugetlb pages mapped, in 4 KiB units */
   hugetlbPages = 0
   /** pages of VM_ACCOUNT VMAs: this mm's part of the commit charge */
@@ -94,5 +97,11 @@ export class Mm {
   /** VmRSS in pages. */
   get rss(): number {
     return this.rssAnon + this.rssFile + this.rssShmem
+  }
+
+  /** To be called before resident pages become fewer. @rule R-ST-7 */
+  updateHiwaterRss(): void {
+    const { rss } = this
+    if (rss > this.hiwaterRss) this.hiwaterRss = rss
   }
 }

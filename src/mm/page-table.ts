@@ -167,8 +167,14 @@ export class PageTable {
     return entry instanceof Leaf ? entry.bits[pteSlot(address)]! : 0
   }
 
-  /** Page tables in use, all levels, in bytes (VmPTE). */
+  /** Page tables in use in bytes, the top one not counted (VmPTE): of 2 MiB, of 1 GiB and of 512 GiB of memory. */
   get bytes(): number {
-    return (this.leaves + this.#tables.size) * PAGE_SIZE
+    let upper = 0
+    let last = -1
+    for (const gigabyte of this.#gigabytes) {
+      if (gigabyte >>> 9 !== last) upper++
+      last = gigabyte >>> 9
+    }
+    return (this.leaves + this.#tables.size + upper) * PAGE_SIZE
   }
 }

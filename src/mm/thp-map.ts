@@ -39,6 +39,7 @@ function hugeEntry(mm: Mm, pmd: number): HugePmd {
 function addRss(k: Kernel, mm: Mm, head: number, sign: 1 | -1): void {
   const { frames } = k.memory
   const pages = sign * PTRS_PER_PTE
+  if (sign < 0) mm.updateHiwaterRss()
   if (frames.has(head, PG_ANON)) mm.rssAnon += pages
   else if (frames.has(head, PG_SWAPBACKED)) mm.rssShmem += pages
   else mm.rssFile += pages

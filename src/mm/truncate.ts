@@ -51,7 +51,8 @@ export function zeroBytes(k: Kernel, mapping: AddressSpace, from: number, to: nu
     const hole = storage !== null && !storage.has(index) && !frames.has(frames.head(pfn), PG_DIRTY)
     if (pfn !== 0 && !hole) {
       k.memory.contents.write(pfn, offset, new Uint8Array(length))
-      if (storage !== null) frames.set(frames.head(pfn), PG_DIRTY)
+      // a memory file's page, too: it must not be dropped for having been read only
+      frames.set(frames.head(pfn), PG_DIRTY)
     }
     at += length
   }

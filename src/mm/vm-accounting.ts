@@ -20,6 +20,8 @@ import {
  * @rule R-AS-141
  */
 export function vmStatAccount(mm: Mm, flags: number, pages: number): void {
+  // @rule R-ST-7
+  if (pages < 0 && mm.totalVm > mm.hiwaterVm) mm.hiwaterVm = mm.totalVm
   mm.totalVm += pages
   if ((flags & VM_EXEC) !== 0 && (flags & (VM_WRITE | VM_GROWSDOWN)) === 0) mm.execVm += pages
   else if ((flags & VM_GROWSDOWN) !== 0) mm.stackVm += pages

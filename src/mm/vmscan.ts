@@ -56,6 +56,7 @@ function swapOut(k: Kernel, mm: Mm, leaf: Leaf, slot: number, pfn: number): void
   if ((bits & PTE_DIRTY) !== 0) frames.set(pfn, PG_DIRTY)
   swap.duplicate(entry)
   leaf.set(slot, entry, PTE_SWAP | exclusive | (bits & PTE_UFFD_WP))
+  mm.updateHiwaterRss()
   mm.rssAnon--
   mm.swapents++
   unmapped(k, pfn)
@@ -84,6 +85,7 @@ function discard(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number, pfn: num
   }
   if (referenced) return
   leaf.set(slot, 0, 0)
+  mm.updateHiwaterRss()
   mm.rssAnon--
   unmapped(k, pfn)
 }
@@ -109,6 +111,7 @@ function reclaimFilePage(k: Kernel, mm: Mm, leaf: Leaf, slot: number, pfn: numbe
   const bits = leaf.bits[slot]!
   if ((bits & PTE_DIRTY) !== 0) frames.set(pfn, PG_DIRTY)
   leaf.set(slot, 0, (bits & PTE_UFFD_WP) !== 0 ? PTE_MARKER_UFFD_WP : 0)
+  mm.updateHiwaterRss()
   if (frames.has(pfn, PG_SWAPBACKED)) mm.rssShmem--
   else mm.rssFile--
   unmapped(k, pfn)

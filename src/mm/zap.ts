@@ -160,6 +160,7 @@ function zapLeaf(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, first: number, end: nu
     memory.free(head)
   }
   leaf.used -= cleared
+  mm.updateHiwaterRss()
   mm.rssAnon -= anon
   mm.rssFile -= file
   mm.rssShmem -= shmem

@@ -36,6 +36,7 @@ import type { FdTable, FileDescription } from './fd-table.ts'
 import { makePipe } from './pipe.ts'
 import { vfsRead, vfsWrite } from './read-write.ts'
 import { IoCalls } from './io-calls.ts'
+import { ProcCalls } from './proc-calls.ts'
 import { RemoteCalls } from './remote-calls.ts'
 import { SignalError } from './signal-error.ts'
 import { SyscallError } from './syscall-error.ts'
@@ -122,6 +123,8 @@ export class Process implements TaskStruct {
   readonly files: FdTable
   /** process_vm_readv(2), ptrace(2), /proc/PID/mem */
   readonly remote = new RemoteCalls(this)
+  /** /proc/PID/maps, smaps, status, pagemap, … */
+  readonly proc = new ProcCalls(this)
   /** read(2) and write(2) with user memory, vmsplice(2), O_DIRECT */
   readonly io = new IoCalls(this)
   mm: Mm | null

@@ -1,14 +1,15 @@
-import { EBADF, ESRCH } from '../base/errno.ts'
+import { ESRCH } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import type { IovecArray } from '../mm/iovec.ts'
+import type { Kernel } from '../mm/kernel.ts'
 import { procCmdlineOpen, procEnvironOpen } from './proc-args.ts'
-import { ProcFile, procRw, procRwAt } from './proc-file.ts'
+import type { ProcFile } from './proc-file.ts'
+import { openProcFile, type ProcHandle } from './proc-handle.ts'
 import { procMemOpen } from './proc-mem.ts'
 import type { Process } from './process.ts'
 import { processVmRw } from './process-vm-access.ts'
 import { WORD, ptraceAttach, ptraceCont, ptraceDetach, ptracePeekWord, ptracePokeData } from './ptrace.ts'
-import { SyscallError } from './syscall-error.ts'
 import { findTask, type TaskStruct } from './task.ts'
 
 /**
@@ -112,75 +113,18 @@ export class RemoteCalls {
   }
 
   #open(method: (task: TaskStruct) => Kthread<ProcFile | number>, pid: number): ProcHandle {
-    const { kernel } = this.#process
-    let file: ProcFile | null = null
-    const open = function* (): Kthread<number> {
+    return openProcFile(this.#process, () => {
+      const { kernel } = this.#process
       const task = findTask(kernel, pid)
-      if (task === null) return refuse(kernel.current, ESRCH, 'R-MEM-1', { why: 'there is no such process' })
-      const opened = yield* method(task)
-      if (typeof opened === 'number') return opened
-      file = opened
-      return 0
-    }
-    this.#process.call('open', open())
-    return new ProcHandle(this.#process, this.#process.install(file!))
+      return task === null ? noSuchProcess(kernel) : method(task)
+    })
   }
+}
+
+function* noSuchProcess(k: Kernel): Kthread<number> {
+  return refuse(k.current, ESRCH, 'R-MEM-1', { why: 'there is no such process' })
 }
 
 function countOf(vector: IovecArray): number {
   return vector === 'unreadable' ? 1 : vector.length
-}
-
-/** An open file of /proc/PID. Buffers are addresses in the memory of the process that opened it. */
-export class ProcHandle {
-  readonly process: Process
-  /** the descriptor */
-  readonly fd: number
-
-  constructor(process: Process, fd: number) {
-    this.process = process
-    this.fd = fd
-  }
-
-  /** read(2). @returns bytes @throws SyscallError EFAULT, EIO */
-  read(buffer: number, count: number): number {
-    return this.process.call('read', procRw(this.process.kernel, this.#file('read'), false, buffer, count))
-  }
-
-  /** write(2). @returns bytes @throws SyscallError EFAULT, EIO, EINVAL */
-  write(buffer: number, count: number): number {
-    return this.process.call('write', procRw(this.process.kernel, this.#file('write'), true, buffer, count))
-  }
-
-  /** pread(2). @returns bytes @throws SyscallError EFAULT, EIO, EINVAL */
-  pread(buffer: number, count: number, offset: number): number {
-    const { kernel } = this.process
-    return this.process.call('pread', procRwAt(kernel, this.#file('pread'), false, buffer, count, offset))
-  }
-
-  /** pwrite(2). @returns bytes @throws SyscallError EFAULT, EIO, EINVAL */
-  pwrite(buffer: number, count: number, offset: number): number {
-    const { kernel } = this.process
-    return this.process.call('pwrite', procRwAt(kernel, this.#file('pwrite'), true, buffer, count, offset))
-  }
-
-  /** lseek(2), SEEK_SET. */
-  seek(position: number): void {
-    this.#file('lseek').position = position
-  }
-
-  get position(): number {
-    return this.#file('lseek').position
-  }
-
-  /** close(2). @throws SyscallError EBADF */
-  close(): void {
-    this.process.close(this.fd)
-  }
-
-  #file(call: string): ProcFile {
-    const file = this.process.files.get(this.fd)
-    if (file instanceof ProcFile) return file
-    throw new SyscallError(call, EBADF, null)
-  }
 }
