@@ -76,7 +76,7 @@ export class EngineDriver implements Driver {
   }
 }
 
-class EngineRun implements EngineContext {
+export class EngineRun implements EngineContext {
   readonly k: Kernel
   readonly arena: Arena
   readonly memlock: number
