@@ -31,6 +31,10 @@ export interface RefusalFacts {
   readonly needed?: number
   readonly used?: number
   readonly limit?: number
+  /** which counter is compared with the limit; io_uring: `user->locked_vm` */
+  readonly budget?: 'user->locked_vm' | 'mm->locked_vm' | 'mm->pinned_vm'
+  /** the capability that would lift the refusal */
+  readonly capability?: string
   /** a literal that says which branch of the rule it was */
   readonly why?: string
 }

@@ -17,7 +17,7 @@ import type { Mm } from './mm.ts'
 
 import { HugePmd, PTE_PRESENT, PTE_SPECIAL, PTE_SWAP, PTE_WRITE } from './page-table.ts'
 import type { Vma } from './vma.ts'
-import { VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_SHARED, VM_WRITE } from './vm-flags.ts'
+import { VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_SHARED, VM_WRITE } from './vm-flags.ts'
 
 /** One counter that is not what it must be. */
 export interface AuditFinding {
@@ -34,6 +34,8 @@ interface Ledger {
   readonly entire: Int32Array
   /** entries and files that name a swap slot */
   readonly slots: Map<number, number>
+  /** pages of VM_LOCKED VMAs */
+  readonly lockedVmas: Map<Mm, number>
 }
 
 /**
@@ -56,6 +58,7 @@ export function audit(kernel: Kernel): AuditFinding[] {
     maps: new Int32Array(frames.count),
     entire: new Int32Array(frames.count),
     slots: new Map(),
+    lockedVmas: new Map(),
   }
   for (const mm of kernel.mms) auditMm(kernel, mm, ledger, expect)
   for (const mapping of kernel.mappings.values()) auditMapping(kernel, mapping, ledger, expect)
@@ -79,18 +82,20 @@ function auditMm(kernel: Kernel, mm: Mm, ledger: Ledger, expect: Expect): void {
   expect(`${name}: write_protect_seq odd`, 0, mm.writeProtectSeq & 1)
   if (mm.mmapLock.locked) return
   const guard = mm.mmapLock.tryRead()!
-  auditVmas(mm, name, guard.vmas.first, guard.vmas.size, expect)
+  ledger.lockedVmas.set(mm, auditVmas(mm, name, guard.vmas.first, guard.vmas.size, expect))
   guard.release()
   auditPageTable(kernel, mm, name, ledger, expect)
 }
 
-function auditVmas(mm: Mm, name: string, first: Vma | null, size: number, expect: Expect): void {
+/** @returns pages of VM_LOCKED VMAs */
+function auditVmas(mm: Mm, name: string, first: Vma | null, size: number, expect: Expect): number {
   let count = 0
   let total = 0
   let data = 0
   let exec = 0
   let stack = 0
   let account = 0
+  let locked = 0
   let previousEnd = 0
   for (let vma = first; vma !== null; vma = vma.next) {
     const where = `${name}: VMA ${vma.start.toString(16)}`
@@ -98,6 +103,7 @@ function auditVmas(mm: Mm, name: string, first: Vma | null, size: number, expect
     count++
     total += pages
     if ((flags & VM_ACCOUNT) !== 0) account += pages
+    if ((flags & VM_LOCKED) !== 0) locked += pages
     // @rule R-AS-141
     if ((flags & VM_EXEC) !== 0 && (flags & (VM_WRITE | VM_GROWSDOWN)) === 0) exec += pages
     else if ((flags & VM_GROWSDOWN) !== 0) stack += pages
@@ -121,6 +127,7 @@ function auditVmas(mm: Mm, name: string, first: Vma | null, size: number, expect
   expect(`${name}: exec_vm`, exec, mm.execVm)
   expect(`${name}: stack_vm`, stack, mm.stackVm)
   expect(`${name}: committed pages`, account, mm.committed)
+  return locked
 }
 
 function auditPageTable(kernel: Kernel, mm: Mm, name: string, ledger: Ledger, expect: Expect): void {
@@ -226,6 +233,7 @@ function auditHolders(kernel: Kernel, ledger: Ledger, expect: Expect): void {
   const { frames } = kernel.memory
   const locked = new Map<UserStruct, number>()
   const pinned = new Map<Mm, number>()
+  const mmLocked = new Map<Mm, number>()
   for (const holder of kernel.holders) {
     holder.forEachReference((pfn, references, pins) => {
       const head = frames.head(pfn)
@@ -234,12 +242,19 @@ function auditHolders(kernel: Kernel, ledger: Ledger, expect: Expect): void {
     })
     for (const charge of holder.charges?.() ?? []) {
       if (charge.user !== null) locked.set(charge.user, (locked.get(charge.user) ?? 0) + charge.lockedVm)
-      if (charge.mm !== null) pinned.set(charge.mm, (pinned.get(charge.mm) ?? 0) + charge.pinnedVm)
+      if (charge.mm === null) continue
+      pinned.set(charge.mm, (pinned.get(charge.mm) ?? 0) + charge.pinnedVm)
+      mmLocked.set(charge.mm, (mmLocked.get(charge.mm) ?? 0) + (charge.mmLockedVm ?? 0))
     }
   }
   for (const user of kernel.users.values())
     expect(`uid ${user.uid}: locked_vm`, locked.get(user) ?? 0, user.lockedVm)
-  for (const mm of kernel.mms) expect(`mm ${mm.name}: pinned_vm`, pinned.get(mm) ?? 0, mm.pinnedVm)
+  for (const mm of kernel.mms) {
+    expect(`mm ${mm.name}: pinned_vm`, pinned.get(mm) ?? 0, mm.pinnedVm)
+    const vmas = ledger.lockedVmas.get(mm)
+    if (vmas === undefined) continue
+    expect(`mm ${mm.name}: locked_vm`, vmas + (mmLocked.get(mm) ?? 0) + mm.lockedVmLost, mm.lockedVm)
+  }
 }
 
 function auditFrames(kernel: Kernel, ledger: Ledger, expect: Expect): void {

@@ -5,10 +5,13 @@ import { VM_FAULT_HWPOISON, VM_FAULT_OOM, VM_FAULT_RETRY, VM_FAULT_SIGBUS } from
  *
  * - `allocation`: no folio can be had, of whatever size and for whatever it is meant (memory is exhausted)
  * - `migration`: a folio stays where it is
+ * - `kmalloc`: a driver gets no memory for its own structures
+ * - `charge`: a driver's charge exceeds RLIMIT_MEMLOCK, whatever the limit is
+ * - `dma-map`: the IOMMU or the DMA layer cannot map a run
  * - `fault`: a page fault ends as `with` says; RETRY only counts faults whose caller allows them to be retried
  */
 export type FailNth =
-  | { readonly what: 'allocation' | 'migration'; readonly n: number }
+  | { readonly what: 'allocation' | 'migration' | 'kmalloc' | 'charge' | 'dma-map'; readonly n: number }
   | {
       readonly what: 'fault'
       readonly n: number
@@ -40,8 +43,8 @@ export class DueFailure {
     return this.seen >= this.failure.n
   }
 
-  /** Counts one allocation or migration. @returns whether it fails */
-  hits(what: 'allocation' | 'migration'): boolean {
+  /** Counts one of its kind. @returns whether it fails */
+  hits(what: Exclude<FailNth['what'], 'fault'>): boolean {
     return this.failure.what === what && ++this.seen === this.failure.n
   }
 

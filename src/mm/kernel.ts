@@ -21,6 +21,7 @@ export type Capability =
   | 'CAP_FOWNER'
   | 'CAP_IPC_LOCK'
   | 'CAP_IPC_OWNER'
+  | 'CAP_NET_RAW'
   | 'CAP_SYS_RAWIO'
   | 'CAP_SYS_PTRACE'
   | 'CAP_SYS_ADMIN'
@@ -62,7 +63,7 @@ export interface PageHolder {
   readonly name: string
   /** Calls back once per page: plain references and pins held on it. */
   forEachReference(visit: (pfn: number, references: number, pins: number) => void): void
-  /** Pages this holder has charged to a user's locked_vm and to an mm's pinned_vm (R-URING-41). */
+  /** Pages this holder has charged to a user's locked_vm and to an mm's pinned_vm or locked_vm (R-URING-41, R-DRV-2). */
   charges?(): readonly PinCharge[]
 }
 
@@ -72,6 +73,8 @@ export interface PinCharge {
   readonly lockedVm: number
   readonly mm: Mm | null
   readonly pinnedVm: number
+  /** pages of `mm` charged to its locked_vm besides VM_LOCKED memory; default 0 */
+  readonly mmLockedVm?: number
 }
 
 /** Machine facts that the mm reads; sysctls, sysfs, boot parameters. */

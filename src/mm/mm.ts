@@ -30,8 +30,10 @@ export class Mm {
   dataVm = 0
   execVm = 0
   stackVm = 0
-  /** pages of VM_LOCKED VMAs: VmLck */
+  /** pages of VM_LOCKED VMAs, and what drivers charge here (R-DRV-2): VmLck */
   lockedVm = 0
+  /** the part of it that belongs to nothing any more (R-AS-73, releases that lose count) */
+  lockedVmLost = 0
   /** pages accounted by pinning users: VmPin. Atomic, not under mmapLock */
   pinnedVm = 0
   /** resident pages: MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS. Atomic */

@@ -161,7 +161,10 @@ function leaveBehind(
 ): void {
   if ((old.flags & VM_LOCKED) !== 0) {
     old.flags &= ~VM_LOCKED_MASK
-    if (k.release.mm.dontUnmapLeaksLocked) guard.mm.lockedVm += len / PAGE_SIZE
+    if (k.release.mm.dontUnmapLeaksLocked) {
+      guard.mm.lockedVm += len / PAGE_SIZE
+      guard.mm.lockedVmLost += len / PAGE_SIZE
+    }
   }
   if (old !== copy && old.start === start && old.end === start + len) unlinkAnonVmas(old)
 }

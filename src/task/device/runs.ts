@@ -1,0 +1,86 @@
+/**
+ * Pinned pages as a device sees them: physically contiguous runs one after the other, each with the index of
+ * its first page. What an IOMMU page table, an IOTLB or a scatterlist records; no page array remains.
+ */
+export class PageRuns {
+  #index = new Int32Array(16)
+  #pfn = new Int32Array(16)
+  #count = new Int32Array(16)
+  #length = 0
+  #pages = 0
+
+  /** runs */
+  get length(): number {
+    return this.#length
+  }
+
+  /** pages in all runs */
+  get pages(): number {
+    return this.#pages
+  }
+
+  /** Adds a run behind the last one; a run that continues the last one lengthens it. */
+  push(pfn: number, count: number): void {
+    const last = this.#length - 1
+    if (last >= 0 && this.#pfn[last]! + this.#count[last]! === pfn) this.#count[last]! += count
+    else this.#append(pfn, count)
+    this.#pages += count
+  }
+
+  /** Adds the first `n` pages of an array. */
+  pushPages(pfns: Int32Array, n: number): void {
+    for (let i = 0; i < n;) {
+      const first = pfns[i]!
+      let count = 1
+      while (i + count < n && pfns[i + count] === first + count) count++
+      this.push(first, count)
+      i += count
+    }
+  }
+
+  #append(pfn: number, count: number): void {
+    const n = this.#length++
+    if (n === this.#pfn.length) {
+      this.#index = grown(this.#index)
+      this.#pfn = grown(this.#pfn)
+      this.#count = grown(this.#count)
+    }
+    this.#index[n] = this.#pages
+    this.#pfn[n] = pfn
+    this.#count[n] = count
+  }
+
+  /** Visits runs in order. */
+  forEach(visit: (pfn: number, count: number) => void): void {
+    for (let i = 0; i < this.#length; i++) visit(this.#pfn[i]!, this.#count[i]!)
+  }
+
+  forEachPage(visit: (pfn: number) => void): void {
+    this.forEach((pfn, count) => {
+      for (let page = pfn; page < pfn + count; page++) visit(page)
+    })
+  }
+
+  /** @returns the frame of a page by its index, 0 beyond the end */
+  pfnAt(page: number): number {
+    if (page < 0 || page >= this.#pages) return 0
+    let [low, high] = [0, this.#length - 1]
+    while (low < high) {
+      const middle = (low + high + 1) >> 1
+      if (this.#index[middle]! <= page) low = middle
+      else high = middle - 1
+    }
+    return this.#pfn[low]! + page - this.#index[low]!
+  }
+
+  clear(): void {
+    this.#length = 0
+    this.#pages = 0
+  }
+}
+
+function grown(array: Int32Array): Int32Array<ArrayBuffer> {
+  const larger = new Int32Array(array.length * 2)
+  larger.set(array)
+  return larger
+}
