@@ -1,4 +1,5 @@
 import { isVerified } from './conformance-record.ts'
+import { driverSwitches, type DriverSwitches } from './releases/drivers.ts'
 import { faultSwitches, type FaultSwitches } from './releases/fault.ts'
 import { gupSwitches, type GupSwitches } from './releases/gup.ts'
 import { ioUringSwitches, type IoUringSwitches } from './releases/io-uring.ts'
@@ -31,6 +32,7 @@ export interface Release {
   readonly proc: ProcSwitches
   readonly remote: RemoteSwitches
   readonly uffd: UffdSwitches
+  readonly drivers: DriverSwitches
 }
 
 function release(name: ReleaseName): Release {
@@ -45,6 +47,7 @@ function release(name: ReleaseName): Release {
     proc: procSwitches[name],
     remote: remoteSwitches[name],
     uffd: uffdSwitches[name],
+    drivers: driverSwitches[name],
   }
 }
 

@@ -4,13 +4,8 @@ import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE } from '../base/units.ts'
 import { PG_DRIVER, PG_UPTODATE } from '../memory/page-flags.ts'
 import type { Kernel, UserStruct } from '../mm/kernel.ts'
-import type { Mm } from '../mm/mm.ts'
 import { PageArray } from '../mm/page-array.ts'
-import { vmPageProt } from '../mm/page-prot.ts'
-import { PTE_ACCESSED, pteSlot } from '../mm/page-table.ts'
-import { addFilePage } from '../mm/rmap.ts'
 import { unpinUserPages } from '../mm/unpin.ts'
-import type { Vma } from '../mm/vma.ts'
 import { accountLocked, unaccountLocked } from './memlock.ts'
 import { ioPinPages } from './rsrc.ts'
 import { signed64, unsigned64 } from './user-args.ts'
@@ -111,18 +106,4 @@ export function freeRegion(k: Kernel, user: UserStruct | null, { pages, pinned, 
   if (pinned) unpinUserPages(k, pages, pages.length)
   else for (let i = 0; i < pages.length; i++) k.memory.put(pages.pfns[i]!)
   unaccountLocked(user, charged)
-}
-
-/**
- * `vm_insert_pages`: the pages of a region from its start, as far as the mapping reaches; what lies beyond the
- * region stays empty.
- * @rule R-URING-98
- */
-export function mapRegion(k: Kernel, mm: Mm, vma: Vma, { pages }: Region): void {
-  const end = Math.min(vma.end, vma.start + pages.length * PAGE_SIZE)
-  for (let address = vma.start; address < end; address += PAGE_SIZE) {
-    const pfn = pages.pfns[(address - vma.start) / PAGE_SIZE]!
-    addFilePage(k, mm, vma, pfn)
-    mm.pageTable.leafFor(address).set(pteSlot(address), pfn, vmPageProt(vma) | PTE_ACCESSED)
-  }
 }

@@ -4,10 +4,11 @@ import { PAGE_SIZE } from '../base/units.ts'
 import { AddressSpace, OpenFile, driverKind, type FileKind } from '../mm/file.ts'
 import type { Kernel } from '../mm/kernel.ts'
 import { VM_DONTEXPAND, VM_MIXEDMAP } from '../mm/vm-flags.ts'
+import { vmInsertPages } from '../mm/vm-insert-pages.ts'
 import type { Mm } from '../mm/mm.ts'
 import type { Vma } from '../mm/vma.ts'
 import type { IoUring } from './io-uring.ts'
-import { mapRegion, type Region } from './region.ts'
+import type { Region } from './region.ts'
 
 // offsets at which the parts of a ring are mapped (R-URING-87)
 export const IORING_OFF_SQ_RING = 0
@@ -46,7 +47,7 @@ function ringKind(k: Kernel, ring: IoUring): FileKind {
       if (region === null)
         return refuse(k.current, ENOMEM, 'R-URING-98', { why: 'nothing of the ring lies at this offset' })
       vma.flags |= VM_DONTEXPAND | VM_MIXEDMAP
-      mapRegion(k, mm, vma, region)
+      vmInsertPages(k, mm, vma, region.pages)
       return 0
     },
     ...(k.release.ioUring.ringMappings === 'unknown' && {

@@ -15,6 +15,9 @@ const STRIDE = 97
 const failures: readonly ((n: number) => FailNth)[] = [
   (n) => ({ what: 'allocation', n }),
   (n) => ({ what: 'migration', n }),
+  (n) => ({ what: 'kmalloc', n }),
+  (n) => ({ what: 'charge', n }),
+  (n) => ({ what: 'dma-map', n }),
   ...(['OOM', 'SIGBUS', 'HWPOISON', 'RETRY'] as const).map((code) => (n: number): FailNth => ({
     what: 'fault',
     n,

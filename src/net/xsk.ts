@@ -1,0 +1,295 @@
+import {
+  EBADF,
+  EBUSY,
+  EFAULT,
+  EINVAL,
+  ENODEV,
+  ENOMEM,
+  ENOPROTOOPT,
+  ENOTSOCK,
+  EOPNOTSUPP,
+  EPERM,
+  EPROTONOSUPPORT,
+  ESOCKTNOSUPPORT,
+} from '../base/errno.ts'
+import type { Kthread } from '../base/kthread.ts'
+import { refuse } from '../base/refusal.ts'
+import { Unmodelled } from '../base/unmodelled.ts'
+import { PAGE_SIZE } from '../base/units.ts'
+import { PG_DRIVER, PG_UPTODATE } from '../memory/page-flags.ts'
+import { driverKind, type FileKind } from '../mm/file.ts'
+import type { Unreadable } from '../mm/iovec.ts'
+import type { Kernel } from '../mm/kernel.ts'
+import { PageArray } from '../mm/page-array.ts'
+import { VM_DONTDUMP, VM_DONTEXPAND, VM_MIXEDMAP } from '../mm/vm-flags.ts'
+import { vmInsertPages } from '../mm/vm-insert-pages.ts'
+import { kmalloc } from '../task/device/charge.ts'
+import { Device, DeviceFile } from '../task/device/device.ts'
+import type { FileDescription } from '../task/fd-table.ts'
+import { xdpUmemCreate, type XdpUmem, type XdpUmemReg } from './xdp-umem.ts'
+
+export const SOCK_RAW = 3
+export const SOL_XDP = 283
+// options of setsockopt(2)
+export const XDP_RX_RING = 2
+export const XDP_TX_RING = 3
+export const XDP_UMEM_REG = 4
+export const XDP_UMEM_FILL_RING = 5
+export const XDP_UMEM_COMPLETION_RING = 6
+// offsets of mmap(2)
+export const XDP_PGOFF_RX_RING = 0
+export const XDP_PGOFF_TX_RING = 0x80000000
+export const XDP_UMEM_PGOFF_FILL_RING = 0x100000000
+export const XDP_UMEM_PGOFF_COMPLETION_RING = 0x180000000
+// flags of bind(2)
+export const XDP_SHARED_UMEM = 1
+export const XDP_COPY = 2
+export const XDP_ZEROCOPY = 4
+export const XDP_USE_NEED_WAKEUP = 8
+const BIND_FLAGS = XDP_SHARED_UMEM | XDP_COPY | XDP_ZEROCOPY | XDP_USE_NEED_WAKEUP
+
+/** bytes before the descriptors of a ring (XDP_MMAP_OFFSETS of 6.18) */
+const RING_HEADER = 320
+
+type RingOption =
+  typeof XDP_RX_RING | typeof XDP_TX_RING | typeof XDP_UMEM_FILL_RING | typeof XDP_UMEM_COMPLETION_RING
+
+const ringAt = new Map<number, RingOption>([
+  [XDP_PGOFF_RX_RING, XDP_RX_RING],
+  [XDP_PGOFF_TX_RING, XDP_TX_RING],
+  [XDP_UMEM_PGOFF_FILL_RING, XDP_UMEM_FILL_RING],
+  [XDP_UMEM_PGOFF_COMPLETION_RING, XDP_UMEM_COMPLETION_RING],
+])
+
+/** One network interface, as AF_XDP sees it. */
+export interface NetDevice {
+  readonly name: string
+  readonly queues: number
+  /** the driver can move packets without copying */
+  readonly zerocopy: boolean
+  /** queue → what is bound there */
+  readonly pools: Map<number, XskPool>
+}
+
+/** `struct xsk_buff_pool`: what a bound queue holds of a umem. */
+interface XskPool {
+  readonly umem: XdpUmem
+  readonly device: NetDevice
+  readonly queue: number
+  sockets: number
+}
+
+const devices = new WeakMap<Kernel, Map<string, NetDevice>>()
+
+/** The interfaces of a kernel by name; `lo` is always there. */
+export function netDevices(k: Kernel): Map<string, NetDevice> {
+  let known = devices.get(k)
+  if (known === undefined) {
+    known = new Map([['lo', { name: 'lo', queues: 1, zerocopy: false, pools: new Map() }]])
+    devices.set(k, known)
+  }
+  return known
+}
+
+/** What `optval` of setsockopt(2) points to. */
+export type XskOptionValue = XdpUmemReg | number | Unreadable
+
+/** `struct sockaddr_xdp`. */
+export interface SockaddrXdp {
+  /** name of the interface, instead of its number */
+  readonly device: string
+  readonly queue?: number
+  /** XDP_* */
+  readonly flags?: number
+  /** with XDP_SHARED_UMEM: what `sxdp_shared_umem_fd` leads to */
+  readonly sharedUmem?: FileDescription | null
+}
+
+/** `struct xdp_sock`: an AF_XDP socket. */
+export class XskSocket extends Device {
+  /** registered here, or shared with the socket it was bound to */
+  umem: XdpUmem | null = null
+  pool: XskPool | null = null
+  readonly rings = new Map<RingOption, PageArray>()
+
+  constructor(k: Kernel) {
+    super(
+      k,
+      'socket:[AF_XDP]',
+      socketKind(() => this),
+    )
+  }
+
+  override forEachReference(visit: (pfn: number, references: number, pins: number) => void): void {
+    for (const pages of this.rings.values()) for (const pfn of pages.pfns) visit(pfn, 1, 0)
+  }
+
+  /**
+   * setsockopt(2).
+   * @param length bytes, as passed
+   * @returns 0 or a negative errno
+   * @rule R-XDP-2
+   */
+  *setsockopt(level: number, option: number, value: XskOptionValue, length: number): Kthread<number> {
+    const k = this.kernel
+    const refused = (errno: number, why: string): number => refuse(k.current, errno, 'R-XDP-2', { why })
+    if (level !== SOL_XDP) return refused(ENOPROTOOPT, 'no option of AF_XDP')
+    if (option === XDP_UMEM_REG) {
+      if (length < 24) return refused(EINVAL, 'the structure is too short')
+      if (value === 'unreadable') return refused(EFAULT, 'the structure cannot be read')
+      if (typeof value === 'number') throw new TypeError('XDP_UMEM_REG takes a structure')
+      if (this.pool !== null) return refused(EBUSY, 'the socket is bound')
+      if (this.umem !== null) return refused(EBUSY, 'the socket has a umem already')
+      const { addr, len, chunkSize, headroom } = value
+      const reg = length >= 32 ? value : { addr, len, chunkSize, ...(headroom !== undefined && { headroom }) }
+      const umem = yield* xdpUmemCreate(k, reg)
+      if (typeof umem === 'number') return umem
+      this.umem = umem
+      return 0
+    }
+    if (!isRingOption(option)) return refused(ENOPROTOOPT, 'no option of AF_XDP')
+    if (length < 4) return refused(EINVAL, 'the number of entries is too short')
+    if (value === 'unreadable') return refused(EFAULT, 'the number of entries cannot be read')
+    if (typeof value !== 'number') throw new TypeError('a ring takes a number of entries')
+    return this.#makeRing(option, value)
+  }
+
+  #makeRing(option: RingOption, entries: number): number {
+    const k = this.kernel
+    const refused = (errno: number, why: string): number => refuse(k.current, errno, 'R-XDP-2', { why })
+    if (this.pool !== null) return refused(EBUSY, 'the socket is bound')
+    if (entries === 0 || !Number.isInteger(Math.log2(entries)))
+      return refused(EINVAL, 'the number of entries is no power of two')
+    if (this.rings.has(option)) return refused(EINVAL, 'the socket has this ring already')
+    const bytes = RING_HEADER + entries * (option === XDP_RX_RING || option === XDP_TX_RING ? 16 : 8)
+    const pages = new PageArray(Math.ceil(bytes / PAGE_SIZE))
+    for (let i = 0; i < pages.length; i++) {
+      const pfn = k.memory.allocFolio(0, { movable: false })
+      if (pfn === 0) {
+        for (let done = 0; done < i; done++) k.memory.put(pages.pfns[done]!)
+        return refused(ENOMEM, 'there is no memory for the ring')
+      }
+      k.memory.frames.set(pfn, PG_DRIVER | PG_UPTODATE)
+      pages.pfns[i] = pfn
+    }
+    this.rings.set(option, pages)
+    return 0
+  }
+
+  /**
+   * bind(2).
+   * @returns 0 or a negative errno
+   * @rule R-XDP-14
+   */
+  *bind(address: SockaddrXdp): Kthread<number> {
+    const k = this.kernel
+    const { queue = 0, flags = 0 } = address
+    const refused = (errno: number, why: string): number => refuse(k.current, errno, 'R-XDP-14', { why })
+    if ((flags & ~BIND_FLAGS) !== 0) return refused(EINVAL, 'a flag that bind does not know')
+    if (this.pool !== null) return refused(EBUSY, 'the socket is bound already')
+    const device = netDevices(k).get(address.device)
+    if (device === undefined) return refused(ENODEV, 'no such interface')
+    if (!this.rings.has(XDP_RX_RING) && !this.rings.has(XDP_TX_RING))
+      return refused(EINVAL, 'the socket has neither a receive nor a transmit ring')
+    if ((flags & XDP_SHARED_UMEM) !== 0) return this.#bindShared(address, device, queue, flags)
+    if (this.umem === null) return refused(EINVAL, 'the socket has no umem')
+    if (!this.rings.has(XDP_UMEM_FILL_RING) || !this.rings.has(XDP_UMEM_COMPLETION_RING))
+      return refused(EINVAL, 'the umem has no fill or no completion ring')
+    return yield* this.#bindPool(this.umem, device, queue, flags)
+  }
+
+  #bindShared({ sharedUmem = null }: SockaddrXdp, device: NetDevice, queue: number, flags: number): number {
+    const refused = (errno: number, why: string): number =>
+      refuse(this.kernel.current, errno, 'R-XDP-14', { why })
+    if ((flags & (XDP_COPY | XDP_ZEROCOPY | XDP_USE_NEED_WAKEUP)) !== 0)
+      return refused(EINVAL, 'XDP_SHARED_UMEM goes with no other flag')
+    if (this.umem !== null) return refused(EINVAL, 'the socket has a umem of its own')
+    if (!(sharedUmem instanceof DeviceFile) || !(sharedUmem.device instanceof XskSocket))
+      return refused(ENOTSOCK, 'the umem is to be shared with something that is no AF_XDP socket')
+    const { umem, pool } = sharedUmem.device
+    if (umem === null || pool === null) return refused(EBADF, 'the socket to share with is not bound')
+    if (pool.device !== device || pool.queue !== queue)
+      throw new Unmodelled('a umem shared with another queue or interface', 'R-XDP-14')
+    pool.sockets++
+    umem.users++
+    this.umem = umem
+    this.pool = pool
+    return 0
+  }
+
+  // oxlint-disable-next-line require-yield -- nothing here sleeps
+  *#bindPool(umem: XdpUmem, device: NetDevice, queue: number, flags: number): Kthread<number> {
+    const k = this.kernel
+    const refused = (errno: number, why: string): number => refuse(k.current, errno, 'R-XDP-14', { why })
+    const noMemory = kmalloc(k, 'R-XDP-14')
+    if (noMemory < 0) return noMemory
+    if (queue >= device.queues) return refused(EINVAL, 'the interface has no such queue')
+    if (device.pools.has(queue)) return refused(EBUSY, 'another socket is bound to this queue')
+    if ((flags & XDP_ZEROCOPY) !== 0 && !device.zerocopy)
+      return refused(EOPNOTSUPP, 'the interface cannot do without copying')
+    this.pool = { umem, device, queue, sockets: 1 }
+    umem.users++
+    device.pools.set(queue, this.pool)
+    return 0
+  }
+
+  /**
+   * The socket is gone: its rings at once, the queue and the umem by a work item after a grace period.
+   * @rule R-XDP-12
+   * @rule R-XDP-13
+   * @rule R-XDP-15
+   */
+  // oxlint-disable-next-line require-yield -- nothing here sleeps
+  protected override *teardown(): Kthread<void> {
+    for (const pages of this.rings.values()) for (const pfn of pages.pfns) this.kernel.memory.put(pfn)
+    this.rings.clear()
+    const { umem, pool } = this
+    if (umem === null) return
+    this.kernel.delayedWork.set(this, () => {
+      if (pool !== null && --pool.sockets === 0) {
+        pool.device.pools.delete(pool.queue)
+        umem.put()
+      }
+      umem.put()
+    })
+  }
+}
+
+function isRingOption(option: number): option is RingOption {
+  return (
+    option === XDP_RX_RING ||
+    option === XDP_TX_RING ||
+    option === XDP_UMEM_FILL_RING ||
+    option === XDP_UMEM_COMPLETION_RING
+  )
+}
+
+/** A mapping of a ring shows its pages from the start; it may not be longer than the ring. */
+function socketKind(socket: () => XskSocket): FileKind {
+  return {
+    ...driverKind('AF_XDP'),
+    mmapMethod(k, vma, mm) {
+      const option = ringAt.get(vma.pgoff * PAGE_SIZE)
+      const pages = option === undefined ? undefined : socket().rings.get(option)
+      if (pages === undefined || vma.pages > pages.length)
+        return refuse(k.current, EINVAL, 'R-XDP-13', { why: 'no ring of that length lies at this offset' })
+      vma.flags |= VM_DONTEXPAND | VM_DONTDUMP | VM_MIXEDMAP
+      vmInsertPages(k, mm, vma, pages)
+      return 0
+    },
+  }
+}
+
+/**
+ * socket(AF_XDP, …). The capability is asked for here and nowhere else: who has the descriptor may register.
+ * @returns the socket, -EPERM, -ESOCKTNOSUPPORT or -EPROTONOSUPPORT
+ * @rule R-XDP-1
+ */
+export function xskCreate(k: Kernel, type = SOCK_RAW, protocol = 0): XskSocket | number {
+  const refused = (errno: number, why: string): number => refuse(k.current, errno, 'R-XDP-1', { why })
+  if (!k.current.capable('CAP_NET_RAW'))
+    return refuse(k.current, EPERM, 'R-XDP-1', { capability: 'CAP_NET_RAW', why: 'CAP_NET_RAW is missing' })
+  if (type !== SOCK_RAW) return refused(ESOCKTNOSUPPORT, 'AF_XDP sockets are SOCK_RAW')
+  if (protocol !== 0) return refused(EPROTONOSUPPORT, 'AF_XDP has no protocols')
+  return new XskSocket(k)
+}
