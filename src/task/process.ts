@@ -402,13 +402,19 @@ export class Process implements TaskStruct {
     throw new SignalError('SIGSEGV', SI_KERNEL, 0)
   }
 
-  /** _exit(2): descriptors are closed, the address space goes when nobody else uses it. */
+  /** _exit(2): the address space goes when nobody else uses it, then descriptors are closed, without one. */
   exit(): void {
     const mm = this.#space()
     for (const hook of this.kernel.exitHooks) hook(this)
-    this.files.closeAll()
     this.mm = null
     this.run(mmput(this.kernel, mm))
+    this.run(closeFiles(this.files))
     exitTask(this.kernel, this)
   }
+}
+
+/** `exit_files`, as the task itself: what is released on the way has no address space to look at. */
+// oxlint-disable-next-line require-yield -- closing does not wait
+function* closeFiles(files: FdTable): Kthread<void> {
+  files.closeAll()
 }

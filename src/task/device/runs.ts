@@ -1,3 +1,8 @@
+import type { Kthread } from '../../base/kthread.ts'
+import { pinIsCounted } from '../../mm/gup-grab.ts'
+import type { Kernel } from '../../mm/kernel.ts'
+import { unpinUserPageRangeDirtyLock } from '../../mm/unpin.ts'
+
 /**
  * Pinned pages as a device sees them: physically contiguous runs one after the other, each with the index of
  * its first page. What an IOMMU page table, an IOTLB or a scatterlist records; no page array remains.
@@ -83,4 +88,23 @@ function grown(array: Int32Array): Int32Array<ArrayBuffer> {
   const larger = new Int32Array(array.length * 2)
   larger.set(array)
   return larger
+}
+
+/** For the audit: one pin on each page, but for pages that pins are not counted on (the zero page, R-GUP-63). */
+export function visitPins(
+  k: Kernel,
+  runs: PageRuns,
+  visit: (pfn: number, references: number, pins: number) => void,
+): void {
+  runs.forEachPage((pfn) => {
+    if (pinIsCounted(k, pfn)) visit(pfn, 0, 1)
+  })
+}
+
+/** Releases every run; with `makeDirty` the device may have written. */
+export function* unpinRuns(k: Kernel, runs: PageRuns, makeDirty: boolean): Kthread<void> {
+  const held: [pfn: number, count: number][] = []
+  runs.forEach((pfn, count) => held.push([pfn, count]))
+  runs.clear()
+  for (const [pfn, count] of held) yield* unpinUserPageRangeDirtyLock(k, pfn, count, makeDirty)
 }
