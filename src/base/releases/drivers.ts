@@ -20,6 +20,8 @@ export interface DriverSwitches {
   readonly iommufd: boolean
   /** IOMMU_IOAS_MAP and COPY without any permission are refused: 6.12 on; earlier not known (R-IOMMUFD-2) */
   readonly iommufdNeedsAccess: boolean | 'unknown'
+  /** IOMMU_IOAS_MAP_FILE and CHANGE_PROCESS exist: 6.18 (R-IOMMUFD-15) */
+  readonly iommufdMapsFiles: boolean
   /** VDUSE: bounce buffers have a size of their own and belong to a domain made later: 6.12 on; of 6.6 taken from 6.1 (R-VDUSE-1) */
   readonly vduseSizedBounce: boolean
   /** siw registers memory through ib_umem_get: 6.8 on (R-SIW-4) */
@@ -38,6 +40,7 @@ const v3: DriverSwitches = {
   vfioReplayWaits: false,
   iommufd: true,
   iommufdNeedsAccess: 'unknown',
+  iommufdMapsFiles: false,
   vduseSizedBounce: false,
   siwUsesUmem: false,
   umemReregChecksAccess: false,
@@ -68,5 +71,5 @@ export const driverSwitches: Readonly<Record<ReleaseName, DriverSwitches>> = {
   '6.6': { ...v3, xdpSpareChunk: 'unknown', videobuf: 'unknown' },
   '6.12': r612,
   // AF_XDP seen; of the others what 6.12 does, which nobody has seen on 6.18
-  '6.18': { ...r612, xdpLeastMetadata: 0 },
+  '6.18': { ...r612, xdpLeastMetadata: 0, iommufdMapsFiles: true },
 }

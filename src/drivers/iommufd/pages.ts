@@ -1,0 +1,264 @@
+import { EFAULT, EINVAL } from '../../base/errno.ts'
+import type { Kthread } from '../../base/kthread.ts'
+import { refuse } from '../../base/refusal.ts'
+import { PAGE_SIZE, pageAlignDown } from '../../base/units.ts'
+import { mmput } from '../../mm/exit-mmap.ts'
+import { FOLL_LONGTERM, FOLL_WRITE } from '../../mm/gup-flags.ts'
+import { LockedGuard, PageArray, pinUserPagesFast, pinUserPagesRemote } from '../../mm/gup.ts'
+import { pinIsCounted } from '../../mm/gup-grab.ts'
+import type { CurrentTask, Kernel, PageHolder, PinCharge, UserStruct } from '../../mm/kernel.ts'
+import type { Mm } from '../../mm/mm.ts'
+import { unpinUserPageRangeDirtyLock } from '../../mm/unpin.ts'
+import { adjust, charge, dmaMap } from '../../task/device/charge.ts'
+
+/** Entries of the array that one GUP call fills: 64 KiB of pointers. */
+const GUP_ENTRIES = 8192
+
+/** Who pays for pins: nobody, the user, or the address space (R-IOMMUFD-7). */
+export type AccountMode = 'none' | 'user' | 'mm'
+
+/** `struct iopt_pages`: one linear range of user memory, pinned page by page as somebody needs it, each once. */
+export class IoptPages implements PageHolder {
+  readonly kernel: Kernel
+  readonly name: string
+  readonly sourceMm: Mm
+  /** whose limit counts */
+  readonly sourceTask: CurrentTask
+  readonly sourceUser: UserStruct
+  /** page aligned user address */
+  readonly uptr: number
+  readonly nrPages: number
+  readonly writable: boolean
+  /** fixed when it is made */
+  readonly accountMode: AccountMode
+  /** areas that show it */
+  areas = 0
+  /** pages pinned, and pages charged */
+  npinned = 0
+  lastNpinned = 0
+  /** frame of a page that is pinned; made with the first pin */
+  #pfns: Int32Array | null = null
+  /** areas in a domain and accesses that use a page */
+  #users: Uint16Array | null = null
+
+  constructor(k: Kernel, address: number, length: number, writable: boolean, mode: AccountMode) {
+    this.kernel = k
+    this.name = `iommufd pages ${k.nextId()} of ${k.current.comm}`
+    this.sourceMm = k.current.mm!
+    this.sourceTask = k.current
+    this.sourceUser = k.user(k.current.uid)
+    this.uptr = pageAlignDown(address)
+    this.nrPages = Math.ceil((address + length - this.uptr) / PAGE_SIZE)
+    this.writable = writable
+    this.accountMode = mode
+    k.holders.add(this)
+  }
+
+  forEachReference(visit: (pfn: number, references: number, pins: number) => void): void {
+    if (this.npinned === 0) return
+    for (const pfn of this.#pfns!) if (pfn !== 0 && pinIsCounted(this.kernel, pfn)) visit(pfn, 0, 1)
+  }
+
+  charges(): readonly PinCharge[] {
+    const { accountMode: mode, lastNpinned: n } = this
+    return [
+      {
+        user: mode === 'user' ? this.sourceUser : null,
+        lockedVm: mode === 'user' ? n : 0,
+        mm: this.sourceMm,
+        pinnedVm: n,
+        mmLockedVm: mode === 'mm' ? n : 0,
+      },
+    ]
+  }
+
+  /** @returns the frame of a page, 0 while it is not pinned */
+  pfnAt(index: number): number {
+    return this.#pfns?.[index] ?? 0
+  }
+
+  /**
+   * One user more for pages [first, end): those that nobody has pinned are asked for, up to 8192 at a time.
+   * @param mapped told of each stretch as soon as it is there; a negative result undoes everything
+   * @returns 0, or a negative errno with nothing changed
+   * @rule R-IOMMUFD-4
+   * @rule R-IOMMUFD-5
+   * @rule R-IOMMUFD-8
+   */
+  *use(first: number, end: number, mapped: (from: number, to: number) => number): Kthread<number> {
+    this.#pfns ??= new Int32Array(this.nrPages)
+    this.#users ??= new Uint16Array(this.nrPages)
+    const reader = new PfnReader(this)
+    let error = 0
+    let at = first
+    while (at < end && error === 0) {
+      const stop = Math.min(end, at + GUP_ENTRIES)
+      const span = this.#span(at, stop)
+      if (this.#users[at] === 0) {
+        const got = yield* reader.pin(at, span - at)
+        if (got < 0) {
+          error = got
+          break
+        }
+        this.#pfns.set(reader.pages.pfns.subarray(0, got), at)
+        this.npinned += got
+        error = this.#takeUp(at, at + got, mapped)
+        at += got
+      } else {
+        error = this.#takeUp(at, span, mapped)
+        at = span
+      }
+    }
+    yield* reader.destroy()
+    if (error === 0) error = yield* this.#updatePinned()
+    if (error === 0) return 0
+    yield* this.#letGo(first, at)
+    return error
+  }
+
+  /** Index behind the pages from `at` on that are all used by somebody, or all by nobody. */
+  #span(at: number, stop: number): number {
+    const users = this.#users!
+    const used = users[at]! > 0
+    let end = at + 1
+    while (end < stop && users[end]! > 0 === used) end++
+    return end
+  }
+
+  #takeUp(from: number, to: number, mapped: (from: number, to: number) => number): number {
+    for (let index = from; index < to; index++) this.#users![index]!++
+    return mapped(from, to)
+  }
+
+  /**
+   * One user less for pages [first, end); what nobody uses is unpinned and uncharged. It has been unmapped before.
+   * @rule R-IOMMUFD-8
+   */
+  *unuse(first: number, end: number): Kthread<void> {
+    yield* this.#letGo(first, end)
+    yield* this.#updatePinned()
+  }
+
+  *#letGo(first: number, end: number): Kthread<void> {
+    const [pfns, users] = [this.#pfns!, this.#users!]
+    for (let at = first; at < end;) {
+      if (--users[at]! > 0) {
+        at++
+        continue
+      }
+      const pfn = pfns[at]!
+      let count = 1
+      while (at + count < end && users[at + count] === 1 && pfns[at + count] === pfn + count)
+        users[at + count++] = 0
+      pfns.fill(0, at, at + count)
+      this.npinned -= count
+      yield* unpinUserPageRangeDirtyLock(this.kernel, pfn, count, this.writable)
+      at += count
+    }
+  }
+
+  /**
+   * `iopt_pages_update_pinned`: what has been pinned is charged afterwards, and what is not pinned any more taken
+   * back.
+   * @returns 0, -ENOMEM over the limit, -EINVAL when the address space that pays has gone
+   * @rule R-IOMMUFD-7
+   */
+  *#updatePinned(): Kthread<number> {
+    const k = this.kernel
+    const { accountMode: mode, sourceMm: mm } = this
+    const pages = this.npinned - this.lastNpinned
+    if (pages === 0) return 0
+    const terms = {
+      rule: 'R-IOMMUFD-7',
+      exempt: pages < 0,
+      capability: 'CAP_IPC_LOCK',
+      task: this.sourceTask,
+    } as const
+    let error = 0
+    if (mode === 'user') {
+      const account = { budget: 'user->locked_vm', user: this.sourceUser } as const
+      if (pages < 0) adjust(account, pages)
+      else error = charge(k, account, pages, terms)
+    } else if (mode === 'mm') {
+      const account = { budget: 'mm->locked_vm', mm } as const
+      if (mm.users === 0) {
+        if (pages > 0)
+          error = refuse(k.current, EINVAL, 'R-IOMMUFD-7', { why: 'the address space that pays has gone' })
+      } else {
+        const guard = mm.mmapLock.tryWrite() ?? (yield* mm.mmapLock.write())
+        if (pages < 0) adjust(account, pages)
+        else error = charge(k, account, pages, terms)
+        guard.release()
+      }
+    }
+    if (error < 0) return error
+    adjust({ budget: 'mm->pinned_vm', mm }, pages)
+    this.lastNpinned = this.npinned
+    return 0
+  }
+
+  /** One area less; without any the range is forgotten. */
+  putArea(): void {
+    if (--this.areas <= 0) this.kernel.holders.delete(this)
+  }
+}
+
+/** `struct pfn_reader_user`: GUP on the source mm, one's own or another's, whose lock is kept from call to call. */
+class PfnReader {
+  readonly pages: PageArray
+  readonly #source: IoptPages
+  #lock: LockedGuard | null = null
+
+  constructor(source: IoptPages) {
+    this.#source = source
+    this.pages = new PageArray(Math.min(source.nrPages, GUP_ENTRIES))
+  }
+
+  /** @returns pages, at least 1, or a negative errno */
+  *pin(index: number, n: number): Kthread<number> {
+    const { kernel: k, sourceMm: mm, uptr, writable } = this.#source
+    const start = uptr + index * PAGE_SIZE
+    const flags = FOLL_LONGTERM | (writable ? FOLL_WRITE : 0)
+    let got: number
+    if (mm === k.current.mm) got = yield* pinUserPagesFast(k, start, n, flags, this.pages)
+    else {
+      if (this.#lock === null) {
+        if (mm.users === 0)
+          return refuse(k.current, EFAULT, 'R-IOMMUFD-5', {
+            address: start,
+            why: 'the address space has gone',
+          })
+        mm.users++
+        this.#lock = new LockedGuard(null)
+      }
+      this.#lock.guard ??= mm.mmapLock.tryRead() ?? (yield* mm.mmapLock.read())
+      got = yield* pinUserPagesRemote(k, mm, start, n, flags, this.pages, this.#lock)
+    }
+    if (got !== 0) return got
+    k.warnOnce('iommufd-no-pages', 'iommufd: GUP gave no pages and no error')
+    return refuse(k.current, EFAULT, 'R-IOMMUFD-5', { address: start, why: 'no page and no error' })
+  }
+
+  *destroy(): Kthread<void> {
+    if (this.#lock === null) return
+    this.#lock.guard?.release()
+    yield* mmput(this.#source.kernel, this.#source.sourceMm)
+  }
+}
+
+/**
+ * `batch_to_domain`: contiguous pages are mapped with one call each.
+ * @returns 0 or a negative errno
+ * @rule R-IOMMUFD-6
+ */
+export function mapRuns(k: Kernel, pages: IoptPages, from: number, to: number, largePages: boolean): number {
+  for (let at = from; at < to;) {
+    const error = dmaMap(k, 'R-IOMMUFD-6')
+    if (error < 0) return error
+    const pfn = pages.pfnAt(at)
+    let count = 1
+    while (largePages && at + count < to && pages.pfnAt(at + count) === pfn + count) count++
+    at += count
+  }
+  return 0
+}
