@@ -5,6 +5,7 @@ import { changeHugePmd, splitHugePmd } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { unwatched } from './mmap-lock.ts'
+import { invalidateRange } from './mmu-notifier.ts'
 import {
   HugePmd,
   Leaf,
@@ -49,6 +50,7 @@ export function* changeProtection(
   start: number,
   end: number,
 ): Kthread<void> {
+  if (mm.notifiers !== null) invalidateRange(mm, start, end)
   const vma = unwatched(maybeWatched)
   const { pageTable } = mm
   const last = Math.ceil(end / PMD_SIZE)

@@ -10,6 +10,7 @@ import { copyHugePmd } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
 import { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
+import { invalidateRange } from './mmu-notifier.ts'
 import { maybeWrite, vmPageProt } from './page-prot.ts'
 import {
   HugePmd,
@@ -139,6 +140,7 @@ function needsCopy(copy: Vma, vma: Vma): boolean {
 function* copyPageRange(k: Kernel, child: Mm, parent: Mm, childVma: Vma, vma: Vma): Kthread<number> {
   // @rule R-GUP-76
   const cow = vma.isCow
+  if (cow && parent.notifiers !== null) invalidateRange(parent, vma.start, vma.end)
   if (cow) parent.writeProtectSeq++
   const { pageTable } = parent
   const last = Math.ceil(vma.end / PMD_SIZE)

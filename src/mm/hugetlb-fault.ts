@@ -24,6 +24,7 @@ import { hugetlbFile, hugetlbIndex, isReservationOwner } from './hugetlb-reserve
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { unwatched, type MmapReadGuard } from './mmap-lock.ts'
+import { invalidateRange } from './mmu-notifier.ts'
 import {
   HugePmd,
   pmdIndex,
@@ -205,6 +206,8 @@ function writeProtected(k: Kernel, mm: Mm, vma: Vma, address: number, entry: Hug
       'copying the shared huge page needs another one and the pool is exhausted',
     )
   }
+  if (mm.notifiers !== null)
+    invalidateRange(mm, pmdIndex(address) * PMD_SIZE, (pmdIndex(address) + 1) * PMD_SIZE)
   makeHugetlbAnon(k, mm, vma, copy, hugetlbIndex(vma, address))
   copyHugetlbContents(k, head, copy)
   frames.addEntireMapcount(head, -1)

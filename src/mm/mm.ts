@@ -1,5 +1,6 @@
 import { PAGE_SIZE } from '../base/units.ts'
 import { MmapLock } from './mmap-lock.ts'
+import type { MmuNotifier } from './mmu-notifier.ts'
 import { PageTable } from './page-table.ts'
 import { VmaTree } from './vma-tree.ts'
 import type { Kernel } from './kernel.ts'
@@ -20,6 +21,8 @@ export class Mm {
   readonly name: string
   readonly mmapLock: MmapLock
   readonly pageTable = new PageTable()
+  /** who is told before entries change (mmu-notifier.ts); null: nobody */
+  notifiers: readonly MmuNotifier[] | null = null
   /** users of the address space: tasks, and remote accessors while they work (mm_users) */
   users = 1
   /** changes that userfaultfds are to hear of when the lock has been let go; under mmap_lock */

@@ -4,6 +4,7 @@ import { moveHugePmd, splitHugePmd } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { unwatched } from './mmap-lock.ts'
+import { invalidateRange } from './mmu-notifier.ts'
 import {
   HugePmd,
   Leaf,
@@ -35,6 +36,7 @@ export function* movePageTables(
   const source = unwatched(from)
   const { pageTable } = mm
   const end = oldAddr + length
+  if (mm.notifiers !== null) invalidateRange(mm, oldAddr, end)
   const shift = newAddr - oldAddr
   const last = Math.ceil(end / PMD_SIZE)
   const tablesMove = shift % PMD_SIZE === 0

@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from '../base/units.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_KSM, PG_SWAPCACHE } from '../memory/page-flags.ts'
 import { FAULT_FLAG_UNSHARE } from './fault-flags.ts'
@@ -6,6 +7,7 @@ import { NEEDS_USERFAULT_WP } from './fault-sleep.ts'
 import { largeAnonReuse } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
+import { invalidateRange } from './mmu-notifier.ts'
 import { maybeWrite, vmPageProt } from './page-prot.ts'
 import {
   PTE_ACCESSED,
@@ -97,6 +99,7 @@ function copyPage(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, unsh
   anonVmaPrepare(k, vma, mm)
   const copy = k.memory.allocFolio(0, { movable: !k.current.memallocPin })
   if (copy === 0) return outOfMemory(k, 'R-FLT-47', vma, address)
+  if (mm.notifiers !== null) invalidateRange(mm, address, address + PAGE_SIZE)
   const slot = pteSlot(address)
   const old = leaf.pfn[slot]!
   const bits = leaf.bits[slot]!

@@ -13,6 +13,7 @@ import { splitHugePmd, zapHugePmd } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { unwatched } from './mmap-lock.ts'
+import { invalidateRange } from './mmu-notifier.ts'
 import {
   HugePmd,
   Leaf,
@@ -53,6 +54,7 @@ export function* zapRange(
   end: number,
   how: ZapHow,
 ): Kthread<void> {
+  if (mm.notifiers !== null) invalidateRange(mm, start, end)
   const vma = unwatched(maybeWatched)
   const { pageTable } = mm
   const last = Math.ceil(end / PMD_SIZE)
@@ -72,6 +74,7 @@ export function zapRangeAtOnce(
   end: number,
   how: ZapHow,
 ): void {
+  if (mm.notifiers !== null) invalidateRange(mm, start, end)
   const vma = unwatched(maybeWatched)
   const { pageTable } = mm
   const last = Math.ceil(end / PMD_SIZE)

@@ -268,7 +268,7 @@ export class IoPagetable {
   *#unmapLocked(iova: number, end: number, all: boolean): Kthread<number> {
     const refused = (errno: number, why: string): number => this.#refused(errno, 'R-IOMMUFD-9', why)
     let unmapped = 0
-    for (const area of [...this.#areas]) {
+    for (const area of this.#areas.slice()) {
       if (area.iova + area.length <= iova || area.iova >= end) continue
       if (area.iova < iova || area.iova + area.length > end)
         return refused(ENOENT, 'a mapping is covered in part only')

@@ -323,7 +323,7 @@ describe.each(HAVING)('IOMMU_IOAS_MAP on %s', (release) => {
     map(handle, at, 8)
     map(handle, at + 8 * P, 8, { iova: 0x100000 + 8 * P, flags: READABLE | FIXED })
     const access = new IommufdAccess(rig.k, ioas, (iova, length) => {
-      for (const held of [...access.pinned])
+      for (const held of access.pinned.slice())
         if (held.iova >= iova && held.iova < iova + length)
           rig.app.run(access.unpinPages(held.iova, held.length))
     })
