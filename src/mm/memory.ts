@@ -74,6 +74,8 @@ export function* handleMmFault(
     const code = injectedFault(k, guard, vma, address, flags)
     if (code !== 0) return counted(k, code, flags)
   }
+  // @rule R-AS-148
+  guard.mm.pageTable.reach(pmdIndex(address))
   if (vma.isHugetlb) return counted(k, yield* hugetlbFault(k, guard, vma, address, flags), flags)
   const page = pageAlignDown(address)
   let major = 0

@@ -240,7 +240,7 @@ function finish(
   later: Vma[] | null = null,
 ): void {
   for (let vma: Vma | null = first; vma !== null; vma = vma.next) unlinkAnonVmas(vma)
-  if (mm.pageTable.leaves > 0) freePageTables(mm, vmas, start, end)
+  if (!mm.pageTable.empty) freePageTables(mm, vmas, start, end)
   let vma: Vma | null = first
   while (vma !== null) {
     const following: Vma | null = vma.next

@@ -67,6 +67,8 @@ export class HugePmd {
 
 export type PmdEntry = Leaf | HugePmd
 
+const GIGABYTE = PMD_SIZE * 512
+
 interface PmdTable {
   readonly slots: (PmdEntry | null)[]
   used: number
@@ -88,9 +90,11 @@ export function pmdIndex(address: number): number {
  */
 export class PageTable {
   readonly #tables = new Map<number, PmdTable>()
+  /** which 512 GiB have a table of such tables */
+  readonly #uppers = new Set<number>()
   /** which gigabytes have a table, ascending */
   readonly #gigabytes: number[] = []
-  /** leaf tables in use; with the upper ones this is VmPTE */
+  /** leaf tables in use */
   leaves = 0
 
   /** The PMD entry for a 2 MiB span, or null. */
@@ -111,21 +115,55 @@ export class PageTable {
   }
 
   setPmd(index: number, entry: PmdEntry | null): void {
-    let table = this.#tables.get(index >>> 9)
-    if (table === undefined) {
-      if (entry === null) return
-      table = { slots: new Array<PmdEntry | null>(512).fill(null), used: 0 }
-      this.#tables.set(index >>> 9, table)
-      this.#gigabytes.splice(this.#place(index >>> 9), 0, index >>> 9)
-    }
+    const table = entry === null ? this.#tables.get(index >>> 9) : this.reach(index)
+    if (table === undefined) return
     const before = table.slots[index & 511]!
     if (before instanceof Leaf) this.leaves--
     if (entry instanceof Leaf) this.leaves++
     table.used += (entry === null ? 0 : 1) - (before === null ? 0 : 1)
     table.slots[index & 511] = entry
-    if (table.used === 0) {
-      this.#tables.delete(index >>> 9)
-      this.#gigabytes.splice(this.#place(index >>> 9), 1)
+  }
+
+  /** The table of PMD entries for a 2 MiB span, created when there is none: what every fault does first. */
+  reach(index: number): PmdTable {
+    const gigabyte = index >>> 9
+    let table = this.#tables.get(gigabyte)
+    if (table === undefined) {
+      table = { slots: new Array<PmdEntry | null>(512).fill(null), used: 0 }
+      this.#tables.set(gigabyte, table)
+      this.#gigabytes.splice(this.#place(gigabyte), 0, gigabyte)
+      this.#uppers.add(gigabyte >>> 9)
+    }
+    return table
+  }
+
+  /** No table at all. */
+  get empty(): boolean {
+    return this.#uppers.size === 0
+  }
+
+  /**
+   * Gives back the empty tables of 1 GiB and of 512 GiB that lie in [start, end) and between what is still mapped
+   * around it: no memory from `floor` to `ceiling`. Bytes.
+   */
+  freeUpper(start: number, end: number, floor: number, ceiling: number): void {
+    const within = (number: number, size: number): boolean =>
+      number * size >= floor && (number + 1) * size <= ceiling
+    const first = Math.floor(start / GIGABYTE)
+    let at = this.#place(first)
+    for (; at < this.#gigabytes.length && this.#gigabytes[at]! * GIGABYTE < end;) {
+      const gigabyte = this.#gigabytes[at]!
+      if (this.#tables.get(gigabyte)!.used > 0 || !within(gigabyte, GIGABYTE)) at++
+      else {
+        this.#tables.delete(gigabyte)
+        this.#gigabytes.splice(at, 1)
+      }
+    }
+    for (const upper of this.#uppers) {
+      if (upper * 512 * GIGABYTE >= end || (upper + 1) * 512 * GIGABYTE <= start) continue
+      const lowest = this.#gigabytes[this.#place(upper << 9)]
+      if ((lowest === undefined || lowest >>> 9 !== upper) && within(upper, 512 * GIGABYTE))
+        this.#uppers.delete(upper)
     }
   }
 
@@ -155,8 +193,9 @@ export class PageTable {
         i = next << 9
         continue
       }
-      if (table.slots[i & 511] !== null) return i
-      i++
+      if (table.used === 0) i = ((i >>> 9) + 1) << 9
+      else if (table.slots[i & 511] !== null) return i
+      else i++
     }
     return -1
   }
@@ -167,14 +206,8 @@ export class PageTable {
     return entry instanceof Leaf ? entry.bits[pteSlot(address)]! : 0
   }
 
-  /** Page tables in use in bytes, the top one not counted (VmPTE): of 2 MiB, of 1 GiB and of 512 GiB of memory. */
+  /** Page tables in use in bytes, the top one not counted: of 2 MiB, of 1 GiB and of 512 GiB of memory. */
   get bytes(): number {
-    let upper = 0
-    let last = -1
-    for (const gigabyte of this.#gigabytes) {
-      if (gigabyte >>> 9 !== last) upper++
-      last = gigabyte >>> 9
-    }
-    return (this.leaves + this.#tables.size + upper) * PAGE_SIZE
+    return (this.leaves + this.#tables.size + this.#uppers.size) * PAGE_SIZE
   }
 }

@@ -183,8 +183,8 @@ function zapsNonpresent(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number, h
 }
 
 /**
- * `free_pgtables`: gives back the leaf tables of [start, end), which no VMA covers any more. A table that is
- * shared with a neighbour stays, empty or not.
+ * `free_pgtables`: gives back the tables of [start, end), which no VMA covers any more. A table that is shared
+ * with a neighbour stays, empty or not.
  * @param vmas what is left
  * @rule R-AS-148
  */
@@ -197,4 +197,7 @@ export function freePageTables(mm: Mm, vmas: VmaTree, start: number, end: number
     if (beside !== null && beside.start < base + PMD_SIZE) continue
     if (pageTable.pmd(i) instanceof Leaf) pageTable.setPmd(i, null)
   }
+  const above = vmas.find(start)
+  const below = above === null ? vmas.last : above.previous
+  pageTable.freeUpper(start, end, below?.end ?? 0, above?.start ?? Infinity)
 }

@@ -6,10 +6,13 @@ import { closeSync, openSync, readFileSync, readSync, readdirSync } from 'node:f
 import { AgentScript } from '../../src/conform/agent-lines.ts'
 import { EngineRun } from '../../src/conform/engine-driver.ts'
 import type { EngineProcess } from '../../src/conform/engine-process.ts'
+import { MACHINE_TAKEN } from '../../src/conform/kernel-driver.ts'
+import { isMachineWide, type Program } from '../../src/conform/program.ts'
 import type { Oracle } from '../../src/conform/sides.ts'
-import type { Step } from '../../src/conform/steps.ts'
 import { BufferIter } from '../../src/mm/iov-iter.ts'
 import type { Kernel } from '../../src/mm/kernel.ts'
+import { storeUser } from '../../src/mm/user-access.ts'
+import { VM_WRITE } from '../../src/mm/vm-flags.ts'
 import { procOpen, type ProcFileName } from '../../src/task/proc-calls.ts'
 import { ProcFile, procTransfer } from '../../src/task/proc-file.ts'
 import { ProcKpagecount, ProcKpageflags } from '../../src/task/proc/kpage-files.ts'
@@ -26,23 +29,34 @@ export interface TextDifference {
   readonly engine: string
 }
 
-/** What of a process is compared; the first one also in what its counters have gained. */
-const GAINED = ['VmSize', 'VmLck', 'VmPin', 'VmData', 'VmStk', 'VmSwap', 'HugetlbPages', 'VmPTE', 'VmLib']
+/** What the counters of the first process have gained since the start is compared. */
+const GAINED_INSIDE = ['VmLck', 'VmPin', 'VmStk', 'VmSwap', 'HugetlbPages']
+const GAINED = [...GAINED_INSIDE, 'VmSize', 'VmData', 'VmLib', 'VmPTE']
 
+/**
+ * Runs a program on both sides.
+ * @returns what differs after the first step after which something does; empty: nothing
+ */
 export async function compareTexts(
   { agent, setup }: Oracle,
-  steps: readonly Step[],
-  options: { readonly every?: boolean; readonly protectionKeys: boolean; readonly ignore?: RegExp },
-): Promise<TextDifference[]> {
+  program: Program,
+): Promise<readonly TextDifference[]> {
+  const { steps } = program
   const script = new AgentScript()
   const run = new EngineRun(setup, new Set())
-  run.k.settings.protectionKeys = options.protectionKeys
-  const [, , start] = await agent.send(['obs 5 runs nopins', 'reset', 'sys 39'])
+  run.k.settings.protectionKeys = hasProtectionKeys()
+  const wide = isMachineWide(program)
+  const replies = await agent.send([...(wide ? ['lock'] : []), 'obs 5 runs nopins', 'reset', 'sys 39'])
+  const start = replies.at(-1)
+  if (replies[0]!.e !== 0) throw new Error(MACHINE_TAKEN)
   const pids = new Map([[0, Number(start!.r)]])
   const names = new Names()
   const differences: TextDifference[] = []
   const arena = { start: setup.arena.start, end: setup.arena.start + setup.arena.pages * PAGE }
   const first = run.processes.get(0)!
+  touchOwn(first)
+  // rings and handlers of userfaultfds have memory outside of the arena
+  let outside = false
   const base = { kernel: status(pids.get(0)!), engine: engineStatus(first) }
   try {
     for (const [number, step] of steps.entries()) {
@@ -55,18 +69,17 @@ export async function compareTexts(
       if (step.op === 'fork' && replies.at(-1)!.e === 0) pids.set(step.child, Number(replies.at(-1)!.r))
       if (step.op === 'exec' && step.by === 0) base.kernel.clear()
       if (step.op === 'reap') pids.delete(step.child)
-      if (options.every === false && number < steps.length - 1) continue
       const frames = new Frames()
       for (const [process, pid] of pids) {
         const ours = run.processes.get(process)
         if (ours === undefined) continue
         const tell = (file: string, kernel: string, engine: string): void => {
-          if (kernel !== engine && options.ignore?.test(file) !== true)
-            differences.push({ step: number, process, file, kernel, engine })
+          if (kernel !== engine) differences.push({ step: number, process, file, kernel, engine })
         }
         compareProcess(ours, pid, arena, names, frames, tell)
+        if (step.op === 'ring' || step.op === 'uffd') outside = true
         if (process === 0 && base.kernel.size > 0)
-          for (const key of GAINED) {
+          for (const key of outside ? GAINED_INSIDE : GAINED) {
             const gained = (now: Map<string, number>, before: Map<string, number>): string =>
               String(now.get(key)! - before.get(key)!)
             tell(`status ${key}`, gained(status(pid), base.kernel), gained(engineStatus(ours), base.engine))
@@ -75,11 +88,25 @@ export async function compareTexts(
       if (differences.length > 0) return differences
     }
   } finally {
-    await agent.send(['reset', 'exec'])
+    await agent.send(['reset', 'exec', ...(wide ? ['reset', 'unlock'] : [])])
     const findings = run.end()
     if (findings.length > 0) throw new Error(`the books do not balance: ${findings.join('; ')}`)
   }
   return differences
+}
+
+/** The other side uses all of its own memory, too: no page table will come for it. */
+function touchOwn(process: EngineProcess): void {
+  const guard = process.space.mmapLock.tryRead()!
+  const places: number[] = []
+  for (let vma = guard.vmas.first; vma !== null; vma = vma.next)
+    if ((vma.flags & VM_WRITE) !== 0) places.push(vma.start)
+  guard.release()
+  for (const place of places) process.run(storeUser(process.kernel, process.space, place, new Uint8Array(1)))
+}
+
+function hasProtectionKeys(): boolean {
+  return /\bospke\b/.test(readFileSync('/proc/cpuinfo', 'utf8'))
 }
 
 interface Range {
@@ -157,7 +184,7 @@ class Names {
     const ids = this.#ids[side]
     const key = match[2]!
     if (!ids.has(key)) ids.set(key, ids.size + 1)
-    const name = match[3]!.replace(/\/\S*\/pinscope-\w+\//, '/').trim()
+    const name = match[3]!.replace(/^(\/\S*\/pinscope-\w+|disk)\//, '').trim()
     return `${match[1]} file ${ids.get(key)} ${name}`
   }
 }

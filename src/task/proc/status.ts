@@ -1,8 +1,10 @@
 import type { Kthread } from '../../base/kthread.ts'
-import { PAGE_SIZE } from '../../base/units.ts'
+import { PAGE_SIZE, PMD_SIZE, TASK_SIZE } from '../../base/units.ts'
+import { PG_ANON, PG_HUGETLB } from '../../memory/page-flags.ts'
 import { mmput } from '../../mm/exit-mmap.ts'
 import type { Capability, Kernel } from '../../mm/kernel.ts'
 import type { Mm } from '../../mm/mm.ts'
+import { HugePmd } from '../../mm/page-table.ts'
 import type { TaskStruct } from '../task.ts'
 import { SingleFile } from './seq-file.ts'
 
@@ -80,7 +82,7 @@ function* memory(k: Kernel, mm: Mm): Kthread<string> {
     ['VmStk', mm.stackVm],
     ['VmExe', text],
     ['VmLib', library],
-    ['VmPTE', mm.pageTable.bytes / PAGE_SIZE],
+    ['VmPTE', mm.pageTable.bytes / PAGE_SIZE + depositedTables(k, mm)],
     ['VmSwap', mm.swapents],
     ['HugetlbPages', mm.hugetlbPages],
   ]
@@ -91,6 +93,19 @@ function* memory(k: Kernel, mm: Mm): Kthread<string> {
   if (k.release.proc.statusShowsKthread) lines.push(line('untag_mask', '0xffffffffffffffff'))
   yield* mmput(k, mm)
   return lines.join('')
+}
+
+/** Each huge page of anonymous memory keeps a page table for the day it is split. @rule R-HUGE-25 */
+function depositedTables(k: Kernel, { pageTable }: Mm): number {
+  const { frames } = k.memory
+  const end = TASK_SIZE / PMD_SIZE
+  let count = 0
+  for (let i = pageTable.nextPmd(0, end); i >= 0; i = pageTable.nextPmd(i + 1, end)) {
+    const entry = pageTable.pmd(i)
+    if (!(entry instanceof HugePmd) || frames.has(entry.pfn, PG_HUGETLB)) continue
+    if (frames.has(entry.pfn, PG_ANON) || k.isHugeZero(entry.pfn)) count++
+  }
+  return count
 }
 
 /** The program's own code and that of its libraries, in pages. */
