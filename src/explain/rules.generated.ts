@@ -2,12 +2,17 @@
 
 /** One plain sentence per rule that src names, by rule id. */
 export const ruleSentences: Readonly<Record<string, string>> = {
+  'R-ACC-1': 'Two gates are applied by procfs.',
   'R-ACC-2':
     'Table (columns: S = same uid and dumpable, U = other uid or undumpable, no capability; R = root with CAP_SYS_PTRACE and CAP_SYS_ADMIN). uid 65534 probing itself, a same-uid process, a same-uid…',
+  'R-ACC-3':
+    'For maps-like files and mem the check happens once, at open; an fd opened while it passed keeps working after the target changes credentials (from source).',
   'R-ACC-4':
     'Missing entries: process gone before open → ENOENT; between open and read of a seq file → ESRCH.',
   'R-ACC-5':
     'A thread group whose leader has exited (State Z) while other threads live shows empty maps/fd under /proc/P; the real content is under /proc/P/task/T/ of a live thread (main calls pthread_exit…',
+  'R-ACC-6':
+    'maps, smaps, numa_maps, pagemap and mem fds are bound to the address space that existed at open.',
   'R-ACC-7':
     'Capability tiers to report to the user: T0 = U (status, limits, global files only), T1 = S (all per-process facts except PFN-derived ones), T2 = T1 on foreign processes (CAP_SYS_PTRACE), T3 = + PFN…',
   'R-AG-1':
@@ -274,8 +279,23 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'ELF segments, brk area (zero-length heap until first brk), vvar/vdso (special mappings: close hook, may_split refuses, VM_DONTEXPAND), gate page [vsyscall] not a VMA of the mm.',
   'R-AS-158':
     'exit: mmu notifiers released, all PTEs zapped under read lock, page tables freed under write lock, VMAs closed (file puts), charge returned.',
+  'R-AS-160':
+    'maps line: START-END rwxP OFFSET MAJ:MIN INODE — lower-case hex without 0x, START/END/OFFSET zero-padded to ≥8 digits, MAJ/MIN ≥2 hex digits, INODE decimal; p/s by VM_MAYSHARE.',
   'R-AS-161':
     'Name, first match: vm_file → path (\\n escaped as \\012, suffix (deleted)), or [anon_shmem:NAME] ≥6.2; vm_ops name ([vdso], [vvar]…); [heap]; [stack]; [anon:NAME]; nothing.',
+  'R-AS-162':
+    'Last line: gate VMA ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 … [vsyscall] (if enabled).',
+  'R-AS-163':
+    'Consistency: the listing is produced in buffer-sized pieces; between pieces the map may change; no line is duplicated or out of order but merged/split regions can appear inconsistent.',
+  'R-AS-164':
+    'smaps record: maps line; Size:, KernelPageSize:, MMUPageSize:, Rss:, Pss:, Pss_Dirty:, Shared_Clean:, Shared_Dirty:, Private_Clean:, Private_Dirty:, Referenced:, Anonymous:, KSM: (6.12, 6.18; absent…',
+  'R-AS-165':
+    'status lines (tab, value right-aligned to 8, kB), in order: VmPeak (max(hiwater_vm,total_vm)), VmSize, VmLck (locked_vm), VmPin (pinned_vm), VmHWM, VmRSS = RssAnon+RssFile+RssShmem, RssAnon…',
+  'R-AS-166':
+    'statm: size resident shared text lib(0) data dt(0) in pages; shared = file+shmem RSS, data = data_vm + stack_vm.',
+  'R-AS-167':
+    '/proc/PID/map_files/START-END links exist for file VMAs only; the range must match a VMA exactly.',
+  'R-AS-168': "ioctl PROCMAP_QUERY on maps ≥6.11 returns one VMA's data (R-MAPS-5).",
   'R-AS-169':
     'MADV_PAGEOUT without swap space reclaims what needs none: pages that nobody else maps (map count 1, on the LRU, not mlocked).',
   'R-AS-170':
@@ -298,6 +318,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-CMD-5':
     'normal mode: page-sized chunks; stops at the first chunk that yields nothing; returns what was copied; EFAULT only if the first copy-out failed.',
   'R-CMD-6': 'environ: chunks of min(PS, count) from env_start+pos.',
+  'R-CONS-1':
+    'A read(2) of maps returns at most one page of text (4067 bytes was the maximum, buffer sizes 4 KiB to 1 MB); lines are never split across reads.',
   'R-CONS-2':
     'Parser duty: on start < previous end, drop the earlier record, keep the later, set torn = true.',
   'R-CONS-3':
@@ -329,12 +351,32 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'A write that stops in the middle of a new block, at memory that cannot be had, has only to zero the rest of the block, and its success hides the error: what was moved counts, the end of the file…',
   'R-DIO-13':
     'A direct read that reaches a page of a hole which has been written to in the cache but not to the disk yet → EIO: it has dirtied it itself, by zeroing memory that is a shared mapping of that very…',
+  'R-DIO-14':
+    'A run of new blocks that begins behind the last page of the file gets its place as a whole before anything is moved; a write that R-DIO-12 lets stop early keeps it.',
+  'R-DIO-15': 'All bios of a call are under way before it waits for the first.',
   'R-DMP-1':
     'dump_user_range walks each chosen VMA page by page; get_dump_page returns a page or NULL; NULL → the file offset is skipped (a hole on seekable files, zeroes on pipes).',
   'R-DMP-5':
     'Which VMAs, default coredump_filter 0x33: VM_DONTDUMP → none; anonymous private and COWed private file (whole VMA if it has an anon_vma), shared memory of unlinked files (shared anon), ELF header…',
   'R-DMP-8':
     'Stop conditions between pages: RLIMIT_CORE reached, pending fatal signal or freezer, short write.',
+  'R-DRV-1':
+    'The limit is always rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT (soft limit, bytes rounded down to pages); a request fails when current + requested > limit.',
+  'R-DRV-2':
+    'The counters mm->locked_vm, mm->pinned_vm and user->locked_vm are three independent budgets, each compared with the same limit. mlock, VFIO type1 and powerpc share the first; RDMA, usnic, qib…',
+  'R-DRV-3': 'capable(CAP_IPC_LOCK) is a check against the initial user namespace.',
+  'R-DRV-4': 'The same page registered twice, by one or several registrations, is charged every time.',
+  'R-DRV-5': 'can_do_mlock(): true if the soft RLIMIT_MEMLOCK is not 0, or CAP_IPC_LOCK.',
+  'R-DRV-6':
+    'Charging never depends on residency: unpopulated, swapped or THP/hugetlb memory is charged in PS units for the pages requested.',
+  'R-DRV-11': '(stale mapping) A pin is on pages, not on addresses.',
+  'R-DRV-13': '(memory visible as lost) A pinned page whose mapping is gone is neither mapped nor free.',
+  'R-DRV-14':
+    '(object lifetime) Pins belong to the kernel object (socket, MR, container, iommufd context), not to the process: they survive exec, and exit of the registering process if another holds the fd.',
+  'R-DRV-16':
+    '(dropped FOLL_FORCE) umem, usnic, siw, qib, videobuf used FOLL_FORCE in 6.1; a series merged for 6.2 removed it together with reliable read-only long-term pins in COW mappings, so v3 and later have…',
+  'R-DRV-19':
+    '"closed" = last reference to the open file, counting dup, fork, SCM_RIGHTS and mmaps of the file.',
   'R-EXE-1':
     'Entry: execve/execveat. A new mm gets a one-page stack VMA at the top of the address space, anonymous, growing down, flag VM_STACK_INCOMPLETE_SETUP (rmap-based migration skips it); position p starts…',
   'R-EXE-2':
@@ -398,6 +440,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-FLT-38': 'vm_ops without fault handler → SIGBUS.',
   'R-FLT-39':
     'Read fault. Fault-around if vm_ops has map_pages (regular files, shmem; not hugetlb/special) and the VMA is not uffd WP/MINOR registered.',
+  'R-FLT-39.3':
+    'Otherwise the fault handler: index ≥ EOF (rounded up to pages) → SIGBUS; absent from cache → MAJOR; it is read, and on a disk file the missing pages around it up to EOF, holes too, each as a page of…',
   'R-FLT-40':
     'Private write fault: anon_vma; allocate folio; run the fault handler (so the file page is brought into the cache and, for shmem holes, allocated); copy; install the copy as X, writable+dirty…',
   'R-FLT-41':
@@ -517,7 +561,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-FLT-151':
     'MAP_POPULATE and mlock: private writable VMA → write faults, others → read faults; errors ignored by mmap, mlock → ENOMEM (e.g. PROT_NONE VMA). mlocked pages get MLOCKED and UNEVICTABLE; munlock…',
   'R-FLT-160':
-    'Reads: position and count must be multiples of 8 else EINVAL; beyond the address space → 0 bytes; opening needs ptrace-read permission (EACCES); without CAP_SYS_ADMIN at read time the PFN/offset…',
+    'Reads: position and count must be multiples of 8 else EINVAL; beyond the address space → 0 bytes; opening needs ptrace-read permission (EACCES); without CAP_SYS_ADMIN when it was opened the…',
   'R-FLT-161':
     'Shapes seen: zero page P, PFN const; anon sole P X; shared anon page P; file P F X/P F; shmem swapped or unmapped: 0; swapped anon S; marker uffd-wp raw 0x3f (type 31, offset 1; 6.1: 0x3e), poison…',
   'R-FLT-162': 'Bit 56 says nothing about X: a page that lost X and is mapped once again shows bit 56.',
@@ -547,6 +591,11 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     '/sys/kernel/mm/transparent_hugepage/: enabled, defrag, shmem_enabled list choices with the active one in brackets; use_zero_page, hpage_pmd_size plain; khugepaged/*; per-size directories…',
   'R-GLOB-5':
     'sysctls the model needs: vm.{overcommit_memory, overcommit_ratio, overcommit_kbytes, max_map_count, mmap_min_addr, nr_overcommit_hugepages, hugetlb_shm_group, compact_unevictable_allowed…',
+  'R-GRU-1':
+    'non_atomic_pte_lookup: one page, WRITE if the miss is a write, get_user_pages ≤ 0 → EFAULT; takes the physical address and drops the reference at once; nothing stays pinned, validity is kept by…',
+  'R-GRU-2': 'Page shift: HPAGE_SHIFT for hugetlb VMAs, else PAGE_SHIFT; the address is rounded down to it.',
+  'R-GRU-3':
+    'In interrupt ("atomic") context GUP is not called: result RETRY, the block is switched to user polling mode and resolved later in process context with mmap read lock.',
   'R-GUP-1':
     'Differences of 6.1: get_user_pages, get_user_pages_remote, pin_user_pages and pin_user_pages_remote have an extra vmas array argument directly after pages; pin_user_pages_fast_only and follow_page…',
   'R-GUP-2':
@@ -763,6 +812,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     '(MADV_FREE of one page: unpinned THP → 512 small folios; with another page pinned → still one PMD-mapped THP, returns 0).',
   'R-HUGE-29':
     'MADV_DONTNEED of one page of a pinned THP: PMD split, page unmapped (pin stale for that VA), rest unchanged; refault gives a small page.',
+  'R-HUGE-30':
+    'MADV_COLLAPSE on an aligned 2 MiB range: ignores sysfs and khugepaged limits, still needs VMA not VM_NOHUGEPAGE (EINVAL) and fully inside; fills holes with zeros; takes a new folio (PFN changes).',
   'R-HUGE-35': 'copy of a PMD: child VMA not anonymous → skipped, refault.',
   'R-HUGE-36': '. Cost: 2 MiB copied, fork fails with ENOMEM if impossible.',
   'R-HUGE-37': 'Swap-out of a whole THP: pinned → kept.',
@@ -798,6 +849,41 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'SysV SHM_HUGETLB: needs CAP_IPC_LOCK or group; size rounded up to the page size; pins work. memfd_create(MFD_HUGETLB) likewise.',
   'R-HUGE-59':
     "mremap of a part of a private hugetlb mapping: the moved part takes the reservation along, and the mapping it was cut out of forgets all of it: the rest faults like a child's (from what is left…",
+  'R-HUGE-60':
+    'MADV_COLLAPSE refuses a VMA as a whole with EINVAL before it looks at any page: VM_NOHUGEPAGE, PR_SET_THP_DISABLE, special and hugetlb VMAs, files other than memory files (ext4 here is built without…',
+  'R-HUGE-61':
+    'A range is cut to the whole aligned 2 MiB inside of it and of the VMA: none, where it touches a 2 MiB border → 0; none, where it begins and ends inside the same 2 MiB → EINVAL.',
+  'R-HUGE-62':
+    'Splitting an anonymous folio (R-HUGE-26) replaces each of its pages that holds only zeros by the zero page, read-only, in every VMA that is not locked; the page of a locked VMA stays and becomes…',
+  'R-HUGE-63':
+    'MADV_COLLAPSE of memory files (memfd, tmpfs, shared anonymous, SysV), though shmem_enabled is never: the cache of the aligned 2 MiB of the file becomes one folio, dirty, holes zeros, whatever of it…',
+  'R-IOMMUFD-1':
+    'Generic ioctl: size word unreadable EFAULT; unknown command ENOTTY; size below minimum EINVAL; larger with non-zero tail E2BIG.',
+  'R-IOMMUFD-2': 'IOMMU_IOAS_MAP order: 1. unknown flags or reserved field → EOPNOTSUPP.',
+  'R-IOMMUFD-3':
+    '(lazy) With no domain attached nothing is pinned and nothing charged: MAP of an unmapped or read-only address succeeds; the error (EFAULT, ENOMEM…) appears at device attach (iopt_table_add_domain…',
+  'R-IOMMUFD-4':
+    "(pfn_reader) PFNs for an index range are taken, span by span, from the first source that has them: pages held by an access (xarray) → pages mapped in a domain (read back from that domain's page…",
+  'R-IOMMUFD-5':
+    "(GUP step) gup array up to 64 KiB (8192 entries; smaller if memory is short, at least one page's worth), pfn batch up to 64 KiB (12 bytes per contiguous run).",
+  'R-IOMMUFD-6':
+    '(batch → domain) contiguous runs are merged and mapped with one iommu_map each (page by page if large pages are disabled = VFIO v1 compatibility).',
+  'R-IOMMUFD-7':
+    '(accounting, after the fact) account_mode is fixed when the iopt_pages is created: CAP_IPC_LOCK → NONE; else the context default USER; context option RLIMIT_MODE=1 → MM.',
+  'R-IOMMUFD-8':
+    '(unwind) pages pinned but not yet handed to the batch: unpin clean; in the batch and not held by any access/domain: unpin with dirty=writable; in domains: unmap then unpin.',
+  'R-IOMMUFD-9': 'IOMMU_IOAS_UNMAP: (0, U64_MAX) = all (empty → success, length 0).',
+  'R-IOMMUFD-10':
+    'IOMMU_IOAS_COPY: flags EOPNOTSUPP, EOVERFLOW, no permission bit EINVAL, source ENOENT, length 0 EINVAL, source not fully covered by contiguous areas ENOENT, destination ENOENT, then as MAP…',
+  'R-IOMMUFD-11':
+    '(access pin) iommufd_access_pin_pages: length 0 EINVAL, wrap EOVERFLOW, detached ENOENT, area being unmapped or unaligned EINVAL, prot EPERM, hole ENOENT, else pages put into the xarray; identical…',
+  'R-IOMMUFD-12': '(access rw) write to non-writable pages EPERM.',
+  'R-IOMMUFD-13':
+    'Destroying the IOAS/context unmaps all areas and unpins; the source process may be long gone (only mm_count is held).',
+  'R-IOMMUFD-14':
+    'VFIO compatibility ioctls on the iommufd: MAP_DMA flags other than READ/WRITE EINVAL, no compat IOAS ENODEV, then R-IOMMUFD-2 steps 5-9 with FIXED_IOVA (size 0 → EINVAL, overlap EEXIST); no…',
+  'R-IOMMUFD-15':
+    'Newer interfaces (present in 6.18 sources by their posted patches, not read line by line): IOMMU_IOAS_MAP_FILE (fd of memfd/hugetlbfs; EBADF for a bad fd; pins with memfd_pin_folios, no VA involved)…',
   'R-KSM-1':
     'break_ksm: 6.1 follow_page(FOLL_GET|FOLL_MIGRATION|FOLL_REMOTE), if the page is a KSM page a write fault is forced (FAULT_FLAG_WRITE|REMOTE) and repeated until broken; put_page each turn.',
   'R-KVM-3':
@@ -815,8 +901,12 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-MAPS-3': 'Name classes.',
   'R-MAPS-4':
     'Internal mounts (memfd, SysV, hugetlb, secretmem, anon_inode; seen as 00:01, 00:11, 00:0e, 00:10) do not occur in mountinfo; their numbers are boot-dependent, never constants.',
+  'R-MAPS-5':
+    "PROCMAP_QUERY ioctl on the maps fd (6.12, 6.18; since 6.11; _IOWR('f', 17, struct procmap_query), 104 bytes): input size, query_flags (1 readable, 2 writable, 4 executable, 8 shared, 0x10…",
   'R-MAPS-6':
     '/proc/P/map_files/START-END (hex without leading zeros) exists only for VMAs with a file and exactly these bounds.',
+  'R-MAPS-7':
+    "A read of maps, smaps, status and the like returns what earlier reads made and left over, then whole new records: until the caller's count is reached, or the next record would bring the piece to…",
   'R-MEM-1':
     "open: needs PTRACE_MODE_ATTACH_FSCREDS against the task → else EACCES; the caller's own mm needs no check.",
   'R-MEM-2': 'The fd is bound to the mm at open time: it keeps the mm_struct but not its users.',
@@ -858,7 +948,19 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-PM-4':
     'KPF bit 34 exposes PageAnonExclusive of anonymous pages: PG_anon_exclusive shares its bit with PG_mappedtodisk in 6.1 (reported as KPF_MAPPEDTODISK = 34) and with PG_owner_2 in 6.12, 6.18 (reported…',
   'R-PM-5':
-    'kpageflags / kpagecount: word per PFN, same alignment errors; beyond the last section → 0 bytes.',
+    'kpageflags / kpagecount: word per PFN, same alignment errors; beyond the last section → 0 bytes; a length of 0 at a position that is no multiple of 8 is EINVAL, too; a buffer that can be written in…',
+  'R-PPC-1':
+    'VFIO_IOMMU_SPAPR_REGISTER_MEMORY {argsz, flags, vaddr, size}: EFAULT copy, argsz/flags EINVAL, vaddr or size not page aligned or wrap EINVAL; same (vaddr,size) already registered in this container…',
+  'R-PPC-2':
+    'mm_iommu_do_alloc: account_locked_vm(entries) first (ENOMEM; CAP_IPC_LOCK of current bypasses the limit) — not for device memory (dev_hpa given: no pin, no accounting).',
+  'R-PPC-3':
+    'Pin under mmap read lock in chunks of min(entries, (PAGE_SIZE << max page order)/8) pages (the divisor is the size of a VMA pointer — a leftover of the vmas array that GUP used to allocate; the…',
+  'R-PPC-4':
+    'After pinning: overlap with another region of the mm → EINVAL (pages unpinned clean, uncharged).',
+  'R-PPC-5': 'mapped starts at 1, used at 1.',
+  'R-PPC-6':
+    'Failed pin: PUP negative → that errno; PUP 0 → EFAULT; PUP short → the positive short count is returned all the way to the ioctl (derived): pages unpinned, uncharged, but a caller testing < 0…',
+  'R-PPC-7': 'UNREGISTER: alignment EINVAL, not found ENOENT, mappings alive EBUSY.',
   'R-PTR-1':
     'Order: no such task → ESRCH; not traced by the caller, or not in ptrace-stop → ESRCH (running tracee, non-tracee, dead, unknown pid: ESRCH each).',
   'R-PTR-2':
@@ -893,6 +995,20 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-PVM-7': 'Result: if any byte was copied, the number of bytes; else the error (EFAULT).',
   'R-PVM-13':
     'Where both sides show the same page and the ranges overlap, the copy runs upwards byte by byte within each page: what it has written is read again.',
+  'R-QIB-1':
+    'TID update (expected receive): user range not in user space EFAULT; pinned_vm += n first; > limit without CAP_IPC_LOCK → ENOMEM (uncharged); loop of PUP under mmap read lock until all n.',
+  'R-QIB-2':
+    'error: pages got so far unpinned clean, all n uncharged, errno as is, message Failed to lock addr … errno.',
+  'R-QIB-3': 'Later failures (no free TID → ENOMEM, DMA mapping → ENOMEM) free the TIDs.',
+  'R-RADEON-1':
+    'DRM_IOCTL_RADEON_GEM_USERPTR {addr,size,flags}: addr (untagged) or size not page aligned EINVAL; unknown flag EINVAL; READONLY on chips older than R600 EINVAL; not READONLY and (no ANONONLY or no…',
+  'R-RADEON-2': 'Pin (radeon_ttm_tt_pin_userptr): current->mm ≠ creating mm → EPERM.',
+  'R-RADEON-3':
+    'Loop of get_user_pages until all pages, WRITE unless READONLY, no LONGTERM, no accounting, no limit.',
+  'R-RADEON-4': 'scatterlist from pages, DMA map (BIDIRECTIONAL or TO_DEVICE), dma address array.',
+  'R-RADEON-5': 'Unpin: DMA unmap, set_page_dirty unless READONLY, mark accessed, put_page.',
+  'R-RADEON-6':
+    "The bind step ignores the pin's return value (6.1,6.12): a failed pin is not reported by VALIDATE; the GART is bound with whatever addresses are there.",
   'R-S39-2': 'Only level 1 acts; unknown adapter → −1.',
   'R-S39-3':
     'Under kvm->srcu: set the indicator bit (bit index = offset + 8·(addr mod PS), xor 63 if the adapter is byte-swapped), log-dirty a guest frame (the frame number is computed from the user address, as…',
@@ -900,19 +1016,62 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'F_ADD_SEALS checks in this order: not open for writing → EPERM; unknown bits → EINVAL; neither shmem nor hugetlbfs → EINVAL; F_SEAL_SEAL set (also: memfd without MFD_ALLOW_SEALING, tmpfs files) →…',
   'R-SEAL-2':
     'ftruncate to a smaller size under F_SEAL_SHRINK, to a larger one under F_SEAL_GROW → EPERM; the same size is allowed.',
+  'R-SGX-1':
+    'SGX_IOC_ENCLAVE_ADD_PAGES {src, offset, length, secinfo, flags, count}: another ioctl running on the enclave EBUSY; enclave not created or already initialised EINVAL; EFAULT copy; src not page…',
+  'R-SGX-2':
+    'Per page: pending signal → if none done ERESTARTSYS, else stop with 0; allocate page struct ENOMEM, EPC page (ENOMEM), VA page; mmap read lock + enclave lock; duplicate offset → EBUSY (xa_insert).',
+  'R-SGX-3':
+    'Source page: find_vma(src): none at or above → EFAULT; that VMA lacks VM_MAYEXEC (noexec mount) → EACCES; note it may be the next VMA when src lies in a hole.',
+  'R-SGX-4': 'count = bytes fully added, copied out even on error (copy failure EFAULT).',
+  'R-SIW-1':
+    'siw_reg_user_mr: more than SIW_MAX_MR MRs ENOMEM; len 0 EINVAL; if the limit is not infinite and pages > limit − mm->locked_vm → ENOMEM (unsigned: locked_vm above the limit disables the check); then…',
+  'R-SIW-2':
+    'siw_umem_get (old): can_do_mlock EPERM; len 0 EINVAL; ENOMEM; under mmap read lock: pinned_vm += num_pages first, result > limit → ENOMEM without CAP_IPC_LOCK exemption; then chunks of 512 page…',
+  'R-SIW-3':
+    'Failure: pages not pinned are uncharged, pinned ones are unpinned clean and uncharged; mm dropped.',
+  'R-SIW-4':
+    '6.12+: pins through ib_umem_get (section 8 rules incl. CAP_IPC_LOCK, EINVAL on overflow), page pointers copied out of its scatterlist; len 0 EINVAL.',
+  'R-SIW-5':
+    'After umem: stag allocation ENOMEM; user response buffer too small EINVAL; copy EFAULT → MR dropped, pages released.',
   'R-SMAPS-1':
     'Grammar: each VMA = its maps line, then attribute lines Key ":" blanks value [" kB"] LF, terminated by the VmFlags: line.',
+  'R-SMAPS-2':
+    'smaps_rollup: one header line spanning first start to last end with perms ---p and name [rollup], then the sums (no Size, page sizes, THPeligible, VmFlags).',
   'R-SMAPS-3':
     'hugetlb pages are in Shared_Hugetlb/Private_Hugetlb only, never in Rss, Pss, Anonymous or VmRSS.',
   'R-SMAPS-4':
     'VmFlags mnemonics (two letters, blank separated, trailing blank): rd wr ex sh = VM_READ/WRITE/EXEC/SHARED; mr mw me ms = the MAY variants; gd GROWSDOWN; pf PFNMAP; lo LOCKED; lf LOCKONFAULT 6.12+…',
+  'R-SMAPS-7':
+    "Pss is a sum over pages of floor(4096 × 4096 / n) in 4096ths of a byte, n the page's map count (each of the 512 pages of a huge page likewise); the line shows whole kB, rounded down.",
+  'R-SMAPS-8':
+    'THPeligible is 1 when the mapping is anonymous, contains an aligned 2 MiB, is neither nh nor VM_SPECIAL, and the process and enabled (with hg where that says madvise) permit huge pages; 6.1, 6.12…',
   'R-ST-1': 'status = lines Key ":" TAB value LF; kB values right-aligned + kB.',
+  'R-ST-2': 'VmPin = mm.pinned_vm, VmLck = mm.locked_vm, both in kB.',
   'R-ST-3':
     'user_struct.locked_vm is the value RLIMIT_MEMLOCK is compared with for io_uring, XDP and zerocopy.',
   'R-ST-4':
     'limits: fixed columns %-25s %-20s %-20s %-10s after one heading line; values decimal bytes or unlimited.',
+  'R-ST-7':
+    'VmPeak and VmHWM are the largest total_vm and the most resident pages the address space ever had; both are noted down when pages are about to become fewer, and compared with the present number when…',
   'R-TOM-2':
     'Order: buffer page (GFP_NOFS) if none yet → false; mmap_read_lock(bprm->mm); GUP 1 page at pos, FOLL_FORCE; unlock; ≤ 0 → false.',
+  'R-UMEM-1':
+    'User path: verbs REG_MR → start and hca_va must agree in the in-page offset (EINVAL) → access checks (R-UMEM-2) → PD lookup (EINVAL) → driver reg_user_mr (driver checks of its own, e.g. rxe unknown…',
+  'R-UMEM-2':
+    'Access: REMOTE_WRITE or REMOTE_ATOMIC without LOCAL_WRITE → EINVAL; unknown bits → EINVAL; ON_DEMAND without device support → EOPNOTSUPP; FLUSH flags without device support → EOPNOTSUPP.',
+  'R-UMEM-3': 'ib_umem_get order: 1. addr+size or its page rounding overflows → EINVAL.',
+  'R-UMEM-4':
+    'Pin loop: pin_user_pages_fast, ≤512 pages per call, lock not held, rescheduling point between calls; error → as is (a hole in the middle is EFAULT).',
+  'R-UMEM-5':
+    "Pages are appended to a scatterlist; physically contiguous pages merge up to the device's max segment size; no struct page array remains.",
+  'R-UMEM-6': 'Unwind after any failure past step 6: unpin clean, pinned_vm −= npages (full), mm dropped.',
+  'R-UMEM-7':
+    "pinned_vm is per mm: after fork the child starts at 0 with inherited MRs charged to the parent's mm. exec: MRs live while the fd lives.",
+  'R-UMEM-8':
+    'ODP (IB_ACCESS_ON_DEMAND) does not pin: it uses an MMU interval notifier and HMM faults; no pinned_vm, no limit; works on fsdax.',
+  'R-UMEM-9': 'REREG_MR changing only access to writable when the umem was read-only → EACCES.',
+  'R-UMEM-11':
+    'fsdax mapping → EOPNOTSUPP ("Operation not supported"); PFNMAP/VM_IO (XPMEM, BAR, GPU BAR) and device pointers that are no CPU mapping → EFAULT.',
   'R-URING-1': 'Order of checks. The first hit is the result.',
   'R-URING-2':
     'Registration does not require an enabled ring: on an IORING_SETUP_R_DISABLED ring BUFFERS and UNREGISTER_BUFFERS work; only submission fails (io_uring_enter → EBADFD).',
@@ -1035,4 +1194,83 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'A task that exits, is killed or execs cancels its waiting requests on every ring: res ECANCELED, posted a few ms later; requests of other tasks on the same ring go on., 6.12, 6.18 (exit, SIGKILL)…',
   'R-URING-98':
     'mmap of a ring: the offset names the part by its upper bits (0 and 0x8000000 the rings, 0x10000000 the entries, 0x80000000 | bgid<<16 a ring of buffers), the rest of it is not looked at (6.1: must…',
+  'R-USNIC-1':
+    'reg_mr: overflow of addr+size or its page rounding EINVAL; size 0 EINVAL; !can_do_mlock EPERM; ENOMEM; under mmap read lock pinned_vm += npages, over limit without cap ENOMEM. writable is forced to…',
+  'R-USNIC-2': 'PUP 512 at a time, copied into scatterlist chunks; loop until done.',
+  'R-USNIC-3':
+    'Derived defects, same in 6.1 and 6.12: on a PUP error after some success only the remaining pages are uncharged (pinned_vm stays too high by the pages already pinned, which are unpinned); a failed…',
+  'R-USNIC-4':
+    'After pinning, new VA intervals are mapped run by run (physically contiguous merge) with GFP_ATOMIC under a spinlock; identity IOVA = VA; overlapping MRs share mappings through an interval tree.',
+  'R-VBUF-1':
+    'Entry: QBUF/STREAMON of USERPTR buffers (takes mmap read lock) or MMAP buffers (caller already holds it).',
+  'R-VBUF-2':
+    'first = data>>PAGE_SHIFT, last = (data+size−1)>>PAGE_SHIFT, nr_pages = last−first+1, offset = in-page offset.',
+  'R-VBUF-3': 'One PUP call. Negative → nr_pages = 0, errno.',
+  'R-VBUF-4': 'Map: sg table (offset/length of first and last page honoured), dma_map_sg 0 → ENOMEM.',
+  'R-VDUSE-1':
+    'Order: device broken EPERM; copy EFAULT; reserved not zero EINVAL; 6.12 no IOVA domain yet EINVAL; no bounce map, size ≠ bounce size (64 MiB in 6.1/v3; bounce_size sysfs 1 MiB…1 GiB default 64 MiB…',
+  'R-VDUSE-2': 'Locks: domain_lock (6.12), mem_lock, mmap read lock across limit check, pin and insertion.',
+  'R-VDUSE-3':
+    'Failure after a pin: pages unpinned clean, nothing charged (pinned_vm is added only at the very end).',
+  'R-VDUSE-4':
+    'VDUSE_IOTLB_DEREG_UMEM: no umem ENOENT; iova/size mismatch EINVAL; bytes in flight copied back if a kernel page exists, unpin dirty, pinned_vm of the registering mm reduced.',
+  'R-VFIO-1':
+    'VFIO_IOMMU_MAP_DMA on a container without an IOMMU driver set (VFIO_SET_IOMMU not done) → EINVAL whatever the arguments.',
+  'R-VFIO-2': 'MAP_DMA checks in order (struct: argsz, flags, vaddr, iova, size).',
+  'R-VFIO-3':
+    'Without an IOMMU-capable domain in the container (only mdevs) MAP_DMA records the range, pins nothing, charges nothing, and cannot fail with EFAULT.',
+  'R-VFIO-4': 'vfio_pin_pages_remote (one run).',
+  'R-VFIO-5': 'vaddr_get_pfns: mmap read lock; PUP as in 0.1. n>0 → done.',
+  'R-VFIO-6': 'Reserved = pfn without struct page or PageReserved: never charged, never unpinned.',
+  'R-VFIO-7':
+    'Unpin (put_pfn): one page at a time, dirty iff prot has IOMMU_WRITE (device may write), clean otherwise.',
+  'R-VFIO-8':
+    'VFIO_IOMMU_UNMAP_DMA checks: EFAULT copy; argsz/unknown flags EINVAL; GET_DIRTY_BITMAP together with ALL or VADDR EINVAL; with GET_DIRTY_BITMAP: argsz too small EINVAL, copy EFAULT, bitmap area not…',
+  'R-VFIO-9':
+    'Removing a dma: unmap from all domains, unpin, locked_vm -= unlocked on dma->mm if the mm still has users (else the accounting is skipped, ESRCH ignored), dma_avail++.',
+  'R-VFIO-10':
+    '(vaddr update, for live update/exec) UNMAP_DMA with VADDR marks matching dmas invalid (already invalid one in range → all marks of this call undone, EINVAL); pins and accounting stay.',
+  'R-VFIO-11':
+    '(mdev path vfio_pin_pages) order: NULL args EINVAL; v1 EACCES; vaddr invalid EBUSY; no registered device EINVAL; per page: no dma EINVAL; prot not allowed EPERM; already in pfn_list → refcount++; mm…',
+  'R-VFIO-12':
+    '(dirty tracking) VFIO_IOMMU_DIRTY_PAGES: v1 EACCES; copy EFAULT; argsz/flags EINVAL; more than one flag EINVAL.',
+  'R-VFIO-14':
+    'The window between PUP and the locked_vm charge is not visible to the limit of other subsystems (separate counters).',
+  'R-VHOST-1':
+    'Every error from the message handler is reported as EFAULT by the write; only malformed framing (short message, unknown type, UPDATE with size 0) is EINVAL. explain must recompute the real cause.',
+  'R-VHOST-2':
+    "Internal order: writer's mm is not the owner EPERM; asid/batch mismatch EINVAL; iova/size outside the device's IOVA range or wrapping EINVAL; any overlap with an existing entry EEXIST; (devices with…",
+  'R-VHOST-3': 'npages counts from the in-page offset of iova; pinning starts at uaddr rounded down.',
+  'R-VHOST-4': 'Pins 512 at a time; short count → unpin that batch clean, ENOMEM.',
+  'R-VHOST-5':
+    'Failure: pages pinned but not yet mapped are unpinned clean, mapped runs are torn down (dirty if perm has WO, pinned_vm reduced).',
+  'R-VHOST-6':
+    'INVALIDATE: for each entry in range: per page set dirty (WO) + unpin, pinned_vm −, then IOMMU unmap — unpin comes before unmap here.',
+  'R-XDP-1':
+    "socket(AF_XDP, SOCK_RAW, 0): no CAP_NET_RAW in the netns's user namespace EPERM; type ≠ SOCK_RAW ESOCKTNOSUPPORT; protocol ≠ 0 EPROTONOSUPPORT.",
+  'R-XDP-2':
+    'setsockopt(SOL_XDP=283, XDP_UMEM_REG=4) outer order: level ≠ SOL_XDP or unknown option ENOPROTOOPT; optlen < 24 EINVAL; optlen 24..31 reads only addr,len,chunk_size,headroom (flags and metadata…',
+  'R-XDP-3':
+    'Argument checks, all EINVAL, in this order: chunk_size < 2048 or > PAGE_SIZE; unknown flags; not UNALIGNED and chunk_size not a power of two; addr not page aligned; addr+len wraps; pages (len/PS…',
+  'R-XDP-4': 'Flags known: 6.1,v3,6.6 only UNALIGNED_CHUNK (1).',
+  'R-XDP-5':
+    'Headroom: v3 (base of the series) and every older or unpatched build: EINVAL if headroom ≥ chunk_size − 256.',
+  'R-XDP-6':
+    'TX_METADATA_LEN set: length ≥ 256 or not a multiple of 8 → EINVAL; 6.12 as read also < 16 → EINVAL; without the flag the field is ignored.',
+  'R-XDP-7': 'Hugepages do not raise the chunk limit above PAGE_SIZE in any profile.',
+  'R-XDP-8': 'Then in this order: account → pin → vmap.',
+  'R-XDP-9':
+    'Pin: page-pointer array ENOMEM; one PUP call under mmap read lock; negative → errno; short → unpin what was got (marked dirty) and ENOMEM; vmap failure ENOMEM → unpin, uncharge.',
+  'R-XDP-10':
+    'Accounting leak on a short pin: npgs is overwritten with the short count before uncharging, so (requested − pinned) pages stay charged to the user_struct until that user_struct is freed.',
+  'R-XDP-11':
+    'Stored: page array (npgs), kernel vmap of all pages (kernel-side access ignores user page tables), size, chunk_size, headroom, chunks, flags, user reference, users=1.',
+  'R-XDP-12':
+    'Release: last of {socket, sockets sharing it with XDP_SHARED_UMEM, buffer pool} → vunmap, unpin dirty all, uncharge the registering user_struct, free.',
+  'R-XDP-13':
+    'close(fd) does not release while any ring mmap of the socket exists (the mapping holds the file), in any process.',
+  'R-XDP-14':
+    'bind: device/queue already used EBUSY; no rx and no tx ring, missing umem or fill/completion ring, shared flag combined with others EINVAL; ENODEV; EOPNOTSUPP for unsupported ZEROCOPY; pool…',
+  'R-XDP-15':
+    'fork: the child inherits the fd; registration stays charged to the registering user; closing in the parent alone releases nothing.',
 }

@@ -12,6 +12,7 @@ import { SingleFile } from './seq-file.ts'
 const CAPABILITY_BITS: Readonly<Record<Capability, number>> = {
   CAP_DAC_OVERRIDE: 1,
   CAP_FOWNER: 3,
+  CAP_NET_RAW: 13,
   CAP_IPC_LOCK: 14,
   CAP_IPC_OWNER: 15,
   CAP_SYS_RAWIO: 17,
