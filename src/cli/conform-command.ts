@@ -109,13 +109,17 @@ class Conform {
   #other: OtherSide | null = null
   #themes: RunThemes = { on: [], off: new Map() }
   #reported = false
+  #saved = false
 
   constructor(plan: Plan, crew: Crew) {
     this.#plan = plan
     this.#crew = crew
     this.#run = new ConformRun(crew.workers, {
       onFound: (found) => this.#found(found),
-      onUnsteady: (name, seed, finding) => this.#save(`unsteady-${name}`, seed, finding),
+      onUnsteady: (name, seed, finding) => {
+        const file = this.#save(`unsteady-${name}`, seed, finding)
+        if (file !== null) this.#files.set(finding, file)
+      },
     })
   }
 
@@ -152,7 +156,7 @@ class Conform {
 
   #soFar(): string {
     const { programs, differing } = this.#run.summary
-    const saved = this.#files.size === 0 ? '' : `, saved in ${DIRECTORY}`
+    const saved = this.#saved ? `, saved in ${DIRECTORY}` : ''
     return `${count(programs, 'program')}, ${count(differing, 'difference')}${saved}`
   }
 
@@ -164,7 +168,8 @@ class Conform {
   }
 
   #found(found: Found): void {
-    const file = this.#save(found.name, found.seed, found.finding)
+    const file = found.saved ?? this.#save(found.name, found.seed, found.finding)
+    if (file !== null) this.#files.set(found.finding, file)
     if (!this.#plan.json) process.stdout.write(`${reportFound(found, file, this.#terminal)}\n`)
   }
 
@@ -172,7 +177,7 @@ class Conform {
   #save(name: string, seed: number | null, finding: Finding): string | null {
     try {
       const file = saveFailure(DIRECTORY, name, seed, finding)
-      this.#files.set(finding, file)
+      this.#saved = true
       return file
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error)

@@ -103,7 +103,8 @@ difference is shortened and saved under conform-failures/.
   --jobs N         workers, each with agents on a processor of its own, or a guest of its own
                    (default: as many as there are processors; half as many guests). What is found
                    is the same whatever their number.
-  --replay FILE    run the programs of this file instead: a saved difference or a list of programs
+  --replay FILE    run the programs of this file instead: a saved difference, which is shown as it
+                   stands, or a list of programs
   --coverage       count the rules (docs/rules.md) that the engine comes to statement by statement
                    instead of by function, and list the others; the engine takes a fifth longer
   --json           the result as JSON

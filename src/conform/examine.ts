@@ -24,7 +24,7 @@ export function digest(engine: readonly (Observation | Unanswerable)[]): string 
  */
 export async function examine(
   sides: Sides,
-  { engineDigest }: ProgramResult,
+  { engineDigest, saved }: ProgramResult,
   first: Finding,
 ): Promise<Examination> {
   const { program } = first
@@ -47,7 +47,7 @@ export async function examine(
       same = 1
     }
   }
-  return { finding: finding === null ? null : await shortest(sides, finding), unsteady }
+  return { finding: finding === null || saved !== null ? finding : await shortest(sides, finding), unsteady }
 }
 
 function sameFinding(a: Finding, b: Finding): boolean {

@@ -8,6 +8,8 @@ import { stepText } from './steps.ts'
 export interface NamedProgram {
   readonly name: string
   readonly program: Program
+  /** the file it was saved in as a difference, which a replay shows as it stands; null: it comes from somewhere else */
+  readonly saved: string | null
 }
 
 /**
@@ -43,21 +45,24 @@ export function readPrograms(file: string): NamedProgram[] {
     throw new ProgramError(`${file}: ${error instanceof Error ? error.message : String(error)}`)
   }
   try {
-    return programsIn(value, path.basename(file, '.json'))
+    return programsIn(value, file)
   } catch (error) {
     if (!(error instanceof ProgramError)) throw error
     throw new ProgramError(`${file}: ${error.message}`)
   }
 }
 
-function programsIn(value: unknown, name: string): NamedProgram[] {
+function programsIn(value: unknown, file: string): NamedProgram[] {
+  const name = path.basename(file, '.json')
   if (typeof value !== 'object' || value === null) throw new ProgramError('not an object')
-  const { program, programs } = value as Record<string, unknown>
-  if (program !== undefined) return [{ name, program: parseProgram(program) }]
-  if (programs === undefined) return [{ name, program: parseProgram(value) }]
+  const { program, programs, difference } = value as Record<string, unknown>
+  if (program !== undefined)
+    return [{ name, program: parseProgram(program), saved: difference === undefined ? null : file }]
+  if (programs === undefined) return [{ name, program: parseProgram(value), saved: null }]
   if (!Array.isArray(programs)) throw new ProgramError('"programs" is not a list')
   return programs.map((each: unknown, i) => {
     const own = (each as { readonly name?: unknown } | null)?.name
-    return { name: typeof own === 'string' ? own : `${name} ${i}`, program: parseProgram(each) }
+    const called = typeof own === 'string' ? own : `${name} ${i}`
+    return { name: called, program: parseProgram(each), saved: null }
   })
 }

@@ -10,6 +10,8 @@ export interface Job {
   /** theme and seed, or the name in its file */
   readonly name: string
   readonly seed: number | null
+  /** the file it was saved in as a difference: it is shown as it stands, and not shortened */
+  readonly saved: string | null
   readonly program: Program | { readonly theme: ThemeName; readonly seed: number; readonly steps: number }
 }
 
@@ -23,12 +25,16 @@ export function* randomJobs(
   for (let index = 0; index < count; index++) {
     const theme = names[index % names.length]!
     const own = (seed + Math.floor(index / names.length)) % 2 ** 32
-    yield { index, name: `${theme}-${own}`, seed: own, program: { theme, seed: own, steps } }
+    const name = `${theme}-${own}`
+    yield { index, name, seed: own, saved: null, program: { theme, seed: own, steps } }
   }
 }
 
-export function* namedJobs(programs: readonly NamedProgram[]): Generator<Job> {
-  for (const [index, { name, program }] of programs.entries()) yield { index, name, seed: null, program }
+export function* namedJobs(
+  programs: readonly (Omit<NamedProgram, 'saved'> & { readonly saved?: string | null })[],
+): Generator<Job> {
+  for (const [index, { name, program, saved = null }] of programs.entries())
+    yield { index, name, seed: null, saved, program }
 }
 
 /** What a job is about. */

@@ -8,6 +8,8 @@ export interface ProgramResult {
   /** theme and seed, or the name in its file */
   readonly name: string
   readonly seed: number | null
+  /** the file it was saved in as a difference: it is shown as it stands, and not shortened */
+  readonly saved: string | null
   /** steps compared */
   readonly steps: number
   readonly facts: ReadonlySet<Fact>
@@ -49,6 +51,8 @@ export interface Found {
   readonly name: string
   readonly seed: number | null
   readonly finding: Finding
+  /** the file it comes from */
+  readonly saved: string | null
   /** false: the run ended before the program was run again and shortened */
   readonly examined: boolean
   /** programs that showed the same kind of difference */
@@ -83,11 +87,12 @@ export function count2(counts: Counts2, first: string, second: string, n = 1): v
 }
 
 /** The result of a job that came to nothing. */
-export function nothingOf({ index, name, seed }: Job): ProgramResult {
+export function nothingOf({ index, name, seed, saved }: Job): ProgramResult {
   return {
     index,
     name,
     seed,
+    saved,
     steps: 0,
     facts: new Set(),
     machineWide: false,

@@ -201,9 +201,9 @@ export class ConformRun {
     for (const finding of result.disturbances) summary.unsteady.push({ name, finding, machineWide: true })
   }
 
-  #found({ name, seed }: ProgramResult, finding: Finding, examined: boolean): void {
+  #found({ name, seed, saved }: ProgramResult, finding: Finding, examined: boolean): void {
     this.summary.differing++
-    const found: Found = { name, seed, finding, examined, programs: 1 }
+    const found: Found = { name, seed, finding, saved, examined, programs: 1 }
     this.#kinds.set(kindOf(finding), found)
     this.summary.found.push(found)
     this.#events.onFound?.(found)
