@@ -89,6 +89,7 @@ export function* directWrite(
   if (iter.count === 0) return 0
   if (offset >= MAX_FILE_BYTES)
     return refused(k, EFBIG, 'R-DIO-1', 'the position lies beyond what a file can hold')
+  const reach = offset + iter.count
   const pages = pagesOf(offset, iter.count)
   writebackFile(k, mapping, ...pages)
   yield* invalidatePages(k, mapping, ...pages)
@@ -107,17 +108,25 @@ export function* directWrite(
   }
   const done = yield* eachRun(io)
   // @rule R-DIO-7
-  if (done < 0) return done
+  if (done < 0) {
+    // @rule R-DIO-14
+    if (reach > storage.end) storage.free(Math.ceil(size / PAGE_SIZE), Infinity)
+    return done
+  }
   for (const { offset: at, bytes } of io.unwritten) storage.write(at, bytes)
   if (io.abandoned !== null) storage.allocateUnknown(io.abandoned.start, io.abandoned.end)
-  if (done > 0) mapping.size = Math.max(size, offset + done)
-  if (done > 0) yield* invalidatePages(k, mapping, ...pages)
+  if (done > 0) {
+    mapping.size = Math.max(size, offset + done)
+    storage.end = Math.max(storage.end, offset + done)
+    yield* invalidatePages(k, mapping, ...pagesOf(offset, done))
+  }
   if (iter.count === 0) return done
   // @rule R-DIO-12
   const rest = yield* fallBack(offset + done)
   if (rest < 0) return rest
-  writebackFile(k, mapping, ...pages)
-  dropIdlePages(k, mapping, ...pages)
+  const cached = pagesOf(offset + done, rest)
+  writebackFile(k, mapping, ...cached)
+  dropIdlePages(k, mapping, ...cached)
   return done + rest
 }
 

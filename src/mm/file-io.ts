@@ -134,7 +134,8 @@ function* writePages(k: Kernel, mapping: AddressSpace, offset: number, iter: Iov
     const copied = yield* copyPageFromIter(k, pfn, at % PAGE_SIZE, iter.present(most), iter)
     k.memory.frames.set(k.memory.frames.head(pfn), PG_DIRTY)
     k.memory.put(pfn)
-    // even where nothing was copied: the page was begun at this place
+    // even where nothing was copied: the page was begun at this place, and the disk does not know
+    if (isOnDisk(mapping) && at + copied > mapping.size) storageOf(k, mapping)
     mapping.size = Math.max(mapping.size, at + copied)
     done += copied
     if (copied === 0 && !writePrefaults && !(yield* iter.faultIn(most)))

@@ -34,8 +34,13 @@ export class FileStorage {
   /** blocks for which a page of the cache had room reserved that never came to be written */
   readonly #reserved = new Set<number>()
 
-  /** @param blocks allocated at the start of the file, all zeros */
-  constructor(blocks: number) {
+  /** where the file ends as the disk knows it, bytes: behind the file's size until that has been written (R-DIO-14) */
+  end: number
+
+  /** @param size bytes that are allocated at the start of the file, all zeros */
+  constructor(size: number) {
+    const blocks = Math.ceil(size / PAGE_SIZE)
+    this.end = size
     this.#extents = blocks > 0 ? [{ start: 0, end: blocks }] : []
   }
 
@@ -162,7 +167,7 @@ export function isOnDisk({ kind }: AddressSpace): boolean {
  */
 export function storageOf(k: Kernel, mapping: AddressSpace): FileStorage {
   if (mapping.storage !== null) return mapping.storage
-  const storage = new FileStorage(Math.ceil(mapping.size / PAGE_SIZE))
+  const storage = new FileStorage(mapping.size)
   mapping.storage = storage
   const { frames } = k.memory
   mapping.pages.forEach((index, pfn) => {
@@ -175,7 +180,9 @@ export function storageOf(k: Kernel, mapping: AddressSpace): FileStorage {
 export function storePage(k: Kernel, mapping: AddressSpace, index: number, pfn: number): void {
   const bytes = new Uint8Array(PAGE_SIZE)
   k.memory.contents.read(pfn, 0, bytes)
-  storageOf(k, mapping).write(index * PAGE_SIZE, bytes)
+  const storage = storageOf(k, mapping)
+  storage.write(index * PAGE_SIZE, bytes)
+  storage.end = Math.max(storage.end, Math.min(mapping.size, (index + 1) * PAGE_SIZE))
 }
 
 /**

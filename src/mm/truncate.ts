@@ -99,6 +99,7 @@ export function* truncateFile(k: Kernel, mapping: AddressSpace, newSize: number)
   const storage = isOnDisk(mapping) ? storageOf(k, mapping) : null
   if (storage !== null && newSize > oldSize && k.release.fault.growingZeroesTail) zeroTail(k, mapping)
   mapping.size = newSize
+  if (storage !== null) storage.end = newSize
   // @rule R-DIO-14
   if (newSize === oldSize) storage?.free(Math.ceil(newSize / PAGE_SIZE), Infinity)
   if (newSize >= oldSize) return 0

@@ -86,6 +86,33 @@ describe('direct I/O and the blocks of a file', () => {
     w.close()
   })
 
+  it('R-DIO-14 a direct write that would end behind the end and fails frees them, one inside does not', () => {
+    const after = (offset: number): Disk => {
+      const w = new Disk(0)
+      expect(w.pwrite(w.edge(1, 9), 4 * P - 512, 512)).toBe('-EFAULT')
+      expect(w.pwrite(w.edge(1, 9) + P, P, offset)).toBe('-EFAULT')
+      w.grow(9 * P)
+      return w
+    }
+    for (const offset of [P, 8 * P]) {
+      const w = after(offset)
+      const to = w.memory(1, 9)
+      expect(w.pins(() => w.pread(to, P, 2 * P))).toEqual([P, 0, 0])
+      w.close()
+    }
+    expect(() => after(0).byte(2 * P)).toThrow(Unmodelled)
+  })
+
+  it('R-DIO-6 only what was written leaves the cache once more', () => {
+    const w = new Disk(0)
+    w.grow(4 * P)
+    const at = w.map(4, { file: w.file })
+    w.task.run(munmap(w.k, w.mm, at + 4 * P, P))
+    expect(w.pwrite(at + 3 * P + 3072, 2 * P, 2 * P)).toBe('-EFAULT')
+    expect(w.file.mapping.pages.get(3)).not.toBe(0)
+    w.close()
+  })
+
   it('R-DIO-14 within the file a stopped write leaves a hole', () => {
     const w = new Disk(0)
     w.grow(9 * P)
