@@ -206,8 +206,8 @@ function someTransfer(
   }
   const whole = random.chance(90) ? Math.floor(length / SECTOR) * SECTOR : length
   if (whole >= TASK_SIZE) return { file, offset, at, length: whole }
-  // one read-ahead brings in all of the file, whatever the device's size for it is; and a part of a sector is refused
-  // with what lies beside it on the disk (R-DIO-4)
-  const most = whole % SECTOR === 0 ? LONGEST - offset : PAGE_SIZE - (offset % PAGE_SIZE)
+  // one read-ahead brings in all of the file, whatever the device's size for it is; and where it ends with a part of
+  // a sector, what lies beside that on the disk is refused with it (R-DIO-4)
+  const most = (offset + whole) % SECTOR === 0 ? LONGEST - offset : PAGE_SIZE - (offset % PAGE_SIZE)
   return { file, offset, at, length: Math.min(whole, most) }
 }
