@@ -41,8 +41,9 @@ export function viewPages(
       return
     }
     if (entry instanceof HugePmd) {
-      // one entry for 512 pages: pagemap looks at the first page only (R-PM-2)
-      const once = !k.isHugeZero(entry.pfn) && k.memory.frames.pageMapcount(entry.pfn) === 1
+      // one entry for 512 pages: where pagemap looks at the first page only (R-PM-2)
+      const first = !k.isHugeZero(entry.pfn) && k.memory.frames.pageMapcount(entry.pfn) === 1
+      const once = k.release.fault.onceOfHead ? first : null
       for (let slot = from; slot < to; slot++)
         addPage(runs, k, page + slot, entry.bits, entry.pfn + slot, once, ids)
       return

@@ -15,7 +15,7 @@ import { auditHugetlb } from './hugetlb-audit.ts'
 import type { Kernel, UserStruct } from './kernel.ts'
 import type { Mm } from './mm.ts'
 
-import { HugePmd, PTE_PRESENT, PTE_SPECIAL, PTE_SWAP, PTE_WRITE } from './page-table.ts'
+import { HugePmd, PTE_MIGRATION, PTE_PRESENT, PTE_SPECIAL, PTE_SWAP, PTE_WRITE } from './page-table.ts'
 import type { Vma } from './vma.ts'
 import { VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_SHARED, VM_WRITE } from './vm-flags.ts'
 
@@ -150,6 +150,10 @@ function auditPageTable(kernel: Kernel, mm: Mm, name: string, ledger: Ledger, ex
     const where = `${name}: PMD ${index.toString(16)}`
     if (entry instanceof HugePmd) {
       if (kernel.isHugeZero(entry.pfn)) continue
+      if ((entry.bits & PTE_PRESENT) === 0) {
+        if ((entry.bits & PTE_MIGRATION) !== 0 && entry.pfn !== 0) countPages(entry.pfn, PTRS_PER_PTE)
+        continue
+      }
       const head = frames.head(entry.pfn)
       ledger.refs[head]!++
       ledger.entire[head]!++
@@ -166,8 +170,9 @@ function auditPageTable(kernel: Kernel, mm: Mm, name: string, ledger: Ledger, ex
         rss.swap++
         countSlot(ledger, entry.pfn[slot]!)
       }
-      if ((bits & PTE_PRESENT) === 0 || (bits & PTE_SPECIAL) !== 0) continue
       const pfn = entry.pfn[slot]!
+      if ((bits & PTE_MIGRATION) !== 0 && pfn !== 0) countPages(pfn, 1)
+      if ((bits & PTE_PRESENT) === 0 || (bits & PTE_SPECIAL) !== 0) continue
       ledger.maps[pfn]!++
       ledger.refs[frames.head(pfn)]!++
       countPages(pfn, 1)

@@ -5,13 +5,16 @@ import { Unmodelled } from '../base/unmodelled.ts'
 import { HPAGE_PMD_ORDER, PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import { PG_KSM, PG_LOCKED, PG_LRU, PG_SWAPCACHE } from '../memory/page-flags.ts'
 import { VM_FAULT_ERROR } from './fault-flags.ts'
+import { NEEDS_MIGRATION } from './fault-sleep.ts'
 import type { Kernel } from './kernel.ts'
+import { waitForMigration } from './migration-entry.ts'
 import type { Mm } from './mm.ts'
 import { unwatched, type MmapReadGuard } from './mmap-lock.ts'
 import {
   HugePmd,
   Leaf,
   PTE_MARKER_UFFD_WP,
+  PTE_MIGRATION,
   PTE_PRESENT,
   PTE_SPECIAL,
   PTE_SWAP,
@@ -137,7 +140,7 @@ function* collapse(k: Kernel, holder: GuardHolder, address: number): Kthread<Fai
 /** `collapse_huge_page`: without a lock at first; the folio is put when it is not used. */
 function* fill(k: Kernel, mm: Mm, address: number, head: number): Kthread<Failure | null> {
   const reader = mm.mmapLock.tryRead() ?? (yield* mm.mmapLock.read())
-  const back = swapIn(k, reader, address)
+  const back = yield* swapIn(k, reader, address)
   reader.release()
   if (back !== null) {
     k.memory.put(head)
@@ -192,7 +195,7 @@ function objectionTo(k: Kernel, vma: Vma, leaf: Leaf, slot: number): Failure | n
  * `__collapse_huge_page_swapin`: brings back what is swapped out, as reads would. Markers cannot be brought back.
  * What is back stays, whatever happens later.
  */
-function swapIn(k: Kernel, guard: MmapReadGuard, address: number): Failure | null {
+function* swapIn(k: Kernel, guard: MmapReadGuard, address: number): Kthread<Failure | null> {
   const vma = revalidated(guard, address)
   if ('errno' in vma) return vma
   const { mm } = guard
@@ -201,9 +204,13 @@ function swapIn(k: Kernel, guard: MmapReadGuard, address: number): Failure | nul
   for (let slot = 0; slot < PTRS_PER_PTE; slot++) {
     const bits = leaf.bits[slot]!
     if (bits === 0 || (bits & PTE_PRESENT) !== 0) continue
-    if ((bits & PTE_SWAP) === 0) return NOT_PRESENT
-    const code = doSwapPage(k, mm, vma, address + slot * PAGE_SIZE, leaf, 0)
-    if ((code & VM_FAULT_ERROR) !== 0) return NOT_PRESENT
+    if ((bits & (PTE_SWAP | PTE_MIGRATION)) === 0) return NOT_PRESENT
+    const code =
+      (bits & PTE_SWAP) === 0 ? NEEDS_MIGRATION : doSwapPage(k, mm, vma, address + slot * PAGE_SIZE, leaf, 0)
+    if (code < 0) {
+      yield* waitForMigration(k)
+      slot--
+    } else if ((code & VM_FAULT_ERROR) !== 0) return NOT_PRESENT
   }
   return null
 }

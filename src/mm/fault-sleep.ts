@@ -11,6 +11,11 @@ export const NEEDS_USERFAULT_WP = -3
 /** the page is in its file's cache, and a userfaultfd decides when it is mapped */
 export const NEEDS_USERFAULT_MINOR = -4
 
+/** the entry is a migration entry; nothing is left to do when it is gone */
+export const NEEDS_MIGRATION = -5
+/** the page in the cache is locked by somebody who moves it */
+export const NEEDS_UNLOCKED = -6
+
 /** Which kind of event a userfault is. */
 export type UserfaultReason =
   typeof NEEDS_USERFAULT | typeof NEEDS_USERFAULT_WP | typeof NEEDS_USERFAULT_MINOR

@@ -9,7 +9,7 @@ import {
   VM_FAULT_SIGBUS,
 } from './fault-flags.ts'
 import { outOfMemory, refuseFault } from './fault-refusal.ts'
-import { NEEDS_IO } from './fault-sleep.ts'
+import { NEEDS_IO, NEEDS_UNLOCKED } from './fault-sleep.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { vmPageProt } from './page-prot.ts'
@@ -120,8 +120,9 @@ function sharedWriteFault(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Le
 /** `vm_ops->fault`: afterwards the page is in the cache and up to date, unless a code says otherwise. */
 function bringIn(k: Kernel, vma: Vma, address: number): number {
   const { mapping } = vma.file!
-  if (mapping.kind.shmem) return shmemFault(k, vma, address)
   const index = vma.pageIndex(address)
+  if (isMoving(k, mapping.pages.get(index))) return NEEDS_UNLOCKED
+  if (mapping.kind.shmem) return shmemFault(k, vma, address)
   if (index * PAGE_SIZE >= mapping.size) {
     return refuseFault(
       k,
@@ -153,6 +154,13 @@ function notReadyFor({ file }: Vma, index: number): ReadonlySet<number> | null {
   for (let i = Math.max(0, index - FAULT_AROUND_PAGES); i < index + FAULT_AROUND_PAGES; i++)
     if (pages.get(i) === 0 && storage.has(i)) later.add(i)
   return later
+}
+
+/** Locked and up to date: a migration has it. */
+function isMoving(k: Kernel, pfn: number): boolean {
+  const { frames } = k.memory
+  const word = pfn === 0 ? 0 : frames.flags[frames.head(pfn)]!
+  return (word & (PG_LOCKED | PG_UPTODATE)) === (PG_LOCKED | PG_UPTODATE)
 }
 
 function mapCached(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number, pfn: number): void {

@@ -1,13 +1,13 @@
 import { ENOMEM } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
-import { Unmodelled } from '../base/unmodelled.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import { GUP_PIN_COUNTING_BIAS } from '../memory/frames.ts'
 import { ORDER_SHIFT, PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED } from '../memory/page-flags.ts'
 import { exitMmap } from './exit-mmap.ts'
 import { copyHugePmd } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
+import { countMigrating, requireKnownEntry, sharedMigrationWord } from './migration-entry.ts'
 import { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
 import { invalidateRange } from './mmu-notifier.ts'
@@ -197,7 +197,7 @@ function copyLeaf(
     const pfn = pfns[slot]!
     if ((word & (PTE_PRESENT | PTE_SPECIAL)) !== PTE_PRESENT) {
       const copy =
-        (word & PTE_PRESENT) !== 0 ? word & ~dropped : copyNonpresent(k, child, source, slot, watched)
+        (word & PTE_PRESENT) !== 0 ? word & ~dropped : copyNonpresent(k, child, source, slot, watched, cow)
       if (copy === 0) continue
       childBits[slot] = copy
       childPfns[slot] = pfn
@@ -271,7 +271,14 @@ function copyPinnedPage(
 }
 
 /** `copy_nonpresent_pte`: the child's entry, 0 for none. */
-function copyNonpresent(k: Kernel, child: Mm, source: Leaf, slot: number, watched: boolean): number {
+function copyNonpresent(
+  k: Kernel,
+  child: Mm,
+  source: Leaf,
+  slot: number,
+  watched: boolean,
+  cow: boolean,
+): number {
   const word = source.bits[slot]!
   if ((word & PTE_SWAP) !== 0) {
     k.swap.duplicate(source.pfn[slot]!)
@@ -279,6 +286,13 @@ function copyNonpresent(k: Kernel, child: Mm, source: Leaf, slot: number, watche
     child.swapents++
     return word & ~(PTE_SWAP_EXCLUSIVE | (watched ? 0 : PTE_UFFD_WP))
   }
-  if ((word & PTE_MIGRATION) !== 0) throw new Unmodelled('fork over a migration entry', 'R-FLT-62')
+  if ((word & PTE_MIGRATION) !== 0) {
+    const pfn = source.pfn[slot]!
+    requireKnownEntry(pfn, 'fork over a migration entry', 'R-FLT-62')
+    const shared = cow ? sharedMigrationWord(word) : word
+    source.bits[slot] = shared
+    countMigrating(k, child, pfn, 1)
+    return shared & ~(watched ? 0 : PTE_UFFD_WP)
+  }
   return word & (PTE_MARKER_GUARD | PTE_MARKER_POISON | (watched ? PTE_MARKER_UFFD_WP : 0))
 }

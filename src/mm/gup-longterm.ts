@@ -2,13 +2,14 @@ import { ENOMEM } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
-import { PG_HUGETLB, PG_LRU, ZONE_MASK } from '../memory/page-flags.ts'
+import { PG_LOCKED, ZONE_MASK } from '../memory/page-flags.ts'
 import { FOLL_LONGTERM } from './gup-flags.ts'
 import type { GupCall } from './gup-follow.ts'
 import { isLongtermPinnable } from './gup-grab.ts'
 import { getUserPagesLocked } from './gup-loop.ts'
 import type { Kernel } from './kernel.ts'
-import { migratePages } from './migrate.ts'
+import { isolateFolio, migratePages } from './migrate.ts'
+import { waitForMigration } from './migration-entry.ts'
 import { unpinRange } from './unpin.ts'
 
 /** The kernel's loop has no bound (R-GUP-51); a folio that is still in the way after so many rounds stays. */
@@ -44,10 +45,13 @@ export function* gupLongtermLocked(
       const movable: number[] = []
       const inTheWay = collectUnpinnable(k, pfns, at, at + pinned, movable)
       if (inTheWay === 0) return pinned
+      const moving = movable.length === 0 && isBeingMoved(k, pfns, at, at + pinned)
       // @rule R-GUP-52
       unpinRange(k, pfns, at, at + pinned)
       pfns.fill(0, at, at + pinned)
-      if (migratePages(k, movable) > 0) {
+      // whoever moves them now will be done
+      if (moving) yield* waitForMigration(k)
+      if ((yield* migratePages(k, movable)) > 0) {
         return refuse(k.current, ENOMEM, 'R-GUP-50', {
           address: start,
           page: at,
@@ -79,9 +83,17 @@ function collectUnpinnable(k: Kernel, pfns: Int32Array, from: number, to: number
     seen ??= new Set()
     if (seen.has(head)) continue
     seen.add(head)
-    if ((frames.flags[head]! & (PG_LRU | PG_HUGETLB)) !== 0) movable.push(head)
+    if (isolateFolio(k, head)) movable.push(head)
   }
   return seen === null ? 0 : seen.size
+}
+
+/** Somebody else has isolated one of the pages that are in the way. */
+function isBeingMoved(k: Kernel, pfns: Int32Array, from: number, to: number): boolean {
+  const { frames } = k.memory
+  for (let i = from; i < to; i++)
+    if (!isLongtermPinnable(k, pfns[i]!) && frames.has(frames.head(pfns[i]!), PG_LOCKED)) return true
+  return false
 }
 
 /** Nothing in ZONE_NORMAL is ever in the way: skips to the first page that is somewhere else. */

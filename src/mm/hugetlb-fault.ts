@@ -22,6 +22,7 @@ import {
 } from './hugetlb-map.ts'
 import { hugetlbFile, hugetlbIndex, isReservationOwner } from './hugetlb-reserve.ts'
 import type { Kernel } from './kernel.ts'
+import { requireKnownEntry, waitForMigration } from './migration-entry.ts'
 import type { Mm } from './mm.ts'
 import { unwatched, type MmapReadGuard } from './mmap-lock.ts'
 import { invalidateRange } from './mmu-notifier.ts'
@@ -47,7 +48,7 @@ const GIB = PMD_SIZE * PTRS_PER_PTE
 /**
  * A fault in a hugetlb VMA.
  * @returns VM_FAULT_*; as every fault, RETRY means that the guard may have been released
- * @throws Unmodelled for migration entries
+ * @throws Unmodelled for entries of a snapshot that may be under migration
  * @rule R-HUGE-45
  * @rule R-HUGE-55
  */
@@ -68,7 +69,11 @@ export function* hugetlbFault(
     return refuseFault(k, VM_FAULT_HWPOISON_LARGE, 'R-HUGE-45', vma, address, why)
   }
   if ((entry.bits & PTE_MARKER_UFFD_WP) !== 0) return yield* noPage(k, guard, vma, address, flags)
-  if ((entry.bits & PTE_MIGRATION) !== 0) throw new Unmodelled('a huge page under migration', 'R-HUGE-45')
+  if ((entry.bits & PTE_MIGRATION) !== 0) {
+    requireKnownEntry(entry.pfn, 'a huge page under migration', 'R-HUGE-45')
+    yield* waitForMigration(k)
+    return 0
+  }
   const uffdWp = (entry.bits & PTE_UFFD_WP) !== 0 && (vma.flags & VM_UFFD_WP) !== 0
   if ((flags & FAULT_FLAG_WRITE) !== 0 && uffdWp) {
     if (!isUffdWpAsync(vma)) return yield* handleUserfault(k, guard, vma, address, flags, NEEDS_USERFAULT_WP)

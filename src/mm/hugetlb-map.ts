@@ -10,6 +10,7 @@ import {
 } from '../memory/page-flags.ts'
 import { hugetlbFile, hugetlbIndex, type HugetlbFile } from './hugetlb-reserve.ts'
 import type { Kernel } from './kernel.ts'
+import { countMigrating, requireKnownEntry, sharedMigrationWord } from './migration-entry.ts'
 import type { Mm } from './mm.ts'
 import { vmPageProt } from './page-prot.ts'
 import {
@@ -18,6 +19,7 @@ import {
   PTE_DIRTY,
   PTE_MARKER_POISON,
   PTE_MARKER_UFFD_WP,
+  PTE_MIGRATION,
   PTE_PRESENT,
   PTE_PROTNONE,
   PTE_UFFD_WP,
@@ -85,6 +87,7 @@ export function unmapHugetlb(k: Kernel, mm: Mm, vma: Vma, pmd: number, keepsMark
   const watched = keepsMarkers && (vma.flags & VM_UFFD_WP) !== 0
   const marker = watched && (entry.bits & (PTE_UFFD_WP | PTE_MARKER_UFFD_WP)) !== 0
   mm.pageTable.setPmd(pmd, marker ? new HugePmd(0, PTE_MARKER_UFFD_WP) : null)
+  if ((entry.bits & PTE_MIGRATION) !== 0) countMigrating(k, mm, entry.pfn, -PTRS_PER_PTE)
   if ((entry.bits & PTE_PRESENT) === 0) return
   const head = entry.pfn
   frames.addEntireMapcount(head, -1)
@@ -120,6 +123,13 @@ export function copyHugetlb(
   const { frames } = memory
   const entry = parent.pageTable.pmd(pmd) as HugePmd
   const watched = (childVma.flags & VM_UFFD_WP) !== 0
+  if ((entry.bits & PTE_MIGRATION) !== 0) {
+    requireKnownEntry(entry.pfn, 'fork over a migration entry', 'R-FLT-62')
+    if ((parentVma.flags & VM_MAYSHARE) === 0) entry.bits = sharedMigrationWord(entry.bits)
+    child.pageTable.setPmd(pmd, new HugePmd(entry.pfn, entry.bits & ~(watched ? 0 : PTE_UFFD_WP)))
+    countMigrating(k, child, entry.pfn, PTRS_PER_PTE)
+    return 0
+  }
   if ((entry.bits & PTE_PRESENT) === 0) {
     const kept = entry.bits & (PTE_MARKER_POISON | (watched ? PTE_MARKER_UFFD_WP : 0))
     if (kept !== 0) child.pageTable.setPmd(pmd, new HugePmd(0, kept))
@@ -167,7 +177,10 @@ export function copyHugetlbContents(k: Kernel, from: number, to: number): void {
  */
 export function changeHugetlb(mm: Mm, vma: Vma, pmd: number): void {
   const entry = mm.pageTable.pmd(pmd) as HugePmd
-  if ((entry.bits & PTE_PRESENT) === 0) return
+  if ((entry.bits & PTE_PRESENT) === 0) {
+    if ((vma.flags & VM_WRITE) === 0) entry.bits &= ~PTE_WRITE
+    return
+  }
   const prot = vmPageProt(vma)
   const watched = (entry.bits & PTE_UFFD_WP) !== 0
   entry.bits = (entry.bits & ~(PTE_WRITE | PTE_PROTNONE)) | (watched ? prot & ~PTE_WRITE : prot)

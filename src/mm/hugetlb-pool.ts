@@ -61,6 +61,8 @@ export class HugetlbPool {
   readonly #free: number[] = []
   /** which folio counts against which subpool */
   readonly #subpools = new Map<number, HugetlbSubpool>()
+  /** pages that do not count in `total`: made for a migration, or left behind by one */
+  readonly #temporary = new Set<number>()
 
   /** @internal `hugetlbPool()` makes pools */
   constructor(kernel: Kernel, pageSize: number) {
@@ -146,6 +148,31 @@ export class HugetlbPool {
   }
 
   /**
+   * `alloc_hugetlb_folio_nodemask`: a place for a page of the pool to move to: a free one that nobody was promised,
+   * or one made for the purpose.
+   * @returns its head pfn, with one reference; 0 when there is none
+   * @rule R-HUGE-64
+   */
+  allocForMigration(): number {
+    let head = this.available > 0 ? this.#dequeue() : 0
+    if (head === 0) {
+      if (!this.#grow()) return 0
+      head = this.#free.pop()!
+      this.#temporary.add(head)
+    }
+    this.#kernel.memory.frames.refcount[head] = 1
+    return head
+  }
+
+  /** `move_hugetlb_state`: the new page takes the old one's place in the books. */
+  endMigration(from: number, to: number): void {
+    const subpool = this.#subpools.get(from)
+    this.#subpools.delete(from)
+    if (subpool !== undefined) this.#subpools.set(to, subpool)
+    if (this.#temporary.delete(to)) this.#temporary.add(from)
+  }
+
+  /**
    * The last reference of one of our folios is gone: back to the free list, or to the buddy allocator
    * when the pool has surplus pages.
    */
@@ -158,6 +185,10 @@ export class HugetlbPool {
     memory.resetFolio(head)
     const keep = (PG_PERMANENT | PG_HUGETLB | ORDER_MASK) >>> 0
     for (let pfn = head; pfn < head + this.nrPages; pfn++) frames.flags[pfn]! &= keep
+    if (this.#temporary.delete(head)) {
+      this.#dissolve(head)
+      return
+    }
     if (restore) this.reserved++
     else subpool?.give(1)
     if (this.surplus > 0) {

@@ -1,6 +1,6 @@
 import { Scheduler } from '../base/scheduler.ts'
 import { releases, type Release, type ReleaseName } from '../base/release.ts'
-import type { Kthread } from '../base/kthread.ts'
+import { WaitQueue, type Kthread } from '../base/kthread.ts'
 import type { Refusal, RefusalSink } from '../base/refusal.ts'
 import type { ZoneSizes } from '../memory/buddy.ts'
 import { Memory } from '../memory/memory.ts'
@@ -187,6 +187,8 @@ export class Kernel implements MmapLockHost {
   readonly ksm = new Ksm()
   /** swap entries and the swap cache */
   readonly swap: SwapArea
+  /** woken whenever folios that were being moved are in place again (migrate.ts) */
+  readonly migrationDone = new WaitQueue('migration')
   /** vmstat pgfault and pgmajfault (R-FLT-22) */
   pgfault = 0
   pgmajfault = 0

@@ -1,4 +1,3 @@
-import { Unmodelled } from '../base/unmodelled.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { pageAlignDown } from '../base/units.ts'
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_UPTODATE } from '../memory/page-flags.ts'
@@ -19,12 +18,20 @@ import {
   VM_FAULT_SIGSEGV,
 } from './fault-flags.ts'
 import { refuseFault } from './fault-refusal.ts'
-import { NEEDS_IO, NEEDS_USERFAULT, NEEDS_USERFAULT_MINOR, NEEDS_USERFAULT_WP } from './fault-sleep.ts'
+import {
+  NEEDS_IO,
+  NEEDS_MIGRATION,
+  NEEDS_UNLOCKED,
+  NEEDS_USERFAULT,
+  NEEDS_USERFAULT_MINOR,
+  NEEDS_USERFAULT_WP,
+} from './fault-sleep.ts'
 import { doFault } from './file-fault.ts'
 import { endRead } from './filemap.ts'
 import { changeHugePmd, doHugePmdAnonymousPage, doHugePmdWpPage, thpAllowed } from './huge-memory.ts'
 import { hugetlbFault } from './hugetlb.ts'
 import type { Kernel } from './kernel.ts'
+import { requireKnownEntry, waitForMigration } from './migration-entry.ts'
 import type { Mm } from './mm.ts'
 import { unwatched, type MmapReadGuard } from './mmap-lock.ts'
 import {
@@ -87,6 +94,12 @@ export function* handleMmFault(
       case NEEDS_USERFAULT_WP:
       case NEEDS_USERFAULT_MINOR:
         return counted(k, yield* handleUserfault(k, guard, vma, address, flags, code), flags)
+      case NEEDS_MIGRATION:
+        yield* waitForMigration(k)
+        return counted(k, major, flags)
+      case NEEDS_UNLOCKED:
+        if ((yield* waitForUnlock(k, guard, flags)) !== 0) return counted(k, VM_FAULT_RETRY | major, flags)
+        break
       case NEEDS_IO:
         major = VM_FAULT_MAJOR
         if ((yield* waitForRead(k, guard, vma, page, flags)) !== 0)
@@ -176,7 +189,10 @@ function hugePmdFault(
   entry: HugePmd,
   flags: number,
 ): number {
-  if ((entry.bits & PTE_PRESENT) === 0) throw new Unmodelled('a migration entry at PMD level', 'R-FLT-30')
+  if ((entry.bits & PTE_PRESENT) === 0) {
+    requireKnownEntry(entry.pfn, 'a migration entry at PMD level', 'R-FLT-30')
+    return NEEDS_MIGRATION
+  }
   if ((entry.bits & PTE_PROTNONE) !== 0 && (vma.flags & VM_ACCESS_FLAGS) !== 0) {
     changeHugePmd(k, guard.mm, vma, pmdIndex(address))
     return 0
@@ -231,7 +247,10 @@ function pteFault(
 function notPresent(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, flags: number): number {
   const slot = pteSlot(address)
   const bits = leaf.bits[slot]!
-  if ((bits & PTE_MIGRATION) !== 0) throw new Unmodelled('a migration entry', 'R-FLT-51')
+  if ((bits & PTE_MIGRATION) !== 0) {
+    requireKnownEntry(leaf.pfn[slot]!, 'a migration entry', 'R-FLT-51')
+    return NEEDS_MIGRATION
+  }
   if ((bits & PTE_SWAP) !== 0) return doSwapPage(k, mm, vma, address, leaf, flags)
   if ((bits & PTE_MARKER_POISON) !== 0) {
     return refuseFault(k, VM_FAULT_HWPOISON, 'R-FLT-51', vma, address, 'the entry is marked poisoned')
@@ -277,4 +296,18 @@ function* waitForRead(
   // callers look for signals only when a fault is to be retried
   guard.release()
   return 1
+}
+
+/**
+ * `folio_lock_or_retry` for a page that is being moved: sleeps until it has its place, without `mmap_lock` where the
+ * caller allows that once.
+ * @returns 0 go on (guard still held), 1 the fault must be retried
+ * @rule R-FLT-21
+ */
+function* waitForUnlock(k: Kernel, guard: MmapReadGuard, flags: number): Kthread<number> {
+  if ((flags & FAULT_FLAG_RETRY_NOWAIT) !== 0) return 1
+  const drops = (flags & (FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_TRIED)) === FAULT_FLAG_ALLOW_RETRY
+  if (drops) guard.release()
+  yield* waitForMigration(k)
+  return drops ? 1 : 0
 }

@@ -1,103 +1,282 @@
-import { Unmodelled } from '../base/unmodelled.ts'
-import { PTRS_PER_PTE } from '../base/units.ts'
+import { PREEMPT, type Kthread } from '../base/kthread.ts'
+import { PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import {
   ORDER_MASK,
+  PG_ANON,
+  PG_ANON_EXCLUSIVE,
+  PG_DIRTY,
   PG_HUGETLB,
+  PG_HUGETLB_RESERVED,
   PG_LOCKED,
+  PG_LRU,
+  PG_MLOCKED,
   PG_PERMANENT,
   PG_SWAPCACHE,
   PG_WRITEBACK,
   ZONE_NORMAL,
 } from '../memory/page-flags.ts'
 import { mappingReferences } from './gup-grab.ts'
+import { hugetlbPool } from './hugetlb-pool.ts'
 import type { Kernel } from './kernel.ts'
-import { HugePmd, PTE_PRESENT, PTE_SPECIAL, type Leaf } from './page-table.ts'
+import { MIGRATION_KEEPS, migrationWord } from './migration-entry.ts'
+import type { Mm } from './mm.ts'
+import { vmPageProt } from './page-prot.ts'
+import {
+  HugePmd,
+  PTE_DIRTY,
+  PTE_MIGRATION,
+  PTE_PRESENT,
+  PTE_SPECIAL,
+  PTE_SWAP_EXCLUSIVE,
+  PTE_UFFD_WP,
+  PTE_WRITE,
+  type Leaf,
+} from './page-table.ts'
 
 /** what a page keeps in its flag word when it moves: zone and order belong to the place */
 const PLACE = (PG_PERMANENT | ORDER_MASK) >>> 0
+/** how often a folio that is in use is tried again before it stays where it is (R-FLT-140) */
+const MOST_PASSES = 10
 
 /**
- * `migrate_pages`: moves folios out of the zones where nothing may stay, to where the calling task may
- * allocate (`memallocPin`). A folio with references beyond its mappings and its cache stays.
+ * Takes a folio off its LRU list (a hugetlb one off its pool's), with a reference; `migratePages` puts it back.
+ * @returns false: somebody else has it
+ */
+export function isolateFolio(k: Kernel, head: number): boolean {
+  const { frames } = k.memory
+  const listed = frames.has(head, PG_HUGETLB) ? !frames.has(head, PG_LOCKED) : frames.has(head, PG_LRU)
+  if (!listed) return false
+  frames.clear(head, PG_LRU)
+  if (frames.has(head, PG_HUGETLB)) frames.set(head, PG_LOCKED)
+  k.memory.get(head)
+  return true
+}
+
+/**
+ * `migrate_pages`: moves isolated folios out of the zones where nothing may stay, to where the calling task may
+ * allocate (`memallocPin`), and puts them back. While they move, migration entries stand where they were mapped:
+ * who meets one waits. A folio with references beyond its mappings and its cache stays.
  *
- * The engine keeps no reverse map by page: one pass over all page tables finds the entries of the whole
- * list. Everything happens between two yields, so no migration entry is ever seen.
+ * The engine keeps no reverse map by page: one pass over all page tables finds the entries of the whole list.
  *
- * @param heads folios, isolated by the caller, none twice
+ * @param isolated heads, from `isolateFolio`
  * @returns folios that could not be moved
- * @throws Unmodelled for hugetlb pages and pages in the swap cache
  * @rule R-GUP-79
  * @rule R-FLT-140
  */
-export function migratePages(k: Kernel, heads: readonly number[]): number {
-  const { frames } = k.memory
-  const moves = new Map<number, number>()
-  let failed = 0
-  for (const head of heads) {
-    const word = frames.flags[head]!
-    if ((word & PG_HUGETLB) !== 0) throw new Unmodelled('migration of a hugetlb page', 'R-GUP-50')
-    if ((word & PG_SWAPCACHE) !== 0) throw new Unmodelled('migration of a page in the swap cache', 'R-GUP-50')
-    const unexpected = frames.refcount[head] !== mappingReferences(k, head)
-    const fails = k.dueFailure?.hits('migration') === true
-    const busy = fails || unexpected || (word & (PG_LOCKED | PG_WRITEBACK)) !== 0
-    const target = busy ? 0 : k.memory.allocFolio(frames.order(head), { movable: !k.current.memallocPin })
-    if (target === 0) failed++
-    else moves.set(head, target)
+export function* migratePages(k: Kernel, isolated: readonly number[]): Kthread<number> {
+  let left = isolated
+  for (let pass = 0; pass < MOST_PASSES && left.length > 0; pass++) {
+    left = yield* migrateBatch(k, left)
+    // nothing can have changed unless others ran meanwhile
+    if (!k.exploring) break
+    yield PREEMPT
   }
-  if (moves.size === 0) return failed
-  for (const mm of k.mms) {
-    const { pageTable } = mm
-    for (let i = pageTable.nextPmd(0, 2 ** 26); i >= 0; i = pageTable.nextPmd(i + 1, 2 ** 26)) {
-      const entry = pageTable.pmd(i)!
-      if (entry instanceof HugePmd) {
-        const target = moves.get(entry.pfn)
-        if (target !== undefined && (entry.bits & PTE_PRESENT) !== 0) entry.pfn = target
-      } else redirect(k, entry, moves)
-    }
-  }
-  for (const [from, to] of moves) moveFolio(k, from, to)
-  return failed
+  for (const head of left) putBack(k, head)
+  return left.length
 }
 
-/** Lets every pte of one table that shows a moving page show its new place. */
-function redirect(k: Kernel, leaf: Leaf, moves: ReadonlyMap<number, number>): void {
+/** One pass. @returns what is still where it was */
+function* migrateBatch(k: Kernel, heads: readonly number[]): Kthread<number[]> {
+  const moves = new Map<number, number>()
+  const left: number[] = []
+  for (const head of heads) {
+    const target = beginMove(k, head)
+    if (target === 0) left.push(head)
+    else moves.set(head, target)
+  }
+  if (moves.size === 0) return left
+  if (k.exploring) yield PREEMPT
+  eachTable(k, (mm, pmd, entry) => unmapEntries(k, mm, pmd, entry, moves))
+  if (k.exploring) yield PREEMPT
+  const places = new Map<number, number>()
+  for (const [from, to] of moves) places.set(from, moveFolio(k, from, to) ? to : from)
+  if (k.exploring) yield PREEMPT
+  eachTable(k, (mm, pmd, entry) => remapEntries(k, mm, pmd, entry, places))
+  for (const [from, to] of moves) {
+    if (places.get(from) === to) endMove(k, from, to)
+    else {
+      left.push(from)
+      if (!k.memory.frames.has(from, PG_HUGETLB)) k.memory.frames.clear(from, PG_LOCKED)
+      k.memory.put(to)
+    }
+  }
+  k.migrationDone.wakeAll()
+  return left
+}
+
+/** Locks a folio and finds a place for it. @returns the place; 0: none, or the folio is busy */
+function beginMove(k: Kernel, head: number): number {
   const { frames } = k.memory
-  for (let slot = 0; slot < PTRS_PER_PTE; slot++) {
-    if ((leaf.bits[slot]! & (PTE_PRESENT | PTE_SPECIAL)) !== PTE_PRESENT) continue
-    const pfn = leaf.pfn[slot]!
-    if (frames.zone(pfn) === ZONE_NORMAL) continue
-    const head = frames.head(pfn)
-    const target = moves.get(head)
-    if (target !== undefined) leaf.pfn[slot] = target + (pfn - head)
+  const hugetlb = frames.has(head, PG_HUGETLB)
+  const busy = PG_WRITEBACK | (hugetlb ? 0 : PG_LOCKED)
+  if (k.dueFailure?.hits('migration') === true || frames.has(head, busy)) return 0
+  const movable = !k.current.memallocPin
+  const target = hugetlb
+    ? hugetlbPool(k).allocForMigration()
+    : k.memory.allocFolio(frames.order(head), { movable })
+  if (target !== 0) frames.set(head, PG_LOCKED)
+  return target
+}
+
+function eachTable(k: Kernel, visit: (mm: Mm, pmd: number, entry: HugePmd | Leaf) => void): void {
+  for (const mm of k.mms) {
+    const { pageTable } = mm
+    for (let i = pageTable.nextPmd(0, 2 ** 26); i >= 0; i = pageTable.nextPmd(i + 1, 2 ** 26))
+      visit(mm, i, pageTable.pmd(i)!)
   }
 }
 
 /**
- * Hands counters, identity and contents of a folio over and frees the old place.
+ * `try_to_migrate`: entries of moving folios become migration entries. An exclusive page that may be pinned keeps
+ * its entry, and with it the folio stays.
  * @rule R-FLT-141
  */
-function moveFolio(k: Kernel, from: number, to: number): void {
+function unmapEntries(
+  k: Kernel,
+  _mm: Mm,
+  _pmd: number,
+  entry: HugePmd | Leaf,
+  moves: ReadonlyMap<number, number>,
+): void {
+  const { frames } = k.memory
+  if (entry instanceof HugePmd) {
+    const head = entry.pfn
+    if ((entry.bits & PTE_PRESENT) === 0 || !moves.has(head)) return
+    const exclusive = frames.has(head, PG_ANON) && frames.has(head, PG_ANON_EXCLUSIVE)
+    if (exclusive && frames.maybeDmaPinned(head)) return
+    unshare(k, head, head, entry.bits)
+    entry.bits = migrationWord(entry.bits, exclusive)
+    frames.addEntireMapcount(head, -1)
+    return
+  }
+  for (let slot = 0; slot < PTRS_PER_PTE; slot++) {
+    const bits = entry.bits[slot]!
+    if ((bits & (PTE_PRESENT | PTE_SPECIAL)) !== PTE_PRESENT) continue
+    const pfn = entry.pfn[slot]!
+    if (frames.zone(pfn) === ZONE_NORMAL) continue
+    const head = frames.head(pfn)
+    if (!moves.has(head)) continue
+    const exclusive = frames.has(head, PG_ANON) && frames.has(pfn, PG_ANON_EXCLUSIVE)
+    if (exclusive && frames.maybeDmaPinned(head)) continue
+    unshare(k, head, pfn, bits)
+    entry.bits[slot] = migrationWord(bits, exclusive)
+    frames.mapcount[pfn]!--
+  }
+}
+
+/** What a page loses with an entry, but for the count of mappings. */
+function unshare(k: Kernel, head: number, pfn: number, bits: number): void {
+  const { frames } = k.memory
+  frames.clear(pfn, PG_ANON_EXCLUSIVE)
+  if ((bits & PTE_DIRTY) !== 0) frames.set(head, PG_DIRTY)
+  frames.refcount[head]!--
+}
+
+/**
+ * `remove_migration_ptes`: migration entries find their page again, wherever it is now.
+ * @param places where the folios are, by where they were
+ */
+function remapEntries(
+  k: Kernel,
+  mm: Mm,
+  pmd: number,
+  entry: HugePmd | Leaf,
+  places: ReadonlyMap<number, number>,
+): void {
+  const { frames } = k.memory
+  if (entry instanceof HugePmd) {
+    const place = places.get(entry.pfn)
+    if ((entry.bits & PTE_MIGRATION) === 0 || place === undefined) return
+    if ((entry.bits & PTE_SWAP_EXCLUSIVE) !== 0) frames.set(place, PG_ANON_EXCLUSIVE)
+    entry.pfn = place
+    entry.bits = presentWord(mm, pmd * PMD_SIZE, entry.bits)
+    frames.addEntireMapcount(place, 1)
+    frames.refcount[place]!++
+    return
+  }
+  for (let slot = 0; slot < PTRS_PER_PTE; slot++) {
+    const bits = entry.bits[slot]!
+    if ((bits & PTE_MIGRATION) === 0) continue
+    const old = entry.pfn[slot]!
+    const head = frames.head(old)
+    const place = places.get(head)
+    if (place === undefined) continue
+    const pfn = place + (old - head)
+    if ((bits & PTE_SWAP_EXCLUSIVE) !== 0) frames.set(pfn, PG_ANON_EXCLUSIVE)
+    entry.pfn[slot] = pfn
+    entry.bits[slot] = presentWord(mm, pmd * PMD_SIZE + slot * PAGE_SIZE, bits)
+    frames.mapcount[pfn]!++
+    frames.refcount[place]!++
+  }
+}
+
+/** What a migration entry becomes: as the mapping is protected now. */
+function presentWord(mm: Mm, address: number, word: number): number {
+  const vma = mm.mmapLock.vmaOfRmap(address)
+  const bits = (vma === null ? PTE_PRESENT : vmPageProt(vma)) | (word & MIGRATION_KEEPS)
+  return (word & PTE_UFFD_WP) === 0 ? bits : bits & ~PTE_WRITE
+}
+
+/**
+ * Hands identity, cache and contents of an unmapped folio over to its new place.
+ * @returns false: somebody holds a reference, or has mapped it again
+ * @rule R-FLT-141
+ */
+function moveFolio(k: Kernel, from: number, to: number): boolean {
   const { memory } = k
   const { frames } = memory
-  const { flags, mapcount, refcount } = frames
+  const { flags, refcount } = frames
+  const cached = mappingReferences(k, from)
+  if (frames.totalMapcount(from) !== 0 || refcount[from] !== cached + 1) return false
   const n = frames.nrPages(from)
   const mapping = k.mappings.get(frames.mapping[from]!)
+  const hugetlb = frames.has(from, PG_HUGETLB)
   for (let i = 0; i < n; i++) {
     flags[to + i] = ((flags[to + i]! & PLACE) | (flags[from + i]! & ~PLACE)) >>> 0
-    mapcount[to + i] = mapcount[from + i]!
     frames.mapping[to + i] = frames.mapping[from + i]!
     frames.index[to + i] = frames.index[from + i]!
-    mapcount[from + i] = 0
     memory.contents.copy(from + i, to + i)
-    const index = frames.index[from]! + i
-    if (mapping !== undefined && mapping.pages.get(index) === from + i) mapping.pages.set(index, to + i)
   }
-  refcount[to] = refcount[from]!
-  if (n > 1) {
-    frames.addEntireMapcount(to, frames.entireMapcount(from))
-    frames.addEntireMapcount(from, -frames.entireMapcount(from))
-  }
-  refcount[from] = 1
-  memory.put(from)
+  const entries = mapping === undefined ? 0 : hugetlb ? 1 : n
+  const first = frames.index[from]!
+  for (let i = 0; i < entries; i++)
+    if (mapping!.pages.get(first + i) === from + i) mapping!.pages.set(first + i, to + i)
+  if (frames.has(from, PG_SWAPCACHE)) k.swap.moveCached(from, to)
+  frames.clear(from, PG_SWAPCACHE | PG_HUGETLB_RESERVED)
+  refcount[to]! += cached
+  refcount[from]! -= cached
+  if (hugetlb) hugetlbPool(k).endMigration(from, to)
+  return true
+}
+
+/** The new place is in use, the old one is given back. */
+function endMove(k: Kernel, from: number, to: number): void {
+  const { memory } = k
+  const { frames } = memory
+  frames.clear(from, PG_LOCKED)
+  frames.clear(to, PG_LOCKED)
+  if (!frames.has(to, PG_HUGETLB)) frames.set(to, PG_LRU)
   k.observer?.({ type: 'migrate', from, to })
+  memory.put(from)
+  dropHold(k, to)
+}
+
+/** `putback_movable_pages`, one folio that stays. */
+function putBack(k: Kernel, head: number): void {
+  const { frames } = k.memory
+  if (frames.has(head, PG_HUGETLB)) frames.clear(head, PG_LOCKED)
+  else frames.set(head, PG_LRU)
+  dropHold(k, head)
+  k.migrationDone.wakeAll()
+}
+
+/** The migration's reference goes; what was unmapped meanwhile goes with it. */
+function dropHold(k: Kernel, head: number): void {
+  const { frames } = k.memory
+  if (frames.totalMapcount(head) === 0) {
+    frames.clear(head, PG_MLOCKED)
+    if (frames.has(head, PG_SWAPCACHE)) k.swap.dropUnmapped(head)
+  }
+  k.memory.put(head)
 }

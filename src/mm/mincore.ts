@@ -75,7 +75,7 @@ function residence(k: Kernel, mm: Mm, vma: Vma, start: number, answer: Uint8Arra
     const address = start + i * PAGE_SIZE
     const entry = pageTable.pmd(pmdIndex(address))
     if (entry instanceof HugePmd) {
-      answer[i] = (entry.bits & PTE_PRESENT) !== 0 ? 1 : 0
+      answer[i] = (entry.bits & (PTE_PRESENT | PTE_MIGRATION)) !== 0 ? 1 : 0
       continue
     }
     const slot = pteSlot(address)

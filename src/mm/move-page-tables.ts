@@ -9,6 +9,7 @@ import {
   HugePmd,
   Leaf,
   PTE_MARKER_UFFD_WP,
+  PTE_MIGRATION,
   PTE_PRESENT,
   PTE_SWAP,
   PTE_UFFD_WP,
@@ -93,7 +94,9 @@ function movePtes(mm: Mm, leaf: Leaf, start: number, end: number, shift: number,
 
 /** A move ends userfaultfd write protection: the mark goes, and so does an entry that was nothing else. */
 function withoutUffdWp(bits: number): number {
-  return (bits & (PTE_PRESENT | PTE_SWAP)) !== 0 ? bits & ~PTE_UFFD_WP : bits & ~PTE_MARKER_UFFD_WP
+  return (bits & (PTE_PRESENT | PTE_SWAP | PTE_MIGRATION)) !== 0
+    ? bits & ~PTE_UFFD_WP
+    : bits & ~PTE_MARKER_UFFD_WP
 }
 
 function dropUffdWp(leaf: Leaf): void {

@@ -1,6 +1,7 @@
-import { PG_ANON_EXCLUSIVE, PG_KSM } from '../memory/page-flags.ts'
+import { PG_ANON_EXCLUSIVE, PG_KSM, PG_LOCKED } from '../memory/page-flags.ts'
 import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_MAJOR } from './fault-flags.ts'
 import { outOfMemory } from './fault-refusal.ts'
+import { NEEDS_UNLOCKED } from './fault-sleep.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { maybeWrite, vmPageProt } from './page-prot.ts'
@@ -20,7 +21,7 @@ import { doWpPage } from './wp-fault.ts'
 
 /**
  * `do_swap_page`: brings a swapped page back.
- * @returns VM_FAULT_*
+ * @returns VM_FAULT_*, or NEEDS_UNLOCKED: the page in the swap cache is being moved
  * @rule R-FLT-52
  * @rule R-FLT-53
  */
@@ -42,6 +43,7 @@ export function doSwapPage(
   let code = 0
   let pfn = swap.cached(entry)
   const cached = pfn !== 0
+  if (cached && frames.has(pfn, PG_LOCKED)) return NEEDS_UNLOCKED
   anonVmaPrepare(k, vma, mm)
   if (!cached) {
     pfn = memory.allocFolio(0, { movable: !k.current.memallocPin })

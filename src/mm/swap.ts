@@ -136,6 +136,14 @@ export class SwapArea implements PageHolder {
     this.#memory.put(pfn)
   }
 
+  /** A page of the cache is in another frame now; its references have been taken along. */
+  moveCached(from: number, to: number): void {
+    const slot = this.slotOf(from)
+    this.#get(slot).pfn = to
+    this.#slotOfPage.delete(from)
+    this.#slotOfPage.set(to, slot)
+  }
+
   /** `folio_free_swap`: takes a page out of the cache, dirty, unless entries still name its slot. */
   freeCache(pfn: number): boolean {
     const slot = this.slotOf(pfn)

@@ -4,6 +4,7 @@ import { refuse } from '../base/refusal.ts'
 import { PMD_SIZE, PTRS_PER_PTE, PAGE_SIZE } from '../base/units.ts'
 import { VM_FAULT_OOM } from './fault-flags.ts'
 import type { Kernel } from './kernel.ts'
+import { waitForMigration } from './migration-entry.ts'
 import type { Mm } from './mm.ts'
 import { Leaf, PTE_SWAP } from './page-table.ts'
 import { shmemSwapIn } from './shmem-swap.ts'
@@ -46,7 +47,11 @@ function* unuseMm(k: Kernel, mm: Mm): Kthread<boolean> {
       if ((leaf.bits[slot]! & PTE_SWAP) === 0) continue
       const address = i * PMD_SIZE + slot * PAGE_SIZE
       const vma = guard.vmas.find(address)!
-      enough = (doSwapPage(k, mm, vma, address, leaf, 0) & VM_FAULT_OOM) === 0
+      const code = doSwapPage(k, mm, vma, address, leaf, 0)
+      if (code < 0) {
+        yield* waitForMigration(k)
+        slot--
+      } else enough = (code & VM_FAULT_OOM) === 0
     }
   }
   guard.release()

@@ -9,6 +9,7 @@ import {
 } from '../memory/page-flags.ts'
 import { changeHugetlb, copyHugetlb, unmapHugetlb } from './hugetlb-map.ts'
 import type { Kernel } from './kernel.ts'
+import { sharedMigrationWord } from './migration-entry.ts'
 import type { Mm } from './mm.ts'
 import { maybeWrite, vmPageProt } from './page-prot.ts'
 import {
@@ -17,13 +18,14 @@ import {
   PTE_ACCESSED,
   PTE_DIRTY,
   PTE_MARKER_UFFD_WP,
+  PTE_MIGRATION,
   PTE_PRESENT,
   PTE_PROTNONE,
   PTE_SPECIAL,
   PTE_UFFD_WP,
   PTE_WRITE,
 } from './page-table.ts'
-import { VM_SHARED, VM_UFFD_WP } from './vm-flags.ts'
+import { VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
 
 /** Why entries are removed. */
@@ -68,6 +70,13 @@ export function splitHugePmd(k: Kernel, mm: Mm, _vma: Vma | null, pmd: number): 
     return
   }
   const leaf = new Leaf()
+  if ((entry.bits & PTE_MIGRATION) !== 0) {
+    for (let i = 0; i < PTRS_PER_PTE; i++) leaf.pfn[i] = head + i
+    leaf.bits.fill(entry.bits)
+    leaf.used = PTRS_PER_PTE
+    mm.pageTable.setPmd(pmd, leaf)
+    return
+  }
   const { flags, mapcount } = frames
   const exclusive = flags[head]! & PG_ANON_EXCLUSIVE
   for (let i = 0; i < PTRS_PER_PTE; i++) {
@@ -89,6 +98,8 @@ function removeFolio(k: Kernel, mm: Mm, pmd: number, entry: HugePmd): void {
   const head = entry.pfn
   mm.pageTable.setPmd(pmd, null)
   addRss(k, mm, head, -1)
+  // where it stood as a migration entry it was not mapped
+  if ((entry.bits & PTE_PRESENT) === 0) return
   if ((entry.bits & PTE_DIRTY) !== 0 && !frames.has(head, PG_ANON)) frames.set(head, PG_DIRTY)
   frames.addEntireMapcount(head, -1)
   if (frames.has(head, PG_MLOCKED) && frames.totalMapcount(head) === 0) frames.clear(head, PG_MLOCKED)
@@ -141,6 +152,12 @@ export function copyHugePmd(
     child.pageTable.setPmd(pmd, new HugePmd(head, entry.bits & ~dropped))
     return 0
   }
+  if ((entry.bits & PTE_MIGRATION) !== 0) {
+    entry.bits = sharedMigrationWord(entry.bits)
+    addRss(k, child, head, 1)
+    child.pageTable.setPmd(pmd, new HugePmd(head, entry.bits & ~dropped))
+    return 0
+  }
   if (frames.has(head, PG_ANON_EXCLUSIVE)) {
     if (parent.hasPinned && frames.maybeDmaPinned(head)) {
       splitHugePmd(k, parent, parentVma, pmd)
@@ -167,6 +184,11 @@ export function changeHugePmd(k: Kernel, mm: Mm, vma: Vma, pmd: number): void {
   const head = entry.pfn
   if (vma.isHugetlb) {
     changeHugetlb(mm, vma, pmd)
+    return
+  }
+  // @rule R-FLT-55
+  if ((entry.bits & PTE_PRESENT) === 0) {
+    if ((vma.flags & VM_WRITE) === 0) entry.bits &= ~PTE_WRITE
     return
   }
   let bits = (entry.bits & ~(PTE_WRITE | PTE_PROTNONE)) | vmPageProt(vma)

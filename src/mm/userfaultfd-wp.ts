@@ -13,6 +13,7 @@ import {
   HugePmd,
   Leaf,
   PTE_MARKER_UFFD_WP,
+  PTE_MIGRATION,
   PTE_NONPRESENT_KINDS,
   PTE_PRESENT,
   PTE_SPECIAL,
@@ -158,6 +159,7 @@ function protectLeaf(leaf: Leaf, first: number, end: number, markers: boolean): 
       if (markers) leaf.set(slot, 0, PTE_MARKER_UFFD_WP)
     } else if ((word & PTE_PRESENT) !== 0) bits[slot] = (word | PTE_UFFD_WP) & ~PTE_WRITE
     else if ((word & PTE_SWAP) !== 0) bits[slot] = word | PTE_UFFD_WP
+    else if ((word & PTE_MIGRATION) !== 0) bits[slot] = (word | PTE_UFFD_WP) & ~PTE_WRITE
   }
 }
 

@@ -11,6 +11,7 @@ import {
 } from '../memory/page-flags.ts'
 import { splitHugePmd, zapHugePmd } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
+import { countMigrating } from './migration-entry.ts'
 import type { Mm } from './mm.ts'
 import { unwatched } from './mmap-lock.ts'
 import { invalidateRange } from './mmu-notifier.ts'
@@ -174,7 +175,14 @@ function zapsNonpresent(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number, h
   const word = leaf.bits[slot]!
   if ((word & PTE_MARKER_GUARD) !== 0) return how === 'munmap'
   if ((word & PTE_MARKER_UFFD_WP) !== 0) return vma.isAnonymous || how === 'munmap'
-  if (how === 'punch' && (word & PTE_MIGRATION) === 0) return false
+  if ((word & PTE_MIGRATION) !== 0) {
+    const pfn = leaf.pfn[slot]!
+    const { frames } = k.memory
+    if (how === 'punch' && frames.has(frames.head(pfn), PG_ANON)) return false
+    countMigrating(k, mm, pfn, -1)
+    return true
+  }
+  if (how === 'punch') return false
   if ((word & PTE_SWAP) !== 0) {
     mm.swapents--
     k.swap.free(leaf.pfn[slot]!)

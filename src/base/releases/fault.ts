@@ -38,6 +38,8 @@ export interface FaultSwitches {
   readonly collapseNeedsWritable: boolean
   /** a huge page that is split leaves the zero page where it held nothing but zeros: seen on 6.18 (R-HUGE-62) */
   readonly splitMapsZeroPage: boolean
+  /** pagemap's bit 56 of a PMD-mapped page tells of the head page alone: 6.1 and 6.18, not 6.12 (R-HUGE-38) */
+  readonly onceOfHead: boolean
   /** kpageflags shows the folio head's word for every page of it, not the page's own: seen on 6.12 and 6.18, not on 6.1 (R-PM-4, R-FLT-167) */
   readonly pageFlagsOfHead: boolean
 }
@@ -61,6 +63,7 @@ const r61: FaultSwitches = {
   growingZeroesTail: false,
   collapseNeedsWritable: true,
   splitMapsZeroPage: false,
+  onceOfHead: true,
   pageFlagsOfHead: false,
 }
 const v3: FaultSwitches = {
@@ -77,13 +80,14 @@ const r612: FaultSwitches = {
   hugetlbZapRestoresReservation: true,
   holeInFirstPageUnmapsAll: true,
   lastFolioBringsNoTable: true,
+  onceOfHead: false,
   pageFlagsOfHead: true,
 }
 
 export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
   'gup-v3': v3,
   '6.1': r61,
-  '6.6': v3,
+  '6.6': { ...v3, onceOfHead: false },
   '6.12': r612,
   '6.18': {
     ...r612,
@@ -97,5 +101,6 @@ export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
     growingZeroesTail: true,
     collapseNeedsWritable: false,
     splitMapsZeroPage: true,
+    onceOfHead: true,
   },
 }
