@@ -337,7 +337,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'A bio takes pages with pin_user_pages_fast (WRITE for a read of the disk), at most 256 pieces, until it has the run or a page cannot be had; what is not a whole sector at the end is given back.',
   'R-DIO-5': 'Before either direction what the cache has dirty of the range is written (R-FLT-42).',
   'R-DIO-6':
-    'A write takes the pages of the range out of the cache and out of all mappings before it begins and again after it succeeded, pinned and referenced ones too: they live on as stale pins.',
+    'A write takes the pages of the range out of the cache and out of all mappings before it begins and again, as far as it has written, after it succeeded; pinned and referenced ones too: they live on…',
   'R-DIO-7':
     'A call that cannot move all it was asked for fails as a whole, EFAULT or EINVAL, never a short count; what was moved before stays moved: bytes in memory, bytes in blocks that were on the disk before.',
   'R-DIO-8':
@@ -857,6 +857,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Splitting an anonymous folio (R-HUGE-26) replaces each of its pages that holds only zeros by the zero page, read-only, in every VMA that is not locked; the page of a locked VMA stays and becomes…',
   'R-HUGE-63':
     'MADV_COLLAPSE of memory files (memfd, tmpfs, shared anonymous, SysV), though shmem_enabled is never: the cache of the aligned 2 MiB of the file becomes one folio, dirty, holes zeros, whatever of it…',
+  'R-HUGE-64':
+    "Migration of a hugetlb page (longterm pin, move_pages): the place comes from the pool's free pages that nobody was promised, in a zone that serves; else one is made for the purpose, and the old page…",
   'R-IOMMUFD-1':
     'Generic ioctl: size word unreadable EFAULT; unknown command ENOTTY; size below minimum EINVAL; larger with non-zero tail E2BIG.',
   'R-IOMMUFD-2': 'IOMMU_IOAS_MAP order: 1. unknown flags or reserved field → EOPNOTSUPP.',

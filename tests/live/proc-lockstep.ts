@@ -14,7 +14,7 @@ import type { Kernel } from '../../src/mm/kernel.ts'
 import { storeUser } from '../../src/mm/user-access.ts'
 import { VM_WRITE } from '../../src/mm/vm-flags.ts'
 import { procOpen, type ProcFileName } from '../../src/task/proc-calls.ts'
-import { ProcFile, procTransfer } from '../../src/task/proc-file.ts'
+import { type ProcFile, procTransfer } from '../../src/task/proc-file.ts'
 import { ProcKpagecount, ProcKpageflags } from '../../src/task/proc/kpage-files.ts'
 import { mapFilesList } from '../../src/task/proc/map-files.ts'
 
@@ -85,13 +85,13 @@ export async function compareTexts(
             tell(`status ${key}`, gained(status(pid), base.kernel), gained(engineStatus(ours), base.engine))
           }
       }
-      if (differences.length > 0) return differences
+      if (differences.length > 0) break
     }
   } finally {
     await agent.send(['reset', 'exec', ...(wide ? ['reset', 'unlock'] : [])])
-    const findings = run.end()
-    if (findings.length > 0) throw new Error(`the books do not balance: ${findings.join('; ')}`)
   }
+  const findings = run.end()
+  if (findings.length > 0) throw new Error(`the books do not balance: ${findings.join('; ')}`)
   return differences
 }
 
