@@ -30,13 +30,28 @@ async function measure(name: string, args: string[], field: string): Promise<num
 }
 
 /**
- * Registering and unregistering one io_uring buffer over resident small pages in random frames.
+ * Registering and unregistering one io_uring buffer over resident pages: small ones in random frames, or huge ones.
  *
  * @param mebibytes - size of the buffer, at most 1024
- * @returns ns per page for both calls together
+ * @returns ns per 4 KiB page for both calls together
  */
-export function nativePin(mebibytes = 512): Promise<number | { skip: string }> {
-  return measure('uring-pin', [String(mebibytes), '3'], 'nsPerPage')
+export function nativePin(
+  mebibytes = 512,
+  kind: 'small' | 'thp' | 'hugetlb' = 'small',
+): Promise<number | { skip: string }> {
+  return measure('uring-pin', [String(mebibytes), '3', kind], 'nsPerPage')
+}
+
+/**
+ * MADV_POPULATE_WRITE and MADV_DONTNEED of private anonymous small pages.
+ *
+ * @returns ns per page of one of them
+ */
+export function nativePopulate(
+  mebibytes: number,
+  what: 'populateNs' | 'dontneedNs',
+): Promise<number | { skip: string }> {
+  return measure('populate', [String(mebibytes), '3'], what)
 }
 
 /**

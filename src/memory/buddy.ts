@@ -20,6 +20,9 @@ export interface AllocContext {
   readonly movable: boolean
 }
 
+const MOVABLE_ZONES: readonly Zone[] = [ZONE_MOVABLE, ZONE_CMA, ZONE_NORMAL]
+const NORMAL_ZONES: readonly Zone[] = [ZONE_NORMAL]
+
 /** How much of the machine each zone holds, in pages. */
 export interface ZoneSizes {
   readonly normal: number
@@ -124,6 +127,27 @@ export class Buddy {
       if (pfn !== 0) return pfn
     }
     return this.#takeFrom(ZONE_NORMAL, order)
+  }
+
+  /**
+   * Takes single pages, in the order in which so many calls of `alloc(0, …)` would hand them out.
+   * @returns how many there were: `into[from…]` holds them
+   */
+  allocRun(into: Int32Array, from: number, n: number, context: AllocContext): number {
+    let at = from
+    const end = from + n
+    const zones = context.movable ? MOVABLE_ZONES : NORMAL_ZONES
+    for (const zone of zones) {
+      while (at < end && this.#nonEmpty[zone] !== 0) {
+        const have = 31 - Math.clz32(this.#nonEmpty[zone]! & -this.#nonEmpty[zone]!)
+        // a block that is wanted whole need not be taken apart
+        const order = Math.min(have, 31 - Math.clz32(end - at))
+        const pfn = this.#takeFrom(zone, order)
+        for (let i = 0; i < 1 << order; i++) into[at + i] = pfn + i
+        at += 1 << order
+      }
+    }
+    return at - from
   }
 
   /** Gives 2^order pages back and joins buddies. */

@@ -32,6 +32,8 @@ export class Frames {
   readonly mapping: Int32Array
   /** page index in the file, or page number of the address the anonymous page was created for, modulo 2^32. Free pages: previous free */
   readonly index: Uint32Array
+  /** 0, 1, 2, … once somebody has asked for consecutive numbers: copying them is quicker than counting */
+  #numbers: Int32Array | null = null
 
   /** @param count frames of physical memory */
   constructor(count: number) {
@@ -41,6 +43,21 @@ export class Frames {
     this.flags = new Uint32Array(count)
     this.mapping = new Int32Array(count)
     this.index = new Uint32Array(count)
+  }
+
+  /** Writes `n` consecutive frame numbers from `first` on to `into[at…]`: the pages of one huge entry. */
+  writeNumbers(into: Int32Array, at: number, first: number, n: number): void {
+    if (n < 16) {
+      for (let i = 0; i < n; i++) into[at + i] = first + i
+      return
+    }
+    let numbers = this.#numbers
+    if (numbers === null) {
+      numbers = new Int32Array(this.count)
+      for (let i = 0; i < numbers.length; i++) numbers[i] = i
+      this.#numbers = numbers
+    }
+    into.set(numbers.subarray(first, first + n), at)
   }
 
   order(pfn: number): number {

@@ -45,6 +45,18 @@ export class Memory {
     return pfn
   }
 
+  /**
+   * New single pages with one reference each, zeroed, as so many calls of `allocFolio(0, …)` would give.
+   * @returns how many there were: `into[from…]` holds them; fewer than `n` when memory is exhausted
+   */
+  allocPages(into: Int32Array, from: number, n: number, context: AllocContext): number {
+    if (this.failAllocation !== null && this.failAllocation()) return 0
+    const got = this.buddy.allocRun(into, from, n, context)
+    const { refcount } = this.frames
+    for (let i = from; i < from + got; i++) refcount[into[i]!] = 1
+    return got
+  }
+
   /** `folio_get`: n plain references on the folio of a page. */
   get(pfn: number, n = 1): void {
     this.frames.refcount[this.frames.head(pfn)]! += n

@@ -191,8 +191,7 @@ export class FastWalk {
         this.#giveBack(0)
         return false
       }
-      const from = this.#hugePfn + this.#slot
-      for (let i = 0; i < run; i++) pfns[at + i] = from + i
+      frames.writeNumbers(pfns, at, this.#hugePfn + this.#slot, run)
       words[head]! |= PG_REFERENCED
     } else {
       const pfn = pfns[at + run - 1]!

@@ -4,6 +4,7 @@ import { refuse } from '../base/refusal.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
 import { PAGE_SIZE } from '../base/units.ts'
 import type { OpenFile } from './file.ts'
+import { faultinAnonRun } from './anon-run.ts'
 import { checkVmaFlags } from './gup-check-vma.ts'
 import { faultinPage } from './gup-faultin.ts'
 import {
@@ -11,6 +12,7 @@ import {
   FOLL_GET,
   FOLL_INTERRUPTIBLE,
   FOLL_MADV_POPULATE,
+  FOLL_NOFAULT,
   FOLL_NOWAIT,
   FOLL_PIN,
   FOLL_TRIED,
@@ -49,6 +51,7 @@ export function* getUserPagesLoop(
   // @rule R-GUP-35
   if (nrPages === 0) return 0
   const { k } = call
+  const writes = (flags & (FOLL_WRITE | FOLL_NOFAULT | FOLL_TRIED | FOLL_DUMP)) === FOLL_WRITE
   const separateHugetlb = k.release.gup.separateHugetlbWalk
   let done = 0
   let vma: Vma | null = null
@@ -108,6 +111,10 @@ export function* getUserPagesLoop(
     if (call.stop !== FOLLOW_FAULT && call.stop !== -EMLINK) {
       error = call.stop
       break
+    }
+    if (call.stop === FOLLOW_FAULT && writes) {
+      const here = start + done * PAGE_SIZE
+      if (faultinAnonRun(k, call.mm, vma, here, nrPages - done) > 0) continue
     }
     if (++faults > MAX_FAULTS_PER_PAGE)
       throw new Unmodelled('a page that is faulted in again and again without appearing', 'R-GUP-36')

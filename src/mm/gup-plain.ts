@@ -112,3 +112,20 @@ export function grabPlain(
   if (pin) k.pinAcquired += end - from
   return end
 }
+
+/** How many of `pfns[at…]`, at most `most`, are consecutive numbers; at least 1. */
+export function countConsecutive(pfns: Int32Array, at: number, most: number): number {
+  const end = at + most
+  let pfn = pfns[at]! + 1
+  let i = at + 1
+  for (; i + 4 <= end; i += 4, pfn += 4) {
+    const differs =
+      (pfns[i]! - pfn) | (pfns[i + 1]! - pfn - 1) | (pfns[i + 2]! - pfn - 2) | (pfns[i + 3]! - pfn - 3)
+    if (differs !== 0) break
+  }
+  while (i < end && pfns[i] === pfn) {
+    i++
+    pfn++
+  }
+  return i - at
+}

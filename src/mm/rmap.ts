@@ -83,6 +83,11 @@ export function swapbackedFlag(vma: Vma): number {
   return (vma.highFlags & VMH_DROPPABLE) === 0 ? PG_SWAPBACKED : 0
 }
 
+/** What a fresh anonymous page of a VMA is marked with. */
+export function newAnonFlags(vma: Vma): number {
+  return PG_UPTODATE | PG_LRU | PG_ANON | PG_ANON_EXCLUSIVE | swapbackedFlag(vma) | mlockFlag(vma)
+}
+
 /**
  * `folio_add_new_anon_rmap`: the first mapping of a fresh small page. The allocation's reference becomes
  * the mapping's; the page is exclusive.
@@ -90,7 +95,7 @@ export function swapbackedFlag(vma: Vma): number {
  */
 export function addNewAnonPage(k: Kernel, mm: Mm, vma: Vma, address: number, pfn: number): void {
   const { flags, mapping, index, mapcount } = k.memory.frames
-  flags[pfn]! |= PG_UPTODATE | PG_LRU | PG_ANON | PG_ANON_EXCLUSIVE | swapbackedFlag(vma) | mlockFlag(vma)
+  flags[pfn]! |= newAnonFlags(vma)
   mapping[pfn] = vma.anonVma!.id
   index[pfn] = vma.pageIndex(address)
   mapcount[pfn] = 1

@@ -1,5 +1,5 @@
 import type { Kthread } from '../base/kthread.ts'
-import { GUP_PIN_COUNTING_BIAS } from '../memory/frames.ts'
+import { GUP_PIN_COUNTING_BIAS, type Frames } from '../memory/frames.ts'
 import { ORDER_MASK, PG_DIRTY, PG_LOCKED } from '../memory/page-flags.ts'
 import {
   MismatchedReleaseError,
@@ -9,6 +9,7 @@ import {
   pinLedger,
 } from './gup-grab.ts'
 import { observePins } from './gup-follow.ts'
+import { countConsecutive } from './gup-plain.ts'
 import type { Kernel } from './kernel.ts'
 import type { PageArray } from './page-array.ts'
 
@@ -54,8 +55,20 @@ export function unpinRange(k: Kernel, pfns: Int32Array, from: number, to: number
     }
     const pfn = pfns[i]!
     if (pfn === 0) skipNull(k)
-    else releasePins(k, pfn, 1)
+    else if ((flags[pfn]! & ORDER_MASK) === 0) releasePins(k, pfn, 1)
+    else {
+      const run = folioRun(pfns, i, to, pfn, k.memory.frames)
+      releasePins(k, pfn, run)
+      i += run - 1
+    }
   }
+}
+
+/** How many entries from `i` on are consecutive pages of one large folio, no more than it has pins. */
+function folioRun(pfns: Int32Array, i: number, to: number, pfn: number, frames: Frames): number {
+  const head = frames.head(pfn)
+  const most = Math.min(to - i, head + frames.nrPages(pfn) - pfn, frames.pincount(head))
+  return countConsecutive(pfns, i, Math.max(1, most))
 }
 
 /**
