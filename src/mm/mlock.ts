@@ -4,6 +4,7 @@ import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE, TASK_SIZE } from '../base/units.ts'
 import type { Kernel } from './kernel.ts'
 import { MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT } from './mman.ts'
+import { mlockPages } from './mlock-pages.ts'
 import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
 import { countMapped } from './munmap.ts'
@@ -203,6 +204,8 @@ function lockVma(
   // @rule R-AS-94
   if ((old & VM_LOCKED) === 0) mm.lockedVm += pages
   else if (lock === 0) mm.lockedVm -= pages
+  // between the two kinds of locking nothing changes for pages that are there
+  if (((old ^ flags) & VM_LOCKED) !== 0) mlockPages(k, mm, target, start, end)
   return 0
 }
 

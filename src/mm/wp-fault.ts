@@ -20,7 +20,8 @@ import {
 } from './page-table.ts'
 import { addNewAnonPage, anonVmaPrepare, removePage } from './rmap.ts'
 import { isUffdWpAsync } from './userfaultfd-context.ts'
-import { VM_MAYSHARE, VM_SHARED, VM_UFFD_WP } from './vm-flags.ts'
+import { munlockPage } from './mlock-pages.ts'
+import { VM_LOCKED, VM_MAYSHARE, VM_SHARED, VM_UFFD_WP } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
 
 /**
@@ -108,7 +109,10 @@ function copyPage(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, unsh
   const write = unshare ? 0 : maybeWrite(vma) | PTE_DIRTY
   const kept = unshare ? bits & PTE_UFFD_WP : 0
   leaf.set(slot, copy, (vmPageProt(vma) & ~PTE_WRITE) | PTE_ACCESSED | write | kept)
-  if ((bits & PTE_SPECIAL) === 0) removePage(k, mm, old)
+  if ((bits & PTE_SPECIAL) === 0) {
+    if ((vma.flags & VM_LOCKED) !== 0) munlockPage(k, vma, old)
+    removePage(k, mm, old)
+  }
   k.observer?.({ type: 'cow', mm: mm.id, address, from: old, to: copy })
   return 0
 }

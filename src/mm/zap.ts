@@ -30,7 +30,8 @@ import {
 } from './page-table.ts'
 import type { Vma } from './vma.ts'
 import type { VmaTree } from './vma-tree.ts'
-import { VM_UFFD_WP } from './vm-flags.ts'
+import { munlockPage } from './mlock-pages.ts'
+import { VM_LOCKED, VM_UFFD_WP } from './vm-flags.ts'
 
 /**
  * Why page-table entries are removed. `munmap`: the VMA goes too, markers with it. `dontneed`: the range
@@ -117,6 +118,7 @@ function zapLeaf(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, first: number, end: nu
   const { flags, refcount, mapcount } = memory.frames
   const { bits, pfn: pfns } = leaf
   const evenCows = how !== 'punch'
+  const locked = (vma.flags & VM_LOCKED) !== 0
   const remembers = how !== 'munmap' && !vma.isAnonymous && (vma.flags & VM_UFFD_WP) !== 0
   let anon = 0
   let file = 0
@@ -157,7 +159,7 @@ function zapLeaf(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, first: number, end: nu
     if (--mapcount[pfn]! === 0) {
       flags[pfn]! &= ~PG_MLOCKED
       if ((page & PG_SWAPCACHE) !== 0) k.swap.dropUnmapped(pfn)
-    }
+    } else if (locked && (page & PG_MLOCKED) !== 0) munlockPage(k, vma, pfn)
     const left = --refcount[head]!
     if (left > 0) continue
     if (left < 0) throw new ReferenceError(`pfn ${head}: unmapped, but nobody held it`)
