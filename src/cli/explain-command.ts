@@ -1,6 +1,7 @@
 import { text } from 'node:stream/consumers'
 import { RELEASE_NAMES, isReleaseName, type ReleaseName } from '../base/release.ts'
 import { parseSize } from '../base/units.ts'
+import type { GivenOptions } from '../explain/requests.ts'
 import { runInBackground } from './background.ts'
 import type { ExplainJob, Source } from './job.ts'
 import { parsePid } from './options.ts'
@@ -17,6 +18,12 @@ interface ExplainOptions {
   readonly access?: string
   readonly flags?: string
   readonly offset?: string
+  readonly iova?: string
+  readonly frameSize?: string
+  readonly headroom?: string
+  readonly unaligned?: true
+  readonly bounceSize?: string
+  readonly forkSafe?: true
   readonly kernel?: string
   readonly json?: true
 }
@@ -28,7 +35,7 @@ export async function runExplain(options: ExplainOptions): Promise<void> {
       '--request is missing: what is asked for? e.g. --request io_uring:register-buffers; see pinscope explain --help',
     )
   }
-  const access = accessOf(options)
+  const given = givenOptions(options)
   const release = releaseOf(kernel)
   const source = await sourceOf(options)
   const job: ExplainJob = {
@@ -36,9 +43,7 @@ export async function runExplain(options: ExplainOptions): Promise<void> {
     source,
     range: options.range ?? null,
     request: options.request,
-    access,
-    flags: (options.flags ?? '').split(',').flatMap((flag) => flag.trim() || []),
-    offset: offsetOf(options),
+    options: given,
     release,
   }
   const answer = await runInBackground(job, doing(source))
@@ -76,12 +81,26 @@ function accessOf({ access = 'write' }: ExplainOptions): 'write' | 'read' {
   return access
 }
 
-function offsetOf({ offset }: ExplainOptions): number | undefined {
-  if (offset === undefined) return undefined
-  const bytes = parseSize(offset)
-  if (bytes === null)
-    throw new UserError(`--offset ${offset} is no position in a file; write 4096, 0x1000, 64k or 2M`)
-  return bytes
+function givenOptions(options: ExplainOptions): GivenOptions {
+  const { offset, iova, frameSize, headroom, bounceSize, unaligned, forkSafe } = options
+  return {
+    access: accessOf(options),
+    flags: (options.flags ?? '').split(',').flatMap((flag) => flag.trim() || []),
+    offset: numberOf('--offset', offset, 'position in a file'),
+    iova: numberOf('--iova', iova, 'address of a device'),
+    frameSize: numberOf('--frame-size', frameSize, 'size'),
+    headroom: numberOf('--headroom', headroom, 'size'),
+    bounceSize: numberOf('--bounce-size', bounceSize, 'size'),
+    unaligned,
+    forkSafe,
+  }
+}
+
+function numberOf(option: string, text: string | undefined, meaning: string): number | undefined {
+  if (text === undefined) return undefined
+  const value = parseSize(text)
+  if (value === null) throw new UserError(`${option} ${text} is no ${meaning}; write 4096, 0x1000, 64k or 2M`)
+  return value
 }
 
 function releaseOf(kernel: string): ReleaseName | 'host' {

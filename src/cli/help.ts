@@ -40,9 +40,27 @@ The process is only read, never stopped or changed. Your own need no privileges;
                        io_uring:register-buffers   io_uring_register(2) with one fixed buffer
                        direct-io:read              read(2) of a file opened with O_DIRECT (ext4)
                        direct-io:write             write(2) of such a file
+                       rdma:reg-mr                 ibv_reg_mr(3)
+                       vfio:map-dma                VFIO_IOMMU_MAP_DMA, type 1 with an IOMMU
+                       iommufd:ioas-map            IOMMU_IOAS_MAP with a device attached
+                       xdp:umem-reg                setsockopt(XDP_UMEM_REG) of AF_XDP
+                       vhost-vdpa:map              an IOTLB update written to /dev/vhost-vdpa-N
+                       vduse:reg-umem              VDUSE_IOTLB_REG_UMEM
+                       kvm:memslot                 a guest that uses it as its memory
+                       process_vm:readv            another process reads it, process_vm_readv(2)
+                       process_vm:writev           another process writes it
+                       ptrace:peek, ptrace:poke    a debugger reads or writes it
                        gup:get                     get_user_pages()
                        gup:pin                     pin_user_pages()
-  --access ACCESS    write (default) or read; for gup:get and gup:pin
+  --access ACCESS    write (default) or read: what the device or the caller may do; for rdma, vfio,
+                     iommufd, vhost-vdpa, kvm and gup
+  --iova ADDRESS     where the device (or the guest) finds it; for rdma, vfio, iommufd, vhost-vdpa
+                     and kvm (default: at the user address; kvm: at 0)
+  --frame-size SIZE  bytes of a frame of xdp:umem-reg (default 4096)
+  --headroom SIZE    bytes kept free in each (default 0)
+  --unaligned        frames need no alignment (XDP_UMEM_UNALIGNED_CHUNK_FLAG)
+  --bounce-size SIZE of vduse:reg-umem: bounce buffers of the device (default 64M)
+  --fork-safe        rdma:reg-mr after ibv_fork_init(3): MADV_DONTFORK comes first
   --offset OFFSET    where in the file direct-io:read and direct-io:write begin (default 0)
   --flags FLAGS      more FOLL_ flags for gup:get and gup:pin, separated by commas
   --kernel KERNEL    gup-v3, 6.1, 6.6, 6.12, 6.18, host (default: the release nearest to the kernel
@@ -54,7 +72,9 @@ Examples:
   pinscope explain --pid 1234 --range 0x7f3a5c000000+64k --request io_uring:register-buffers
   pinscope explain --pid 1234 --range '[heap]' --request gup:pin --flags FOLL_LONGTERM
   pinscope explain --pid 1234 --range /dev/shm/ring --request io_uring:register-buffers --kernel all
-  pinscope explain --snapshot app.json --request io_uring:register-buffers --kernel 6.1 --json
+  pinscope explain --pid 1234 --range 0x7f3a40000000+1G --request vfio:map-dma --iova 0
+  pinscope explain --pid 1234 --range 0x7f3a5c000000+4M --request xdp:umem-reg --frame-size 2048
+  pinscope explain --snapshot app.json --request rdma:reg-mr --access read --kernel 6.1 --json
 
 Exit status: 0 it would succeed; 1 it would fail, or cannot be said; 2 wrong usage or unreadable
 input.

@@ -2,7 +2,7 @@
 import type { ReleaseName } from '../base/release.ts'
 import type { Answer } from '../explain/answer.ts'
 import { explain } from '../explain/explain.ts'
-import { requestFlags, requestNamed, requestOffset } from '../explain/requests.ts'
+import { requestNamed, requestOptions, type GivenOptions } from '../explain/requests.ts'
 import { captureProcess } from '../host/capture.ts'
 import { HostError } from '../host/host-error.ts'
 import { nearestRelease } from '../host/kernel-release.ts'
@@ -23,10 +23,7 @@ export interface ExplainJob {
   /** null: the one the snapshot was taken for */
   readonly range: string | null
   readonly request: string
-  readonly access: 'write' | 'read'
-  readonly flags: readonly string[]
-  /** bytes into a file */
-  readonly offset?: number | undefined
+  readonly options: GivenOptions
   readonly release: ReleaseName | 'host'
 }
 
@@ -85,24 +82,12 @@ export function doJob(job: Job): JobResult<Job> {
 function explainJob(job: ExplainJob): Answer {
   // a typing mistake is reported before any process is read
   const request = requestNamed(job.request)
-  requestFlags(request, job.flags, job.access)
-  requestOffset(request, job.offset)
-  if (job.access === 'read' && !request.takesFlags) {
-    throw new UserError(`--access read goes with gup:get and gup:pin; ${request.name} decides that itself`)
-  }
+  requestOptions(request, job.options)
   const snapshot = takeSnapshot(job.source, job.range)
   const range = job.range ?? rangeOfSnapshot(snapshot)
   refuseUnmapped(snapshot, range)
-  const { access, flags, offset, release } = job
-  const answer = explain({
-    snapshot,
-    range,
-    request: request.name,
-    access,
-    flags,
-    release,
-    ...(offset === undefined ? {} : { offset }),
-  })
+  const { options, release } = job
+  const answer = explain({ ...options, snapshot, range, request: request.name, release })
   // the note of the nearest release is about this machine; a stored snapshot may come from another one
   return !('pid' in job.source) && release === 'host'
     ? { ...answer, releaseNote: noteOfSnapshot(snapshot) }

@@ -20,6 +20,12 @@ export function buildProgram(): Command {
       .option('--access <ACCESS>')
       .option('--flags <FLAGS>')
       .option('--offset <OFFSET>')
+      .option('--iova <ADDRESS>')
+      .option('--frame-size <SIZE>')
+      .option('--headroom <SIZE>')
+      .option('--unaligned')
+      .option('--bounce-size <SIZE>')
+      .option('--fork-safe')
       .option('--kernel <KERNEL>')
       .option('--json')
       .action(runExplain),

@@ -65,9 +65,10 @@ function verdictWords(ok: boolean | null, errno: string | null): string {
   return errno === null ? 'would fail' : `would fail with ${errno}`
 }
 
-function requestText({ request, flags, range }: Answer): string {
+function requestText({ request, flags, options, range }: Answer): string {
   const withFlags = flags.length === 0 ? '' : ` with ${flags.join(' | ')}`
-  return `${request}${withFlags}, ${formatSize(range.length)}`
+  const readOnly = options['access'] === 'read' && flags.length === 0 ? ' (read)' : ''
+  return `${request}${readOnly}${withFlags}, ${formatSize(range.length)}`
 }
 
 function question(out: LabelledText, answer: Answer): void {
@@ -138,18 +139,35 @@ function permissions(flags: readonly string[]): string {
 }
 
 /** @rule R-ST-3 */
-function memlock(out: LabelledText, { memlock: facts, process: { uid }, range, pinned }: Answer): void {
+function memlock(
+  out: LabelledText,
+  { memlock: facts, process: { uid }, range, pinned, request }: Answer,
+): void {
   if (facts === null) return
-  const { needed, used, limit, exempt } = facts
+  const { needed, used, limit, exempt, budget, liftedBy } = facts
   const onlySmall = pinned === null || pinned.hugePages === 0
-  const own = onlySmall && needed > range.pages ? ', the ring itself included' : ''
-  const needs = `needs ${pagesAndSize(needed)}${own}`
+  const ring = request.startsWith('io_uring:') && onlySmall && needed > range.pages
+  const needs = `needs ${pagesAndSize(needed)}${ring ? ', the ring itself included' : ''}`
   if (exempt) out.field('memlock', `${needs}; no limit applies: the process has CAP_IPC_LOCK`)
   else if (limit === null) out.field('memlock', `${needs}; RLIMIT_MEMLOCK is unlimited`)
   else {
-    const inUse = `uid ${uid} has ${used === 0 ? 'none' : pagesAndSize(used)} in use (a lower bound)`
-    out.field('memlock', `${needs}; ${inUse}; RLIMIT_MEMLOCK allows ${pagesAndSize(limit)}`)
+    const amount = used === 0 ? 'none' : pagesAndSize(used)
+    const inUse = {
+      'user->locked_vm': `uid ${uid} has ${amount} in use (a lower bound)`,
+      'mm->locked_vm': `the process has ${amount} locked (VmLck)`,
+      'mm->pinned_vm': `the process has ${amount} pinned (VmPin)`,
+    }[budget]
+    const lifts = liftedBy === null && needed + used > limit ? '; CAP_IPC_LOCK does not lift it here' : ''
+    out.field('memlock', `${needs}; ${inUse}; RLIMIT_MEMLOCK allows ${pagesAndSize(limit)}${lifts}`)
   }
+}
+
+/** What requests do that do not pin. */
+const verbs: Readonly<Record<string, string>> = {
+  'gup:get': 'take references on',
+  'kvm:memslot': 'give the guest',
+  'ptrace:peek': 'look at',
+  'ptrace:poke': 'write to',
 }
 
 function effects(out: LabelledText, { pinned, faultedIn, copied, request, verdict }: Answer): void {
@@ -157,7 +175,7 @@ function effects(out: LabelledText, { pinned, faultedIn, copied, request, verdic
   if (faultedIn > 0) parts.push(`fault in ${count(faultedIn, 'absent page')}`)
   if (copied > 0) parts.push(`give ${count(copied, 'shared page')} a private copy`)
   if (pinned !== null) {
-    const verb = request === 'gup:get' ? 'take references on' : 'pin'
+    const verb = verbs[request] ?? 'pin'
     const huge = pinned.hugePages === 0 ? '' : `, ${count(pinned.hugePages, 'large folio')} among them`
     parts.push(`${verb} ${pagesAndSize(pinned.pages)}${huge}`)
   }
@@ -170,7 +188,8 @@ function effects(out: LabelledText, { pinned, faultedIn, copied, request, verdic
 
 function notes(out: LabelledText, { assumptions, unseen, memlock: facts }: Answer): void {
   limited(out, 'assumed', assumptions)
-  const limitApplies = facts !== null && !facts.exempt && facts.limit !== null
+  const limitApplies =
+    facts !== null && facts.budget === 'user->locked_vm' && !facts.exempt && facts.limit !== null
   const relevant = unseen.filter(({ what }) => limitApplies || !what.startsWith(MEMLOCK_CHARGE))
   limited(out, 'not seen', relevant.map(unseenText))
 }

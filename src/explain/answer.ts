@@ -53,10 +53,17 @@ const Verdict = z.object({
 const Memlock = z.object({
   needed: pages.describe('pages this request would charge'),
   used: pages.describe(
-    "pages charged already to the user's locked_vm, a lower bound: the kernel shows it nowhere",
+    'pages charged to that budget already; of user->locked_vm a lower bound: the kernel shows it nowhere',
   ),
   limit: pages.nullable().describe('RLIMIT_MEMLOCK of the process in pages; null = unlimited'),
   exempt: z.boolean().describe('CAP_IPC_LOCK: no limit applies'),
+  budget: z
+    .enum(['user->locked_vm', 'mm->locked_vm', 'mm->pinned_vm'])
+    .describe('which counter is compared with the limit: of all processes of the uid, VmLck, or VmPin'),
+  liftedBy: z
+    .literal('CAP_IPC_LOCK')
+    .nullable()
+    .describe('the capability with which no limit applies; null: there is none'),
 })
 
 const Hint = z.object({
@@ -75,10 +82,11 @@ const OtherRelease = z.object({
 
 export const AnswerSchema = z.object({
   schemaVersion: z.literal(ANSWER_SCHEMA_VERSION),
-  request: z
-    .string()
-    .describe('io_uring:register-buffers, direct-io:read, direct-io:write, gup:get, gup:pin'),
+  request: z.string().describe('as in --request: io_uring:register-buffers, rdma:reg-mr, gup:pin, …'),
   flags: z.array(z.string()).describe('FOLL_* flags of gup:get and gup:pin'),
+  options: z
+    .record(z.string(), z.union([z.string(), z.number(), z.boolean()]))
+    .describe('other options the request takes and what they were: access, iova, frameSize, …'),
   range: z.object({
     start: address,
     length: z.number().int().positive(),

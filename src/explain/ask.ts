@@ -5,15 +5,19 @@ import { DeadlockError } from '../base/scheduler.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
 import { PAGE_SIZE, TASK_SIZE, pageAlign, pageAlignDown } from '../base/units.ts'
 import type { Snapshot } from '../host/snapshot.ts'
-import type { UserStruct } from '../mm/kernel.ts'
-import type { Mm } from '../mm/mm.ts'
 import { HugePmd, PTE_PRESENT, pmdIndex, pteSlot, type PageTable } from '../mm/page-table.ts'
 import type { Answer, Verdict } from './answer.ts'
 import { chargeAssumptions } from './charge-assumptions.ts'
-import { pagesOf, type Outcome, type Request, type RequestRange } from './requests.ts'
+import {
+  pagesOf,
+  type Charges,
+  type Outcome,
+  type Request,
+  type RequestOptions,
+  type RequestRange,
+} from './request.ts'
 import type { Doubt, Guesses } from './restoration.ts'
 import { restore, type Restored } from './restore.ts'
-import type { RestoredTask } from './restored-task.ts'
 import { undecided, verdictOf } from './verdict.ts'
 
 /** One request to one process on one release. */
@@ -22,10 +26,7 @@ export interface Question {
   readonly release: ReleaseName
   readonly request: Request
   readonly range: RequestRange
-  /** FOLL_* */
-  readonly flags: number
-  /** bytes into the file, for requests about one; default 0 */
-  readonly offset?: number
+  readonly options: RequestOptions
 }
 
 /** What one release says to it under one set of guesses. */
@@ -66,14 +67,11 @@ export function ask(question: Question, guesses: Guesses, prepare?: Preparation)
 
 const unanswered = { pinned: null, faultedIn: 0, copied: 0, memlock: null, assumptions: [], doubts: [] }
 
-function run({ snapshot, request, range, flags, offset = 0 }: Question, restored: Restored): Asked {
-  const { kernel, task, mm, assumptions, doubts } = restored
-  const user = kernel.user(task.uid)
-  const before = {
-    lockedVm: user.lockedVm,
-    pinnedVm: mm.pinnedVm,
-    present: countPresent(mm.pageTable, range),
-  }
+function run({ snapshot, release, request, range, options }: Question, restored: Restored): Asked {
+  const { kernel, task, mm, doubts } = restored
+  const assumptions = [...restored.assumptions, ...(request.notes?.(snapshot, release) ?? [])]
+  const before = countersOf(restored)
+  const presentBefore = countPresent(mm.pageTable, range)
   let copied = 0
   kernel.observer = (event) => {
     if (event.type === 'cow') copied++
@@ -81,7 +79,7 @@ function run({ snapshot, request, range, flags, offset = 0 }: Question, restored
   task.refusal = null
   let outcome: Outcome
   try {
-    outcome = kernel.run(task, request.run(restored, range, flags, offset))
+    outcome = kernel.run(task, request.run(restored, range, options))
   } catch (error) {
     if (error instanceof DeadlockError) {
       const verdict = undecided(
@@ -98,15 +96,21 @@ function run({ snapshot, request, range, flags, offset = 0 }: Question, restored
   }
   const verdict = verdictOf(outcome, task.refusal, range)
   const ok = verdict.ok === true
-  const memlock = request.charges ? memlockOf(task, user, mm, before, ok ? null : task.refusal) : null
+  const memlock =
+    request.charges === null
+      ? null
+      : memlockOf(restored, request.charges, before, ok ? null : task.refusal, ok ? pagesOf(range) : 0)
   const limited = memlock !== null && !memlock.exempt && memlock.limit !== null
   return {
     verdict,
     pinned: ok ? countHeld(restored, outcome, range) : null,
-    faultedIn: Math.max(0, countPresent(mm.pageTable, range) - before.present),
+    faultedIn: Math.max(0, countPresent(mm.pageTable, range) - presentBefore),
     copied,
     memlock,
-    assumptions: limited ? [...assumptions, ...chargeAssumptions(snapshot, range)] : assumptions,
+    assumptions:
+      limited && request.charges?.wholeFolios === true
+        ? [...assumptions, ...chargeAssumptions(snapshot, range)]
+        : assumptions,
     doubts,
   }
 }
@@ -115,29 +119,47 @@ function waitsOf(error: DeadlockError): string {
   return error.waiters.map((w) => w.what).join(', ')
 }
 
+type Counters = Readonly<Record<Charges['budget'], number>>
+
+function countersOf({ kernel, task, mm }: Restored): Counters {
+  return {
+    'user->locked_vm': kernel.user(task.uid).lockedVm,
+    'mm->locked_vm': mm.lockedVm,
+    'mm->pinned_vm': mm.pinnedVm,
+  }
+}
+
 /**
  * The arithmetic of RLIMIT_MEMLOCK. What a ring charges for its own memory belongs to what the request needs.
+ * @param pages what the request holds: what those who are exempt would charge otherwise
  * @returns null where a refusal came before any charge
  * @rule R-URING-42
+ * @rule R-REP-1
  */
 function memlockOf(
-  task: RestoredTask,
-  user: UserStruct,
-  mm: Mm,
-  before: { lockedVm: number; pinnedVm: number },
+  restored: Restored,
+  { budget, liftedBy, wholeFolios }: Charges,
+  before: Counters,
   refusal: Refusal | null,
+  pages: number,
 ): Answer['memlock'] {
+  const { task } = restored
   const root = refusal === null ? null : rootRefusal(refusal)
   if (root !== null && root.needed === undefined) return null
   const limit = task.rlimit('memlock')
-  const exempt = task.capable('CAP_IPC_LOCK')
-  const charged = exempt ? mm.pinnedVm - before.pinnedVm : user.lockedVm - before.lockedVm
-  const needed = root === null ? charged : root.needed! + (root.used ?? before.lockedVm) - before.lockedVm
+  const exempt = liftedBy !== null && task.capable(liftedBy)
+  const after = countersOf(restored)
+  const used = before[budget]
+  // a ring without a user still counts in VmPin; other devices then count what they hold
+  const unlimited = wholeFolios === true ? after['mm->pinned_vm'] - before['mm->pinned_vm'] : pages
+  const charged = exempt ? unlimited : after[budget] - used
   return {
-    needed,
-    used: before.lockedVm,
+    needed: root === null ? charged : root.needed! + (root.used ?? used) - used,
+    used,
     limit: limit === Infinity ? null : Math.floor(limit / PAGE_SIZE),
     exempt,
+    budget,
+    liftedBy,
   }
 }
 

@@ -3,7 +3,7 @@ import { pageRunsIn } from '../host/page-runs.ts'
 import { PM_FILE, PM_PRESENT } from '../host/pagemap.ts'
 import type { Snapshot } from '../host/snapshot.ts'
 import { mappingsOf } from './mappings.ts'
-import type { RequestRange } from './requests.ts'
+import type { RequestRange } from './request.ts'
 
 /**
  * What a charge to RLIMIT_MEMLOCK takes for granted: it counts whole folios (R-URING-44), whose sizes are

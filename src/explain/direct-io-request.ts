@@ -1,16 +1,12 @@
 import { EFAULT } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
-import { PAGE_SIZE, pageAlignDown } from '../base/units.ts'
 import { SECTOR_SIZE } from '../mm/bio.ts'
 import { regularFileKind } from '../mm/file.ts'
 import { createFile } from '../mm/filemap.ts'
 import { fileRead, fileWrite } from '../mm/file-io.ts'
 import { UserIter } from '../mm/iov-iter.ts'
 import { MAX_RW_COUNT, accessOk } from '../mm/iovec.ts'
-import type { PageHolder } from '../mm/kernel.ts'
-import type { Mm } from '../mm/mm.ts'
-import { HugePmd, PTE_PRESENT, pmdIndex, pteSlot } from '../mm/page-table.ts'
-import { pagesOf, type Request, type RequestRange } from './requests.ts'
+import { pagesOf, shownPages, type Request } from './request.ts'
 
 /**
  * read(2) or write(2) of a file opened with O_DIRECT, with the range as its memory. The file is one of an ext4 that
@@ -19,11 +15,10 @@ import { pagesOf, type Request, type RequestRange } from './requests.ts'
 export function directIoRequest(direction: 'read' | 'write'): Request {
   return {
     name: `direct-io:${direction}`,
-    charges: false,
-    takesFlags: false,
-    takesOffset: true,
+    charges: null,
+    takes: ['offset'],
     longest: MAX_RW_COUNT,
-    *run({ kernel, task, mm }, range, _flags, offset) {
+    *run({ kernel, task, mm }, range, { offset }) {
       const { start, length } = range
       if (!accessOk(start, length)) {
         const why = 'the range is not user memory'
@@ -38,22 +33,6 @@ export function directIoRequest(direction: 'read' | 'write'): Request {
       // the pins are gone with the transfer: what the range shows now is what they were on
       const held = result === length ? pagesOf(range) : 0
       return { result, held, holder: shownPages(mm, range) }
-    },
-  }
-}
-
-/** The pages that a range shows. */
-function shownPages(mm: Mm, { start, length }: RequestRange): PageHolder {
-  return {
-    name: 'direct I/O',
-    forEachReference(visit) {
-      for (let at = pageAlignDown(start); at < start + length; at += PAGE_SIZE) {
-        const entry = mm.pageTable.pmd(pmdIndex(at))
-        if (entry === null) continue
-        const slot = pteSlot(at)
-        if (entry instanceof HugePmd) visit(entry.pfn + slot, 1, 0)
-        else if ((entry.bits[slot]! & PTE_PRESENT) !== 0) visit(entry.pfn[slot]!, 1, 0)
-      }
     },
   }
 }

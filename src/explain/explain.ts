@@ -10,25 +10,28 @@ import { ANSWER_SCHEMA_VERSION, type Answer } from './answer.ts'
 import type { Asked, Question } from './ask.ts'
 import { hintsFor } from './hints.ts'
 import { mappingsOf } from './mappings.ts'
-import { pagesOf, requestFlags, requestNamed, requestOffset, type RequestRange } from './requests.ts'
+import {
+  pagesOf,
+  requestNamed,
+  requestOptions,
+  type GivenOptions,
+  type Request,
+  type RequestOptions,
+  type RequestRange,
+} from './requests.ts'
 import { settle } from './settle.ts'
 import { hex } from './verdict.ts'
 
-export interface ExplainOptions {
+/** `flags`: FOLL_* names for `gup:*`, added to what `access` implies; the others as the help of the command says. */
+export interface ExplainOptions extends GivenOptions {
   /** look at this process now … */
   readonly pid?: number
   /** … or at what was seen earlier */
   readonly snapshot?: Snapshot
   /** bytes; or the text of the command line: `0x7f…+64k`, `[heap]`, a mapped path */
   readonly range: { readonly start: number; readonly length: number } | string
-  /** `io_uring:register-buffers`, `direct-io:read`, `direct-io:write`, `gup:get`, `gup:pin` */
+  /** `io_uring:register-buffers`, `rdma:reg-mr`, `gup:pin`, …: as the command line has them */
   readonly request: string
-  /** FOLL_* names for `gup:*`; added to what `access` implies */
-  readonly flags?: readonly string[]
-  /** default write */
-  readonly access?: 'read' | 'write'
-  /** bytes into the file, for `direct-io:*`; default 0 */
-  readonly offset?: number
   /** default `host`: the release nearest to the kernel the process was seen on */
   readonly release?: ReleaseName | 'host'
 }
@@ -42,8 +45,8 @@ export interface ExplainOptions {
  */
 export function explain(options: ExplainOptions): Answer {
   const request = requestNamed(options.request)
-  const flags = requestFlags(request, options.flags ?? [], options.access ?? 'write')
-  const offset = requestOffset(request, options.offset)
+  const made = requestOptions(request, options)
+  const { flags } = made
   const snapshot = snapshotFor(options)
   const { range, note } = rangeFor(options, snapshot)
   const { release, releaseNote } = releaseFor(options.release ?? 'host', snapshot)
@@ -53,12 +56,13 @@ export function explain(options: ExplainOptions): Answer {
       'usage',
       `${missing.join(', ')} ${missing.length === 1 ? 'does' : 'do'} not exist on ${release}; ${whereFlagsExist(flags)}`,
     )
-  const question = { snapshot, release, request, range, flags, offset }
+  const question = { snapshot, release, request, range, options: made }
   const asked = settled(question)
   return {
     schemaVersion: ANSWER_SCHEMA_VERSION,
     request: request.name,
     flags: flagNames(flags),
+    options: optionsTaken(request, made),
     range: { start: hex(range.start), length: range.length, pages: pagesOf(range), note },
     process: { pid: snapshot.process.pid, name: snapshot.process.name, uid: snapshot.process.uid.real },
     release,
@@ -96,7 +100,7 @@ function whereFlagsExist(flags: number): string {
 }
 
 function otherRelease(question: Question, release: ReleaseName): Answer['otherReleases'][number] {
-  const missing = missingFlags(question.flags, release)
+  const missing = missingFlags(question.options.flags, release)
   if (missing.length > 0) {
     const reason = `${missing.join(', ')}: no such flag on this release`
     return { release, verified: releases[release].verified, ok: null, errno: null, rule: 'R-GUP-5', reason }
@@ -161,6 +165,17 @@ function flagNames(flags: number): string[] {
   return Object.entries(FOLL_FLAGS)
     .filter(([, bit]) => (flags & bit) !== 0)
     .map(([name]) => name)
+}
+
+/** The options a request takes, flags apart, as the answer prints them. */
+function optionsTaken({ takes }: Request, options: RequestOptions): Answer['options'] {
+  const taken: Answer['options'] = {}
+  for (const name of takes) {
+    const value = options[name]
+    if (name === 'flags' || value === null) continue
+    taken[name] = name === 'iova' ? hex(value as number) : value
+  }
+  return taken
 }
 
 function flagAssumptions(snapshot: Snapshot, range: RequestRange): string[] {

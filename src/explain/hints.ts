@@ -19,7 +19,7 @@ import { truncateFile } from '../mm/truncate.ts'
 import type { OpenFile } from '../mm/file.ts'
 import type { Asked, Preparation, Question } from './ask.ts'
 import { mappingsOf } from './mappings.ts'
-import type { RequestRange } from './requests.ts'
+import type { RequestOptions, RequestRange } from './request.ts'
 import type { Restored } from './restore.ts'
 import { settle } from './settle.ts'
 
@@ -29,7 +29,7 @@ interface Candidate {
   readonly prepare?: Preparation
   /** asked for instead of the range, each by itself */
   readonly ranges?: readonly RequestRange[]
-  readonly flags?: number
+  readonly options?: Partial<RequestOptions>
 }
 
 /** Yields what may help and is told whether it did. */
@@ -55,8 +55,9 @@ export function hintsFor(question: Question, asked: Asked): string[] {
 }
 
 function succeeds(question: Question, candidate: Candidate): boolean {
-  const { ranges = [question.range], flags = question.flags, prepare } = candidate
-  return ranges.every((range) => settle({ ...question, range, flags }, prepare)?.verdict.ok === true)
+  const { ranges = [question.range], prepare } = candidate
+  const options = { ...question.options, ...candidate.options }
+  return ranges.every((range) => settle({ ...question, range, options }, prepare)?.verdict.ok === true)
 }
 
 function* candidatesFor(question: Question, asked: Asked): Candidates {
@@ -64,8 +65,10 @@ function* candidatesFor(question: Question, asked: Asked): Candidates {
   yield* pieceCandidates(question, asked)
   yield* mappingCandidates(question)
   yield* fileCandidates(question)
-  if (question.request.takesFlags && (question.flags & FOLL_WRITE) !== 0) {
-    yield { text: 'ask for read access only (--access read)', flags: question.flags & ~FOLL_WRITE }
+  const { access, flags } = question.options
+  if (question.request.takes.includes('access') && access === 'write') {
+    const options = { access: 'read' as const, flags: flags & ~FOLL_WRITE }
+    yield { text: 'ask for read access only (--access read)', options }
   }
 }
 
@@ -85,10 +88,15 @@ function* memlockCandidates(question: Question, { memlock }: Asked): Candidates 
   const { hard } = process.limits.memlock
   const beyond =
     hard !== null && hard < bytes ? `; its hard limit is ${hard}, raising that needs CAP_SYS_RESOURCE` : ''
+  const more =
+    memlock.budget === 'user->locked_vm'
+      ? `, more if uid ${process.uid.real} has registrations that could not be seen`
+      : ''
   yield {
-    text: `raise RLIMIT_MEMLOCK to at least ${bytes} bytes (ulimit -l ${bytes / 1024}), more if uid ${process.uid.real} has registrations that could not be seen${beyond}`,
+    text: `raise RLIMIT_MEMLOCK to at least ${bytes} bytes (ulimit -l ${bytes / 1024})${more}${beyond}`,
     prepare: limitTo(bytes),
   }
+  if (memlock.liftedBy === null) return
   yield {
     text: 'give the process CAP_IPC_LOCK (in the initial user namespace): no limit applies then',
     prepare: ({ task }) => {

@@ -1,5 +1,5 @@
 import type { Mapping, Snapshot } from '../host/snapshot.ts'
-import type { RequestRange } from './requests.ts'
+import type { RequestRange } from './request.ts'
 
 /** The mappings a range touches, in order. */
 export function mappingsOf(snapshot: Snapshot, range: RequestRange): Mapping[] {

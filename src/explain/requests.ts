@@ -1,60 +1,24 @@
-import type { Kthread } from '../base/kthread.ts'
-import { PAGE_SIZE, pageAlign, pageAlignDown } from '../base/units.ts'
 import { HostError } from '../host/host-error.ts'
 import { FOLL_FLAGS, FOLL_WRITE } from '../mm/gup-flags.ts'
 import { PageArray, getUserPages, pinUserPages } from '../mm/gup.ts'
 import type { PageHolder } from '../mm/kernel.ts'
 import { ioUringSetup } from '../io_uring/io-uring.ts'
 import { IORING_REGISTER_BUFFERS, ioUringRegister } from '../io_uring/register.ts'
+import { ioasMap, mapDma, regMr, regUmem, umemReg, vhostMap } from './device-requests.ts'
 import { directIoRequest } from './direct-io-request.ts'
-import type { Restored } from './restore.ts'
+import { memslot } from './kvm-request.ts'
+import { processVmRequest, ptraceRequest } from './remote-requests.ts'
+import { defaultOptions, pagesOf, type OptionName, type Request, type RequestOptions } from './request.ts'
 
-/** What a request did in the engine. */
-export interface Outcome {
-  /** what the caller of the real interface gets: >= 0, or -errno */
-  readonly result: number
-  /** pages held afterwards; fewer than asked is a failure for GUP callers that count */
-  readonly held: number
-  readonly holder: PageHolder | null
-}
-
-export interface RequestRange {
-  readonly start: number
-  /** bytes */
-  readonly length: number
-}
+export { pagesOf, type Outcome, type Request, type RequestOptions, type RequestRange } from './request.ts'
 
 /** A longer buffer is refused for its length (R-URING-12). */
 const IORING_MAX_BUFFER_BYTES = 2 ** 30
 
-/** One thing that can be asked: the real caller's code, run in the engine. */
-export interface Request {
-  readonly name: string
-  /** charges pages to RLIMIT_MEMLOCK */
-  readonly charges: boolean
-  /** takes FOLL_* flags */
-  readonly takesFlags: boolean
-  /** is about a place in a file */
-  readonly takesOffset?: true
-  /** bytes beyond which nothing is looked at any more: the length alone refuses it */
-  readonly longest: number
-  /**
-   * Makes the request as the restored task. What it holds afterwards is registered with the kernel, so its
-   * books balance.
-   * @param offset bytes into the file, for requests that take one
-   */
-  run(restored: Restored, range: RequestRange, flags: number, offset: number): Kthread<Outcome>
-}
-
-/** Pages from the one the range starts in to the one it ends in (R-URING-22). */
-export function pagesOf(range: RequestRange): number {
-  return (pageAlign(range.start + range.length) - pageAlignDown(range.start)) / PAGE_SIZE
-}
-
 const registerBuffers: Request = {
   name: 'io_uring:register-buffers',
-  charges: true,
-  takesFlags: false,
+  charges: { budget: 'user->locked_vm', liftedBy: 'CAP_IPC_LOCK', wholeFolios: true },
+  takes: [],
   longest: IORING_MAX_BUFFER_BYTES,
   *run({ kernel }, range) {
     const ring = yield* ioUringSetup(kernel, { entries: 8 })
@@ -74,10 +38,10 @@ const registerBuffers: Request = {
 function gupRequest(name: string, call: typeof getUserPages, kind: 'pins' | 'references'): Request {
   return {
     name,
-    charges: false,
-    takesFlags: true,
+    charges: null,
+    takes: ['flags', 'access'],
     longest: Infinity,
-    *run({ kernel, mm }, range, flags) {
+    *run({ kernel, mm }, range, { flags }) {
       const nrPages = pagesOf(range)
       const pages = new PageArray(nrPages)
       const guard = yield* mm.mmapLock.read()
@@ -100,14 +64,28 @@ function arrayHolder(name: string, pages: PageArray, n: number, kind: 'pins' | '
   }
 }
 
-/** Everything `explain` can be asked, by name. */
-export const requests: Readonly<Record<string, Request>> = {
-  [registerBuffers.name]: registerBuffers,
-  'direct-io:read': directIoRequest('read'),
-  'direct-io:write': directIoRequest('write'),
-  'gup:get': gupRequest('gup:get', getUserPages, 'references'),
-  'gup:pin': gupRequest('gup:pin', pinUserPages, 'pins'),
-}
+/** Everything `explain` can be asked, in the order the help prints it. */
+const all: readonly Request[] = [
+  registerBuffers,
+  directIoRequest('read'),
+  directIoRequest('write'),
+  regMr,
+  mapDma,
+  ioasMap,
+  umemReg,
+  vhostMap,
+  regUmem,
+  memslot,
+  processVmRequest('readv'),
+  processVmRequest('writev'),
+  ptraceRequest('peek'),
+  ptraceRequest('poke'),
+  gupRequest('gup:get', getUserPages, 'references'),
+  gupRequest('gup:pin', pinUserPages, 'pins'),
+]
+
+/** … by name. */
+export const requests: Readonly<Record<string, Request>> = Object.fromEntries(all.map((r) => [r.name, r]))
 
 /** @throws HostError 'usage' naming the known ones */
 export function requestNamed(name: string): Request {
@@ -118,12 +96,70 @@ export function requestNamed(name: string): Request {
   return request
 }
 
+/** Options as they are given; what is undefined was not. */
+export interface GivenOptions {
+  /** FOLL_* names */
+  readonly flags?: readonly string[] | undefined
+  readonly access?: 'read' | 'write' | undefined
+  /** bytes into the file */
+  readonly offset?: number | undefined
+  readonly iova?: number | undefined
+  readonly frameSize?: number | undefined
+  readonly headroom?: number | undefined
+  readonly unaligned?: boolean | undefined
+  readonly bounceSize?: number | undefined
+  readonly forkSafe?: boolean | undefined
+}
+
+const onCommandLine: Readonly<Record<Exclude<OptionName, 'flags'>, string>> = {
+  access: '--access',
+  offset: '--offset',
+  iova: '--iova',
+  frameSize: '--frame-size',
+  headroom: '--headroom',
+  unaligned: '--unaligned',
+  bounceSize: '--bounce-size',
+  forkSafe: '--fork-safe',
+}
+
 /**
- * FOLL_* names to engine bits; `access: 'write'` adds FOLL_WRITE.
- * @throws HostError 'usage' for an unknown name, or flags given to a request that takes none
+ * Options of one request, the missing ones as they are by default. `access: 'write'` adds FOLL_WRITE where flags
+ * are taken.
+ * @throws HostError 'usage' for an unknown flag, a number that cannot be, or an option the request does not take
  */
-export function requestFlags(request: Request, names: readonly string[], access: 'read' | 'write'): number {
-  if (!request.takesFlags) {
+export function requestOptions(request: Request, given: GivenOptions): RequestOptions {
+  const { access = 'write' } = given
+  const options: Record<string, unknown> = { ...defaultOptions, access }
+  options['flags'] = requestFlags(request, given.flags ?? [], access)
+  for (const [name, written] of Object.entries(onCommandLine)) {
+    const value = given[name as keyof GivenOptions]
+    // everybody may say what is the default anyway
+    if (value === undefined || value === false || (name === 'access' && value === 'write')) continue
+    if (!request.takes.includes(name as OptionName))
+      throw new HostError('usage', misplaced(name, written, request))
+    if (typeof value === 'number' && (!Number.isSafeInteger(value) || value < 0))
+      throw new HostError('usage', `${value} is no ${meaning(name)}`)
+    options[name] = value
+  }
+  return options as unknown as RequestOptions
+}
+
+function misplaced(name: string, written: string, request: Request): string {
+  const takers = all.filter(({ takes }) => takes.includes(name as OptionName)).map((taker) => taker.name)
+  const last = takers.pop()!
+  const names = takers.length === 0 ? last : `${takers.join(', ')} and ${last}`
+  return name === 'access'
+    ? `--access read goes with ${names}; ${request.name} decides that itself`
+    : `${written} goes with ${names}, not with ${request.name}`
+}
+
+function meaning(name: string): string {
+  if (name === 'offset') return 'position in a file'
+  return name === 'iova' ? 'address of a device' : 'size'
+}
+
+function requestFlags(request: Request, names: readonly string[], access: 'read' | 'write'): number {
+  if (!request.takes.includes('flags')) {
     if (names.length > 0)
       throw new HostError('usage', `--flags goes with gup:get and gup:pin; ${request.name} chooses its own`)
     return 0
@@ -136,20 +172,4 @@ export function requestFlags(request: Request, names: readonly string[], access:
     flags |= bit
   }
   return flags
-}
-
-/**
- * Bytes into the file.
- * @throws HostError 'usage' for a negative one, or one given to a request that takes none
- */
-export function requestOffset(request: Request, offset: number | undefined): number {
-  if (offset === undefined) return 0
-  if (request.takesOffset !== true)
-    throw new HostError(
-      'usage',
-      `--offset goes with direct-io:read and direct-io:write, not with ${request.name}`,
-    )
-  if (!Number.isSafeInteger(offset) || offset < 0)
-    throw new HostError('usage', `${offset} is no position in a file`)
-  return offset
 }

@@ -99,7 +99,11 @@ function restoreCharges(kernel: Kernel, task: RestoredTask, mm: Mm, snapshot: Sn
   const user = kernel.user(task.uid)
   const lockedVm = Math.ceil(snapshot.userRegistered.bytes / PAGE_SIZE)
   const pinnedVm = Math.ceil((snapshot.process.memory?.pinned ?? 0) / PAGE_SIZE)
+  // VmLck is what mlock has locked, which the mappings show, and what devices have charged there (R-DRV-2)
+  const locked = Math.ceil((snapshot.process.memory?.locked ?? 0) / PAGE_SIZE)
+  const mmLockedVm = Math.max(0, locked - mm.lockedVm)
   user.lockedVm += lockedVm
   mm.pinnedVm += pinnedVm
-  kernel.holders.add(new EarlierRegistrations({ user, lockedVm, mm, pinnedVm }))
+  mm.lockedVm += mmLockedVm
+  kernel.holders.add(new EarlierRegistrations({ user, lockedVm, mm, pinnedVm, mmLockedVm }))
 }

@@ -5,6 +5,7 @@ import type { Snapshot } from '../host/snapshot.ts'
 
 /** bit numbers of CapEff (R-ST-4) */
 const capabilityBits: readonly (readonly [Capability, number])[] = [
+  ['CAP_NET_RAW', 13],
   ['CAP_IPC_LOCK', 14],
   ['CAP_SYS_RAWIO', 17],
   ['CAP_SYS_ADMIN', 21],

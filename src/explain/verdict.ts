@@ -4,7 +4,7 @@ import { rootRefusal } from '../base/refusal.ts'
 import { PAGE_SIZE, pageAlignDown } from '../base/units.ts'
 import { vmFlagMnemonics } from '../mm/vm-flags.ts'
 import type { Answer, Verdict } from './answer.ts'
-import { pagesOf, type Outcome, type RequestRange } from './requests.ts'
+import { pagesOf, type Outcome, type RequestRange } from './request.ts'
 import { ruleSentences } from './rules.generated.ts'
 
 const blank: Verdict = {

@@ -97,7 +97,11 @@ export class XdpUmem implements PageHolder {
  * `xdp_umem_create`: arguments, then the charge, then the pin, then the kernel's own mapping of the pages.
  * @returns the umem; -EINVAL, -ENOBUFS over RLIMIT_MEMLOCK, -ENOMEM when not every page can be pinned, or what
  *   pinning the first page gives
+ * The limit comes first: with nothing mapped at the address the answer tells how much of the budget is used, without
+ * using any.
  * @rule R-XDP-8
+ * @rule R-DRV-17
+ * @rule R-DRV-18
  */
 export function* xdpUmemCreate(k: Kernel, reg: XdpUmemReg): Kthread<XdpUmem | number> {
   const error = kmalloc(k, 'R-XDP-9') || checkUmemReg(k, reg)
@@ -119,8 +123,11 @@ export function* xdpUmemCreate(k: Kernel, reg: XdpUmemReg): Kthread<XdpUmem | nu
 /**
  * `xdp_umem_pin_pages` and what its caller does about it. A short pin leaves the pages that were not pinned
  * charged: their number is lost before it is taken back.
+ * Which memory can be pinned for writing and for long is GUP's to say.
  * @rule R-XDP-9
  * @rule R-XDP-10
+ * @rule R-DRV-8
+ * @rule R-DRV-10
  */
 function* pinUmem(
   k: Kernel,

@@ -5,6 +5,7 @@ export const success: Answer = {
   schemaVersion: 1,
   request: 'io_uring:register-buffers',
   flags: [],
+  options: {},
   range: { start: '0x55d0c0de1000', length: 65536, pages: 16, note: null },
   process: { pid: 1234, name: 'app', uid: 1000 },
   release: '6.18',
@@ -24,7 +25,14 @@ export const success: Answer = {
   pinned: { pages: 16, hugePages: 0 },
   faultedIn: 3,
   copied: 1,
-  memlock: { needed: 16, used: 0, limit: 2048, exempt: false },
+  memlock: {
+    needed: 16,
+    used: 0,
+    limit: 2048,
+    exempt: false,
+    budget: 'user->locked_vm',
+    liftedBy: 'CAP_IPC_LOCK',
+  },
   hints: [],
   otherReleases: ['gup-v3', '6.1', '6.6', '6.12'].map((release) => ({
     release,

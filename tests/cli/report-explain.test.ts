@@ -98,21 +98,32 @@ describe('--kernel all', () => {
 })
 
 describe('R-ST-3 the memlock arithmetic', () => {
+  const USER = { budget: 'user->locked_vm', liftedBy: 'CAP_IPC_LOCK' } as const
   const rows: readonly [name: string, memlock: Answer['memlock'], says: string | null][] = [
     [
       'a limit',
-      { needed: 16, used: 3, limit: 16, exempt: false },
+      { needed: 16, used: 3, limit: 16, exempt: false, ...USER },
       'needs 16 pages (64 KiB); uid 1000 has 3 pages (12 KiB) in use (a lower bound); RLIMIT_MEMLOCK allows 16 pages (64 KiB)',
     ],
     [
       'no limit',
-      { needed: 1, used: 0, limit: null, exempt: false },
+      { needed: 1, used: 0, limit: null, exempt: false, ...USER },
       'needs 1 page (4 KiB); RLIMIT_MEMLOCK is unlimited',
     ],
     [
       'a capability',
-      { needed: 1, used: 9, limit: 4, exempt: true },
+      { needed: 1, used: 9, limit: 4, exempt: true, ...USER },
       'no limit applies: the process has CAP_IPC_LOCK',
+    ],
+    [
+      'VmPin, which no capability lifts',
+      { needed: 9, used: 3, limit: 8, exempt: false, budget: 'mm->pinned_vm', liftedBy: null },
+      'the process has 3 pages (12 KiB) pinned (VmPin); RLIMIT_MEMLOCK allows 8 pages (32 KiB); CAP_IPC_LOCK does not lift it here',
+    ],
+    [
+      'VmLck',
+      { needed: 9, used: 0, limit: 80, exempt: false, budget: 'mm->locked_vm', liftedBy: 'CAP_IPC_LOCK' },
+      'the process has none locked (VmLck); RLIMIT_MEMLOCK allows 80 pages (320 KiB)',
     ],
     ['nothing charged', null, null],
   ]

@@ -5,35 +5,29 @@ import { PAGE_SIZE } from '../../src/base/units.ts'
 import { AnswerSchema, type Answer, type Verdict } from '../../src/explain/answer.ts'
 import type { Question } from '../../src/explain/ask.ts'
 import { explain } from '../../src/explain/explain.ts'
-import { requestFlags, requestNamed } from '../../src/explain/requests.ts'
+import { requestNamed, requestOptions, type GivenOptions } from '../../src/explain/requests.ts'
 import { settle } from '../../src/explain/settle.ts'
 import type { Snapshot } from '../../src/host/snapshot.ts'
 import { audit } from '../../src/mm/audit.ts'
 import type { Kernel } from '../../src/mm/kernel.ts'
 import { A, snapshot, unprivileged, type MappingSpec, type SnapshotSpec } from './snapshots.ts'
 
-export interface Request {
+export interface Request extends GivenOptions {
   name?: string
-  access?: 'read' | 'write'
-  flags?: readonly string[]
   start?: number
   /** pages; default all mappings from `start` on */
   pages?: number
   length?: number
-  /** bytes into the file */
-  offset?: number
 }
 
 export function questionFor(seen: Snapshot, release: ReleaseName, request: Request = {}): Question {
   const named = requestNamed(request.name ?? 'io_uring:register-buffers')
-  const flags = requestFlags(named, request.flags ?? [], request.access ?? 'write')
   return {
     snapshot: seen,
     release,
     request: named,
     range: rangeFor(seen, request),
-    flags,
-    offset: request.offset ?? 0,
+    options: requestOptions(named, request),
   }
 }
 
@@ -87,10 +81,8 @@ export function answerTo(
   const answer = explain({
     snapshot: seen,
     range: rangeFor(seen, request),
+    ...request,
     request: request.name ?? 'io_uring:register-buffers',
-    ...(request.flags === undefined ? {} : { flags: request.flags }),
-    ...(request.offset === undefined ? {} : { offset: request.offset }),
-    access: request.access ?? 'write',
     release,
   })
   expect(AnswerSchema.parse(answer)).toEqual(answer)

@@ -15,6 +15,8 @@ import {
 } from './snapshots.ts'
 
 const P = PAGE_SIZE
+/** io_uring's budget */
+const USER = { budget: 'user->locked_vm', liftedBy: 'CAP_IPC_LOCK' } as const
 /** pages a ring of 8 entries has (R-URING-8) */
 const RING = 2
 const small: MappingSpec = { pages: 4, look: [['anon', 4]] }
@@ -39,18 +41,21 @@ describe('R-URING-42 the limit', () => {
       used: 0,
       limit: 64,
       exempt: false,
+      ...USER,
     })
     expect(on({ mappings: [small], memlock: 64 * P }, '6.12').memlock).toEqual({
       needed: 4,
       used: 0,
       limit: 64,
       exempt: false,
+      ...USER,
     })
     expect(on({ mappings: [small], memlock: 4 * P }).memlock).toEqual({
       needed: 4 + RING,
       used: 0,
       limit: 4,
       exempt: false,
+      ...USER,
     })
   })
 
@@ -66,7 +71,7 @@ describe('R-URING-42 the limit', () => {
 
   it('R-ST-3 what the user has registered already counts, as a lower bound', () => {
     const spec: SnapshotSpec = { mappings: [small], memlock: 16 * P, registered: 10 * P }
-    expect(on(spec).memlock).toEqual({ needed: 6, used: 10, limit: 16, exempt: false })
+    expect(on(spec).memlock).toEqual({ needed: 6, used: 10, limit: 16, exempt: false, ...USER })
     expect(on(spec).verdict.ok).toBe(true)
     expect(on({ ...spec, registered: 11 * P }).verdict).toMatchObject({ ok: false, errno: 'ENOMEM' })
   })

@@ -269,7 +269,17 @@ export interface SnapshotSpec {
   /** 2 MiB pool; default none */
   pool?: Partial<Snapshot['system']['hugetlbPools'][number]>
   thp?: 'always' | 'madvise' | 'never'
+  /** bytes of VmLck and VmPin; default not read */
+  locked?: number
+  pinned?: number
+  /** vm.max_map_count; default the kernel's */
+  maxMapCount?: number
   kernel?: string
+}
+
+function memoryOf({ locked = 0, pinned = 0 }: SnapshotSpec): Snapshot['process']['memory'] {
+  const others = { size: 0, rss: 0, rssAnon: 0, rssFile: 0, rssShmem: 0, data: 0, stack: 0, swap: 0 }
+  return { ...others, hugetlb: 0, pageTables: 0, locked, pinned }
 }
 
 export const CAP_IPC_LOCK = '0000000000004000'
@@ -303,7 +313,7 @@ export function snapshot(spec: SnapshotSpec): Snapshot {
       capEff: spec.capEff ?? '0000000000000000',
       initialUserNamespace: spec.initialUserNamespace ?? true,
       thpEnabled: true,
-      memory: null,
+      memory: spec.locked === undefined && spec.pinned === undefined ? null : memoryOf(spec),
       limits: {
         memlock: { soft: memlock, hard: memlock },
         addressSpace: unlimited,
@@ -333,7 +343,7 @@ export function snapshot(spec: SnapshotSpec): Snapshot {
       ],
       meminfo: {},
       pins: null,
-      sysctl: {},
+      sysctl: spec.maxMapCount === undefined ? {} : { 'vm.max_map_count': String(spec.maxMapCount) },
     },
     unseen: [],
   } satisfies Snapshot)

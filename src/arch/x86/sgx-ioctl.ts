@@ -14,6 +14,7 @@ import { Device } from '../../task/device/device.ts'
 
 export const SGX_SECINFO_R = 1
 export const SGX_SECINFO_W = 2
+/** @public */
 export const SGX_SECINFO_X = 4
 const SGX_PAGE_TYPE_TCS = 1
 const SGX_PAGE_TYPE_REG = 2

@@ -7,8 +7,10 @@ export const IB_ACCESS_REMOTE_WRITE = 1 << 1
 export const IB_ACCESS_REMOTE_READ = 1 << 2
 export const IB_ACCESS_REMOTE_ATOMIC = 1 << 3
 export const IB_ACCESS_MW_BIND = 1 << 4
+/** @public */
 export const IB_ACCESS_ZERO_BASED = 1 << 5
 export const IB_ACCESS_ON_DEMAND = 1 << 6
+/** @public */
 export const IB_ACCESS_HUGETLB = 1 << 7
 export const IB_ACCESS_FLUSH_GLOBAL = 1 << 8
 export const IB_ACCESS_FLUSH_PERSISTENT = 1 << 9

@@ -119,8 +119,11 @@ export function* ibUmemGet(
 
 /**
  * The pin loop: 512 pages a call without the lock, until all are there or one cannot be had.
+ * A page that a userfaultfd serves is waited for where fast pins may let go of the lock.
  * @rule R-UMEM-4
  * @rule R-UMEM-11
+ * @rule R-DRV-7
+ * @rule R-DRV-9
  */
 function* pinInto(k: Kernel, umem: IbUmem): Kthread<number> {
   const flags = pinFlags(k, umem.writable)

@@ -61,6 +61,7 @@ export class VfioContainer extends Device {
     }
   }
 
+  /** Memory that several containers map is charged by each. @rule R-VFIO-13 */
   override charges(): readonly PinCharge[] {
     return [...this.dmas].map(({ mm, lockedVm }) => ({
       user: null,

@@ -8,8 +8,12 @@ import type { Kernel, PageHolder, PinCharge } from '../../mm/kernel.ts'
  *
  * Pins belong to the device, not to the process: they survive exec, and the exit of the process that made them
  * while another one holds the file.
+ * No device is handed a VMA, before the series or after it: only an argument that was NULL has gone (R-DRV-15).
+ * Pinned pages are copied for the child at fork; what is merely referenced is not (R-DRV-12).
  * @rule R-DRV-11
+ * @rule R-DRV-12
  * @rule R-DRV-13
+ * @rule R-DRV-15
  * @rule R-DRV-14
  * @rule R-DRV-19
  */
