@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { format } from 'prettier'
+import { callersPage } from './callers.ts'
 import { ruleSentence } from './sentence.ts'
 import { readSources } from './sources.ts'
 import type { SourceFacts } from './sources.ts'
@@ -32,6 +33,9 @@ export async function ruleTables(root: string): Promise<RuleTables> {
   files.set('src/explain/rules.generated.ts', await sentencesFile(rules, src))
   files.set('docs/rules.md', rulesPage(rules, src, tests))
   files.set('docs/vectors.md', vectorsPage(vectors, tests))
+  const callers = callersPage(root)
+  files.set('docs/callers.md', callers.text)
+  problems.push(...callers.problems)
   return { files, problems, unaccounted }
 }
 

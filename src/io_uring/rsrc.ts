@@ -14,6 +14,17 @@ import type { IoUring } from './io-uring.ts'
 import { accountBuffer, acctPages, type LastHead } from './memlock.ts'
 import { checkPinOverflow, unsigned64, type Iovec } from './user-args.ts'
 
+/*
+ * @caller io_uring fixed buffers
+ * @entry io_uring_register(2), IORING_REGISTER_BUFFERS and its relatives
+ * @gup pin_user_pages FOLL_WRITE FOLL_LONGTERM, with FOLL_SAME_FILE in the series; pin_user_pages_fast from 6.12 on
+ * @lock mmap_lock for read, kept; none held with the fast form
+ * @budget user->locked_vm (CAP_IPC_LOCK lifts it) and VmPin; large folios whole
+ * @errno ENOMEM over the limit; EFAULT for a short pin
+ * @release UNREGISTER_BUFFERS, an update of the slot, the last reference to the ring
+ * @test tests/io_uring/rsrc.test.ts
+ */
+
 /**
  * Pins the pages of [base, base + length) of the current task for writing and for long
  * (`io_pin_pages`). After a failure nothing is pinned, in every release.

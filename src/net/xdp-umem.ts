@@ -12,6 +12,17 @@ import { runDetached } from '../task/device/device.ts'
 import { deviceRead, deviceWrite } from '../task/device/dma.ts'
 import { leak } from '../task/device/leak.ts'
 
+/*
+ * @caller AF_XDP umem
+ * @entry setsockopt(XDP_UMEM_REG)
+ * @gup pin_user_pages FOLL_WRITE FOLL_LONGTERM, one call
+ * @lock mmap_lock for read, kept
+ * @budget user->locked_vm before the pin; with CAP_IPC_LOCK nothing is charged
+ * @errno ENOBUFS over the limit; ENOMEM for a short pin, which leaves a charge behind
+ * @release last socket, sharing socket and ring mapping, then a work item; dirty
+ * @test tests/net/xdp-umem.test.ts
+ */
+
 export const XDP_UMEM_UNALIGNED_CHUNK_FLAG = 1
 export const XDP_UMEM_TX_SW_CSUM = 2
 export const XDP_UMEM_TX_METADATA_LEN = 4

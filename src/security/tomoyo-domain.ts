@@ -6,6 +6,17 @@ import type { Kernel } from '../mm/kernel.ts'
 import type { Mm } from '../mm/mm.ts'
 import { putPage } from '../mm/unpin.ts'
 
+/*
+ * @caller TOMOYO
+ * @entry execve(2)
+ * @gup get_user_pages_remote FOLL_FORCE
+ * @lock mmap_lock for read, kept
+ * @budget none
+ * @errno not seen: the argument does not match
+ * @release at once
+ * @test tests/security/tomoyo-domain.test.ts
+ */
+
 /** `struct tomoyo_page_dump`: the argument page looked at last, kept between calls. */
 export class TomoyoPageDump {
   /** which page `data` was copied from; compared, never used: nobody holds it */

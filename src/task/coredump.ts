@@ -8,6 +8,17 @@ import { presentPfn } from '../mm/user-access.ts'
 import { VM_DONTDUMP, VM_IO, VM_READ, VM_SHARED } from '../mm/vm-flags.ts'
 import type { Vma } from '../mm/vma.ts'
 
+/*
+ * @caller core dumps
+ * @entry a signal that dumps
+ * @gup get_dump_page: FOLL_FORCE FOLL_DUMP
+ * @lock taken per page
+ * @budget none
+ * @errno a hole in the file
+ * @release after each page
+ * @test tests/task/coredump.test.ts
+ */
+
 /** Bits of /proc/PID/coredump_filter, core(5). */
 export const DUMP_ANON_PRIVATE = 1 << 0
 export const DUMP_ANON_SHARED = 1 << 1

@@ -17,6 +17,17 @@ import { putPage } from '../mm/unpin.ts'
 import { storeUser } from '../mm/user-access.ts'
 import { isReadable, type UnreadablePointer, type UserString } from '../mm/user-string.ts'
 
+/*
+ * @caller execve argument pages
+ * @entry execve(2)
+ * @gup get_user_pages_remote FOLL_WRITE
+ * @lock mmap_lock for read, kept
+ * @budget none
+ * @errno E2BIG
+ * @release when the next page is begun
+ * @test tests/task/exec.test.ts
+ */
+
 /** Bytes of one string, at most, with the one that ends it (MAX_ARG_STRLEN). */
 const MAX_ARG_STRLEN = 32 * PAGE_SIZE
 /** Bytes of all strings and pointers that are always allowed (ARG_MAX). */

@@ -12,6 +12,17 @@ import { ProcFile, refuseBuffer, type FilePosition } from './proc-file.ts'
 import { mmAccess } from './ptrace-access.ts'
 import type { TaskStruct } from './task.ts'
 
+/*
+ * @caller /proc/PID/cmdline, environ
+ * @entry read(2)
+ * @gup access_remote_vm
+ * @lock taken per call
+ * @budget none
+ * @errno EIO, or a short count
+ * @release after each page
+ * @test tests/task/proc-args.test.ts
+ */
+
 /** Anonymous memory only, and only what the process itself may read. @rule R-CMD-1 */
 function peek(k: Kernel, mm: Mm, address: number, into: Uint8Array): Kthread<number> {
   return accessRemoteVm(k, mm, address, into, false, FOLL_ANON)

@@ -12,6 +12,17 @@ import { ProcFile, refuseBuffer, type FilePosition } from './proc-file.ts'
 import { mmAccess } from './ptrace-access.ts'
 import type { TaskStruct } from './task.ts'
 
+/*
+ * @caller /proc/PID/mem
+ * @entry read(2), write(2)
+ * @gup access_remote_vm, FOLL_FORCE where the setting permits
+ * @lock taken per call
+ * @budget none
+ * @errno EIO, or a short count
+ * @release after each page
+ * @test tests/task/proc-mem.test.ts
+ */
+
 /**
  * An open /proc/PID/mem: the address space the task had when it was opened. It keeps that alive as an
  * object, not its pages: after the last user is gone (exit, exec) there is nothing to read.

@@ -15,6 +15,17 @@ import { alignDown, unsigned } from '../mm/user-range.ts'
 import { mmAccess } from './ptrace-access.ts'
 import { findTask } from './task.ts'
 
+/*
+ * @caller process_vm_readv, process_vm_writev
+ * @entry the system calls
+ * @gup pin_user_pages_remote, FOLL_WRITE for writev, batches
+ * @lock mmap_lock for read, lent
+ * @budget none
+ * @errno EFAULT, or a short count
+ * @release after each batch; dirty when written
+ * @test tests/task/process-vm-access.test.ts
+ */
+
 /** Arguments of process_vm_readv(2) and process_vm_writev(2). */
 export interface ProcessVmCall {
   readonly pid: number

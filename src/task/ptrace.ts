@@ -10,6 +10,17 @@ import type { Kernel } from '../mm/kernel.ts'
 import { ptraceMayAccess } from './ptrace-access.ts'
 import { currentTask, findTask, type TaskStruct } from './task.ts'
 
+/*
+ * @caller ptrace PEEK and POKE
+ * @entry ptrace(2)
+ * @gup access_remote_vm FOLL_FORCE
+ * @lock taken per call
+ * @budget none
+ * @errno EIO
+ * @release after each page
+ * @test tests/task/ptrace.test.ts
+ */
+
 /** Bytes of a machine word (64-bit tracers). */
 export const WORD = 8
 

@@ -13,6 +13,17 @@ import { adjust, canLock, charge, kmalloc, pointerArray } from '../../task/devic
 import { Device } from '../../task/device/device.ts'
 import { deviceRead, deviceWrite } from '../../task/device/dma.ts'
 
+/*
+ * @caller SPAPR TCE memory
+ * @entry ioctl VFIO_IOMMU_SPAPR_REGISTER_MEMORY
+ * @gup pin_user_pages FOLL_WRITE FOLL_LONGTERM, in chunks
+ * @lock mmap_lock for read, kept
+ * @budget mm->locked_vm before the pin, CAP_IPC_LOCK lifts it
+ * @errno ENOMEM over the limit; a short pin returns its positive count
+ * @release UNREGISTER_MEMORY, close of the container; deferred, dirty by page
+ * @test tests/arch/powerpc/iommu-api.test.ts
+ */
+
 /** largest block of the page allocator */
 const MAX_PAGE_ORDER = 10
 /** pages of one GUP call: as many VMA pointers as the largest block holds, which nobody allocates any more */

@@ -6,6 +6,17 @@ import type { Kernel } from '../../mm/kernel.ts'
 import type { Mm } from '../../mm/mm.ts'
 import { dirtyLock, putPage } from '../../mm/unpin.ts'
 
+/*
+ * @caller KVM s390 adapter interrupts
+ * @entry interrupt of an adapter
+ * @gup get_user_pages_remote FOLL_WRITE
+ * @lock mmap_lock for read, kept
+ * @budget none
+ * @errno -1: not injected
+ * @release at once
+ * @test tests/arch/s390/interrupt.test.ts
+ */
+
 /** `struct s390_io_adapter`, as far as it matters here. */
 export interface S390IoAdapter {
   /** bits are numbered from the other end of each 64-bit word */

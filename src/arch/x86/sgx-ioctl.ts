@@ -12,6 +12,17 @@ import { vmaFacts } from '../../mm/vma.ts'
 import { kmalloc } from '../../task/device/charge.ts'
 import { Device } from '../../task/device/device.ts'
 
+/*
+ * @caller SGX
+ * @entry ioctl SGX_IOC_ENCLAVE_ADD_PAGES
+ * @gup get_user_pages, no flags, page by page
+ * @lock mmap_lock for read, kept
+ * @budget none
+ * @errno EFAULT; EACCES on a noexec mount
+ * @release at once, after EADD
+ * @test tests/arch/x86/sgx-ioctl.test.ts
+ */
+
 export const SGX_SECINFO_R = 1
 export const SGX_SECINFO_W = 2
 /** @public */

@@ -15,6 +15,17 @@ import { dmaMap, kmalloc } from '../../task/device/charge.ts'
 import { Device } from '../../task/device/device.ts'
 import { deviceRead, deviceWrite } from '../../task/device/dma.ts'
 
+/*
+ * @caller radeon userptr
+ * @entry ioctl DRM_IOCTL_RADEON_GEM_USERPTR, command streams
+ * @gup get_user_pages, FOLL_WRITE unless READONLY
+ * @lock mmap_lock for read, kept
+ * @budget none
+ * @errno not seen: the error is swallowed
+ * @release any change of the mapping, GEM close; dirty unless READONLY
+ * @test tests/drivers/gpu/radeon-ttm.test.ts
+ */
+
 export const RADEON_GEM_USERPTR_READONLY = 1
 export const RADEON_GEM_USERPTR_ANONONLY = 2
 export const RADEON_GEM_USERPTR_VALIDATE = 4

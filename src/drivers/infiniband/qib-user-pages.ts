@@ -12,6 +12,17 @@ import { adjust, canLock, charge, dmaMap } from '../../task/device/charge.ts'
 import { Device } from '../../task/device/device.ts'
 import { deviceWrite } from '../../task/device/dma.ts'
 
+/*
+ * @caller qib
+ * @entry TID update on /dev/ipath*
+ * @gup pin_user_pages FOLL_WRITE FOLL_LONGTERM; 6.1 FOLL_FORCE, too
+ * @lock mmap_lock for read, kept
+ * @budget VmPin before the pin, CAP_IPC_LOCK lifts it
+ * @errno ENOMEM over the limit; the real errno of the page
+ * @release TID free, close; dirty
+ * @test tests/drivers/infiniband/qib-user-pages.test.ts
+ */
+
 /** Receive memory of one TID update: `tids[i]` is the hardware's number for its i-th page. */
 interface Receive {
   readonly mm: Mm

@@ -12,6 +12,17 @@ import { isWritable } from './access.ts'
 import { PAGES_PER_CALL, ibUmemGet, pagesIn, pinFlags } from './umem.ts'
 import type { MrMemory, RdmaProvider, RegMr } from './uverbs.ts'
 
+/*
+ * @caller siw until 6.6
+ * @entry ibv_reg_mr(3) on siw
+ * @gup pin_user_pages, flags as RDMA umem, 512 pages a call
+ * @lock mmap_lock for read, kept
+ * @budget VmPin before the pin, nothing lifts it; the size also against VmLck
+ * @errno ENOMEM, EPERM for a limit of 0
+ * @release DEREG_MR, close; dirty when writable
+ * @test tests/drivers/infiniband/siw-mem.test.ts
+ */
+
 /** `struct siw_umem` of releases that pin by themselves: chunks of page pointers. */
 class SiwUmem implements MrMemory {
   readonly kernel: Kernel

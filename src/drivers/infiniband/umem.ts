@@ -11,6 +11,17 @@ import { PageRuns, unpinRuns, visitPins } from '../../task/device/runs.ts'
 import { IB_ACCESS_ON_DEMAND, isWritable } from './access.ts'
 import type { MrMemory } from './uverbs.ts'
 
+/*
+ * @caller RDMA umem
+ * @entry ibv_reg_mr(3), ibv_create_cq(3) and others
+ * @gup pin_user_pages_fast FOLL_LONGTERM, FOLL_WRITE for writable access, 512 pages a call; 6.1 FOLL_WRITE always and FOLL_FORCE
+ * @lock none held
+ * @budget VmPin before the pin, CAP_IPC_LOCK lifts it
+ * @errno ENOMEM over the limit, EPERM for a limit of 0; the real errno of the page
+ * @release DEREG_MR, close; dirty when writable
+ * @test tests/drivers/infiniband/umem.test.ts
+ */
+
 /** pages pinned by one GUP call: a page full of pointers */
 export const PAGES_PER_CALL = 512
 const U32_MAX = 2 ** 32 - 1

@@ -12,6 +12,17 @@ import { PageRuns, unpinRuns, visitPins } from '../../task/device/runs.ts'
 import { PAGES_PER_CALL, pagesIn, wrapsAround } from './umem.ts'
 import type { MrMemory, RdmaProvider, RegMr } from './uverbs.ts'
 
+/*
+ * @caller usnic
+ * @entry ibv_reg_mr(3) on usnic
+ * @gup pin_user_pages FOLL_WRITE FOLL_LONGTERM, 512 pages a call
+ * @lock mmap_lock for read, kept
+ * @budget VmPin before the pin, CAP_IPC_LOCK lifts it
+ * @errno ENOMEM, EPERM for a limit of 0; charges and pins leak on failure
+ * @release DEREG_MR, close; dirty
+ * @test tests/drivers/infiniband/usnic-uiom.test.ts
+ */
+
 /** entries of one piece of scatterlist: a page less its head, 32 bytes each */
 const CHUNK = 127
 

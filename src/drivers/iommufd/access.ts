@@ -9,6 +9,17 @@ import { unpinUserPagesDirtyLock } from '../../mm/unpin.ts'
 import { loadUser, storeUser } from '../../mm/user-access.ts'
 import type { IoPagetable, IoptArea } from './io-pagetable.ts'
 
+/*
+ * @caller iommufd reads and writes
+ * @entry iommufd_access_rw in the kernel, one page of another process
+ * @gup pin_user_pages_remote, FOLL_WRITE for a write
+ * @lock mmap_lock for read, kept
+ * @budget none
+ * @errno the errno of the page
+ * @release at once; dirty when written
+ * @test tests/drivers/iommufd/pages.test.ts
+ */
+
 interface Held {
   readonly iova: number
   readonly length: number

@@ -11,6 +11,17 @@ import type { Mm } from '../../mm/mm.ts'
 import { unpinUserPageRangeDirtyLock } from '../../mm/unpin.ts'
 import { adjust, charge, dmaMap } from '../../task/device/charge.ts'
 
+/*
+ * @caller iommufd areas
+ * @entry ioctl IOMMU_IOAS_MAP with a device, attach of a device, accesses
+ * @gup pin_user_pages_fast or, of another process, pin_user_pages_remote; FOLL_LONGTERM, FOLL_WRITE when writable
+ * @lock none held, or mmap_lock for read, lent
+ * @budget user->locked_vm (or VmLck) after the pin, VmPin always; CAP_IPC_LOCK lifts it
+ * @errno ENOMEM over the limit; the real errno of the page comes first
+ * @release IOAS_UNMAP, detach of the last device, close; dirty when writable
+ * @test tests/drivers/iommufd/pages.test.ts
+ */
+
 /** Entries of the array that one GUP call fills: 64 KiB of pointers. */
 const GUP_ENTRIES = 8192
 

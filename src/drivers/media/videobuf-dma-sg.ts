@@ -12,6 +12,17 @@ import { dmaMap, kmalloc, pointerArray } from '../../task/device/charge.ts'
 import { Device } from '../../task/device/device.ts'
 import { deviceRead, deviceWrite } from '../../task/device/dma.ts'
 
+/*
+ * @caller videobuf, until 6.4
+ * @entry VIDIOC_QBUF of a USERPTR buffer
+ * @gup pin_user_pages FOLL_LONGTERM, FOLL_WRITE for capture, one call; 6.1 FOLL_FORCE, too
+ * @lock mmap_lock for read, kept
+ * @budget none
+ * @errno EINVAL for a short pin, which stays pinned
+ * @release end of the buffer, STREAMOFF, close; dirty for capture
+ * @test tests/drivers/media/videobuf-dma-sg.test.ts
+ */
+
 export type DmaDirection = 'from-device' | 'to-device'
 
 /** `struct videobuf_dmabuf`: one queued buffer. */

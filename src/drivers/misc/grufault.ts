@@ -13,6 +13,17 @@ import { vmaFacts } from '../../mm/vma.ts'
 import { Device } from '../../task/device/device.ts'
 import { deviceRead, deviceWrite } from '../../task/device/dma.ts'
 
+/*
+ * @caller SGI GRU
+ * @entry TLB miss of the coprocessor
+ * @gup get_user_pages one page, FOLL_WRITE for a write
+ * @lock mmap_lock for read, kept
+ * @budget none
+ * @errno an exception of the coprocessor
+ * @release at once
+ * @test tests/drivers/misc/grufault.test.ts
+ */
+
 /** What becomes of a TLB miss: the translation is there, it is tried again later, or the program sees an exception. */
 export type GruFault = 'dropped-in' | 'retry' | 'exception'
 

@@ -13,6 +13,17 @@ import { adjust, checkCharge, kmalloc, pointerArray } from '../../task/device/ch
 import { Device } from '../../task/device/device.ts'
 import { deviceRead, deviceWrite } from '../../task/device/dma.ts'
 
+/*
+ * @caller VDUSE umem
+ * @entry ioctl VDUSE_IOTLB_REG_UMEM
+ * @gup pin_user_pages FOLL_WRITE FOLL_LONGTERM, one call
+ * @lock mmap_lock for read, kept
+ * @budget VmPin, compared before and added after; nothing lifts the limit
+ * @errno ENOMEM over the limit and for a short pin
+ * @release DEREG_UMEM, close; dirty
+ * @test tests/drivers/vdpa/vduse-dev.test.ts
+ */
+
 /** `struct vduse_iova_umem` */
 export interface VduseUmemArgs {
   readonly uaddr: number

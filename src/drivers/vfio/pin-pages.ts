@@ -15,6 +15,17 @@ import { VM_PFNMAP } from '../../mm/vm-flags.ts'
 import { adjust, charge, dmaMap, memlockLimit } from '../../task/device/charge.ts'
 import { isReservedPfn, type VfioDma } from './vfio-dma.ts'
 
+/*
+ * @caller VFIO type 1
+ * @entry ioctl VFIO_IOMMU_MAP_DMA, attach of an IOMMU group, pages of mediated devices
+ * @gup pin_user_pages_remote FOLL_LONGTERM, FOLL_WRITE with IOMMU_WRITE, 512 pages a call; fixup_user_fault for raw mappings
+ * @lock mmap_lock for read, kept
+ * @budget mm->locked_vm run by run, CAP_IPC_LOCK at map time lifts it
+ * @errno ENOMEM over the limit; the real errno of the page
+ * @release VFIO_IOMMU_UNMAP_DMA, the last group leaves; dirty with IOMMU_WRITE
+ * @test tests/drivers/vfio/iommu-type1.test.ts
+ */
+
 /** A page full of page pointers. */
 export const VFIO_BATCH = 512
 

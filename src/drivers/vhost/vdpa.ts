@@ -15,6 +15,17 @@ import { Device } from '../../task/device/device.ts'
 import { deviceRead, deviceWrite } from '../../task/device/dma.ts'
 import { leak } from '../../task/device/leak.ts'
 
+/*
+ * @caller vhost-vdpa
+ * @entry write(2) of an IOTLB UPDATE
+ * @gup pin_user_pages FOLL_LONGTERM, FOLL_WRITE when the device may write, 512 pages a call
+ * @lock mmap_lock for read, kept
+ * @budget VmPin run by run, nothing lifts the limit
+ * @errno EFAULT for everything; ENOMEM behind it
+ * @release an IOTLB INVALIDATE, close; dirty when the device may write
+ * @test tests/drivers/vhost/vdpa.test.ts
+ */
+
 export const VHOST_ACCESS_RO = 1
 export const VHOST_ACCESS_WO = 2
 export const VHOST_ACCESS_RW = 3

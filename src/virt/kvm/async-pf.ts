@@ -5,6 +5,17 @@ import { mmput } from '../../mm/exit-mmap.ts'
 import type { Kernel } from '../../mm/kernel.ts'
 import type { Mm } from '../../mm/mm.ts'
 
+/*
+ * @caller KVM asynchronous page faults
+ * @entry work item of a guest page fault
+ * @gup get_user_pages_remote FOLL_WRITE, no pages wanted
+ * @lock mmap_lock for read, lent
+ * @budget none
+ * @errno not seen: the guest faults again
+ * @release nothing is held
+ * @test tests/virt/kvm/async-pf.test.ts
+ */
+
 /** Requests of one virtual processor that may be under way at once. */
 export const ASYNC_PF_PER_VCPU = 64
 

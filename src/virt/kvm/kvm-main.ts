@@ -14,6 +14,17 @@ import { vmaLookup, type MmapReadGuard } from '../../mm/mmap-lock.ts'
 import { putPage } from '../../mm/unpin.ts'
 import { VM_IO, VM_PFNMAP, VM_READ, VM_WRITE } from '../../mm/vm-flags.ts'
 
+/*
+ * @caller KVM guest memory
+ * @entry KVM_RUN, behind KVM_SET_USER_MEMORY_REGION
+ * @gup get_user_pages_fast_only FOLL_WRITE, then get_user_pages_unlocked FOLL_HWPOISON and FOLL_WRITE for a write; get_user_pages to probe for poison
+ * @lock none held
+ * @budget none
+ * @errno EFAULT from KVM_RUN
+ * @release the reference goes when the guest page table holds the frame
+ * @test tests/virt/kvm/kvm-main.test.ts
+ */
+
 /** Why there is no page frame for a guest's access (R-KVM-2). */
 export type KvmPfnError = 'fault' | 'hwpoison' | 'ro-fault' | 'sigpending'
 
