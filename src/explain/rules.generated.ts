@@ -369,12 +369,28 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-DRV-5': 'can_do_mlock(): true if the soft RLIMIT_MEMLOCK is not 0, or CAP_IPC_LOCK.',
   'R-DRV-6':
     'Charging never depends on residency: unpopulated, swapped or THP/hugetlb memory is charged in PS units for the pages requested.',
+  'R-DRV-7':
+    '(errno pass-through) Unless a section says otherwise a negative GUP return is handed up unchanged.',
+  'R-DRV-8':
+    '(what makes the difference between EFAULT and ENOMEM) One-shot callers (AF_XDP, vduse, vhost-vdpa per batch) turn a short count into ENOMEM; looping callers ask again from the failing page and then…',
+  'R-DRV-9':
+    '(userfaultfd) A caller that keeps the mmap lock (pin_user_pages, get_user_pages, pin_user_pages_remote with locked==NULL) lets no fault be retried; a missing or write-protected page in a registered…',
+  'R-DRV-10':
+    '(memory kinds, write+longterm pin) accepted: anonymous private/shared, memfd, tmpfs MAP_SHARED, hugetlb (any 4 KiB-aligned sub-range), private file mapping with write permission (COW copy is…',
   'R-DRV-11': '(stale mapping) A pin is on pages, not on addresses.',
+  'R-DRV-12':
+    '(fork) With FOLL_PIN the child gets its own copy at fork time and the parent keeps the pinned page, so parent writes after fork stay visible to the device and child writes do not.',
   'R-DRV-13': '(memory visible as lost) A pinned page whose mapping is gone is neither mapped nor free.',
   'R-DRV-14':
     '(object lifetime) Pins belong to the kernel object (socket, MR, container, iommufd context), not to the process: they survive exec, and exit of the registering process if another holds the fd.',
+  'R-DRV-15':
+    '(what the series changed here) In every file of this section the only change is one NULL argument less; no caller passed a vmas array, so behaviour, errno and counters are the same before and after.…',
   'R-DRV-16':
     '(dropped FOLL_FORCE) umem, usnic, siw, qib, videobuf used FOLL_FORCE in 6.1; a series merged for 6.2 removed it together with reliable read-only long-term pins in COW mappings, so v3 and later have…',
+  'R-DRV-17':
+    '(which errno wins when the buffer is bad and the limit is too small) limit first: AF_XDP, ib_umem, siw, usnic, qib, powerpc, vduse, vhost-vdpa (invisible there).',
+  'R-DRV-18':
+    'The counter is not in procfs. A consumption-free probe exists: with an AF_XDP socket and a page-aligned unmapped address, XDP_UMEM_REG of n pages returns ENOBUFS when user->locked_vm + n > limit and…',
   'R-DRV-19':
     '"closed" = last reference to the open file, counting dup, fork, SCM_RIGHTS and mmaps of the file.',
   'R-EXE-1':
@@ -896,6 +912,10 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Remapped path: read the PTE; not present → fixup_user_fault (WRITE if needed); lock dropped → EAGAIN → back to 6; other error → ERR_FAULT.',
   'R-KVM-6':
     'References: one FOLL_GET reference per success, dropped by kvm_release_pfn_clean/dirty once mapped (accessed/dirty propagated, PG_reserved pages untouched); mmu notifiers protect the mapping, no…',
+  'R-KVM-7':
+    'x86 result of errors: RO_FAULT → emulate; HWPOISON → signal + retry; SIGPENDING → EINTR; everything else → KVM_RUN fails with EFAULT.',
+  'R-KVM-9':
+    'KVM_SET_USER_MEMORY_REGION of a new slot: size, guest address and user address must be whole pages and the range user memory, else EINVAL; a guest range that is taken EEXIST; a slot that shows other…',
   'R-MAP-2': 'vm_file identity cannot be read.',
   'R-MAPS-1': 'Grammar (one record per line, records separated by LF).',
   'R-MAPS-2':
@@ -1011,6 +1031,12 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-RADEON-5': 'Unpin: DMA unmap, set_page_dirty unless READONLY, mark accessed, put_page.',
   'R-RADEON-6':
     "The bind step ignores the pin's return value (6.1,6.12): a failed pin is not reported by VALIDATE; the GART is bound with whatever addresses are there.",
+  'R-REP-1':
+    'Decision order for explain on a failed registration: (1) argument rules of the caller; (2) capability/limit with live numbers (VmLck, VmPin, probe R-DRV-18, CapEff bit 14, /proc/PID/limits, uid…',
+  'R-REP-2':
+    'For vhost-vdpa print that EFAULT carries no information and list every internal check that currently fails.',
+  'R-REP-3':
+    'For ENOBUFS on AF_XDP with few live umems mention R-XDP-10 (budget leaked by earlier ENOMEM attempts) and other consumers of the uid.',
   'R-S39-2': 'Only level 1 acts; unknown adapter → −1.',
   'R-S39-3':
     'Under kvm->srcu: set the indicator bit (bit index = offset + 8·(addr mod PS), xor 63 if the adapter is byte-swapped), log-dirty a guest frame (the frame number is computed from the user address, as…',
@@ -1072,6 +1098,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-UMEM-8':
     'ODP (IB_ACCESS_ON_DEMAND) does not pin: it uses an MMU interval notifier and HMM faults; no pinned_vm, no limit; works on fsdax.',
   'R-UMEM-9': 'REREG_MR changing only access to writable when the umem was read-only → EACCES.',
+  'R-UMEM-10':
+    'Fork practice in user space: ibv_fork_init()/RDMAV_FORK_SAFE makes libibverbs call MADV_DONTFORK on every registered range (page granular; hugetlb needs the huge-page-aligned range…',
   'R-UMEM-11':
     'fsdax mapping → EOPNOTSUPP ("Operation not supported"); PFNMAP/VM_IO (XPMEM, BAR, GPU BAR) and device pointers that are no CPU mapping → EFAULT.',
   'R-URING-1': 'Order of checks. The first hit is the result.',
@@ -1236,6 +1264,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     '(mdev path vfio_pin_pages) order: NULL args EINVAL; v1 EACCES; vaddr invalid EBUSY; no registered device EINVAL; per page: no dma EINVAL; prot not allowed EPERM; already in pfn_list → refcount++; mm…',
   'R-VFIO-12':
     '(dirty tracking) VFIO_IOMMU_DIRTY_PAGES: v1 EACCES; copy EFAULT; argsz/flags EINVAL; more than one flag EINVAL.',
+  'R-VFIO-13':
+    'Several containers (one per device with vIOMMU) charge the same guest RAM once per container.',
   'R-VFIO-14':
     'The window between PUP and the locked_vm charge is not visible to the limit of other subsystems (separate counters).',
   'R-VHOST-1':

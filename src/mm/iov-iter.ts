@@ -21,6 +21,8 @@ export interface IovIter {
   present(most: number): number
   /** `fault_in_iov_iter_readable`: makes bytes present, at most so many. @returns whether the next one can be read */
   faultIn(most: number): Kthread<boolean>
+  /** `iov_iter_revert`: goes back over bytes that were passed. */
+  revert(bytes: number): void
 }
 
 /** Where the next byte of an iterator lies. */
@@ -134,6 +136,10 @@ export class BufferIter implements IovIter {
   *faultIn(): Kthread<boolean> {
     return this.count > 0
   }
+
+  revert(bytes: number): void {
+    this.#done -= bytes
+  }
 }
 
 /** Pages in a row that somebody holds; looked up one by one, so that a million of them cost nothing. */
@@ -185,6 +191,11 @@ export class PagesIter implements IovIter {
 
   *faultIn(): Kthread<boolean> {
     return this.#count > 0
+  }
+
+  revert(bytes: number): void {
+    this.#at -= bytes
+    this.#count += bytes
   }
 
   #move(buffer: Uint8Array, toPages: boolean): number {
@@ -259,7 +270,6 @@ export class UserIter implements IovIter {
     this.#skipEmpty()
   }
 
-  /** `iov_iter_revert`: goes back over bytes that were passed. */
   revert(bytes: number): void {
     this.#count += bytes
     for (let left = bytes; left > 0;) {

@@ -73,6 +73,8 @@ export class ProcMem extends ProcFile {
       if (write && (yield* iter.copyFrom(chunk)) < chunk.length) return badBuffer(k, iter)
       k.current.refusal = null
       const moved = yield* accessRemoteVm(k, mm, address + done, chunk, write, flags)
+      // what did not arrive is taken again for the next attempt
+      if (write) iter.revert(chunk.length - moved)
       if (moved === 0) return done > 0 ? done : noMemory(k, address)
       if (!write && (yield* iter.copyTo(chunk.subarray(0, moved))) < moved) return badBuffer(k, iter)
       done += moved

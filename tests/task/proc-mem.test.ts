@@ -15,6 +15,8 @@ describe.each(RELEASES)('/proc/PID/mem on %s', (release) => {
     expect(mem.pread(rig.buffer, 3 * PAGE_SIZE, a)).toBe(PAGE_SIZE)
     expect(mem.pread(rig.buffer, 3 * PAGE_SIZE, a + 100)).toBe(PAGE_SIZE - 100)
     expect(mem.pwrite(rig.buffer, 3 * PAGE_SIZE, a + 100)).toBe(PAGE_SIZE - 100)
+    // also where all of the caller's bytes were taken at once
+    expect(mem.pwrite(rig.buffer, PAGE_SIZE, a + 100)).toBe(PAGE_SIZE - 100)
   })
 
   test('REMOTE vector 18: starting in a hole', () => {
