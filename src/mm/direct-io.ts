@@ -161,6 +161,7 @@ function* eachRun(io: DirectIo): Kthread<number> {
     if (delayed === index)
       return refused(io.k, EIO, 'R-DIO-13', 'the cache has reserved room for the block and not written it')
     const length = Math.min(Math.min(end, delayed) * PAGE_SIZE - at, iter.count)
+    if (direction === 'write') storage.takeReserved(index, Math.ceil((at + length) / PAGE_SIZE))
     const moved =
       allocated || direction === 'write' ? yield* transferRun(io, at, length) : yield* zeroRun(io, length)
     if (moved === -EFAULT && stopsEarly(io, at)) {

@@ -91,6 +91,11 @@ export class FileStorage {
     if (!this.has(index)) this.#reserved.add(index)
   }
 
+  /** A direct write gives blocks [start, end) a place of its own, even one that fails then. */
+  takeReserved(start: number, end: number): void {
+    forget(this.#reserved, start, end)
+  }
+
   /** The first block in [start, end) that something is reserved for and nobody will write; Infinity: none. */
   firstReserved(start: number, end: number): number {
     let first = Infinity

@@ -47,6 +47,17 @@ describe('direct I/O and the blocks of a file', () => {
     w.close()
   })
 
+  it('R-DIO-13 a direct write of the block ends it, also one that fails', () => {
+    const w = new Disk(0)
+    expect(failingWrite(w, 0)).toBe('-EFAULT')
+    writebackFile(w.k, w.file.mapping)
+    const to = w.memory(1, 9)
+    expect(w.pwrite(to, P, 4 * P)).toBe(P)
+    expect(w.pwrite(w.edge(1, 9) + P, P, 0)).toBe('-EFAULT')
+    expect(w.pins(() => w.pread(to, P, 0))).toEqual([P, 0, 0])
+    w.close()
+  })
+
   it('R-DIO-13 nothing is left when the page is still there to be written', () => {
     const w = new Disk(0)
     const to = w.memory(1, 9)
