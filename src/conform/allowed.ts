@@ -20,15 +20,16 @@ export const allowedDifferences: readonly AllowedDifference[] = [
   {
     id: 'frame-taken-again',
     reason:
-      'a direct write frees the pages it drops and may fault in others: whether one of these lies in a frame just freed is up to the allocator (docs/oracle-protocol.md, page ids)',
+      'a direct write frees the pages it drops and may fault in or copy others: whether one of these lies in a frame just freed is up to the allocator (docs/oracle-protocol.md, page ids)',
     ends: true,
     covers({ fact, process, page }, program, at) {
       const step = directTransfer(program, at)
       if (fact !== 'which pages are the same' || step?.op !== 'pwrite' || process !== step.by) return false
-      if (page?.kernel?.file !== true || page.engine?.file !== true) return false
-      // what it faults in is its memory, and what fault-around maps with that
-      const first = Math.floor(step.at / PAGE_SIZE) - AROUND
-      const last = Math.ceil((step.at + step.length) / PAGE_SIZE) + AROUND
+      if (page === null) return false
+      // what it faults in or copies is its memory, and of files what fault-around maps with that
+      const around = page.kernel?.file === true && page.engine?.file === true ? AROUND : 1
+      const first = Math.floor(step.at / PAGE_SIZE) - around
+      const last = Math.ceil((step.at + step.length) / PAGE_SIZE) - 1 + around
       return page.page > first && page.page < last
     },
   },
