@@ -161,10 +161,11 @@ function leaveBehind(
 ): void {
   if ((old.flags & VM_LOCKED) !== 0) {
     old.flags &= ~VM_LOCKED_MASK
-    if (k.release.mm.dontUnmapLeaksLocked) {
-      guard.mm.lockedVm += len / PAGE_SIZE
-      guard.mm.lockedVmLost += len / PAGE_SIZE
-    }
+    const pages = len / PAGE_SIZE
+    const added = k.release.mm.dontUnmapLeaksLocked ? pages : 0
+    guard.mm.lockedVm += added
+    // all of the old VMA is unlocked, also where only a part of it has moved
+    guard.mm.lockedVmLost += old.pages - pages + added
   }
   if (old !== copy && old.start === start && old.end === start + len) unlinkAnonVmas(old)
 }
