@@ -111,8 +111,9 @@ export class FastWalk {
     const limit = Math.min(this.#endPage - this.#page, PTRS_PER_PTE - slot, this.#k.batch)
     if (entry instanceof HugePmd) {
       this.#huge = true
-      const special = this.#k.isHugeZero(entry.pfn) ? 0 : PTE_SPECIAL
-      const relevant = (this.#relevant & ~PTE_SPECIAL) | special
+      const zero = this.#k.isHugeZero(entry.pfn)
+      if (zero && this.#k.release.gup.hugeZeroIsSpecial) return false
+      const relevant = zero ? this.#relevant & ~PTE_SPECIAL : this.#relevant
       if ((entry.bits & relevant) !== this.#wanted) return false
       this.#hugePfn = entry.pfn
       this.#bits[0] = entry.bits

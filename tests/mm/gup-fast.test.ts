@@ -12,6 +12,7 @@ import { madvise } from '../../src/mm/madvise.ts'
 import { forkMm } from '../../src/mm/fork.ts'
 import type { Mm } from '../../src/mm/mm.ts'
 import { munmap } from '../../src/mm/munmap.ts'
+import { VM_READ } from '../../src/mm/vm-flags.ts'
 import { HugePmd, pmdIndex, pteSlot } from '../../src/mm/page-table.ts'
 import { unpinUserPages } from '../../src/mm/unpin.ts'
 import { result, testTask } from '../support/kernel.ts'
@@ -259,6 +260,18 @@ describe.each(all)('huge pages on %s', (release) => {
     expect([pin.result, pin.acquired]).toEqual([512, 512])
     expect(w.k.isHugeZero(pin.pfns[0]!)).toBe(true)
     pin.unpin()
+  })
+
+  test('R-GUP-57 6.18 leaves the huge zero page to the slow path, which asks what the mapping permits', () => {
+    const w = new World(release, zones)
+    const a = w.mapThp()
+    w.pinFast(a, 1).unpin()
+    const guard = w.mm.mmapLock.tryWrite()!
+    guard.vmas.find(a)!.flags &= ~VM_READ
+    guard.release()
+    const pin = w.pinFast(a, 1)
+    expect(result(pin.result)).toBe(release === '6.18' ? '-EFAULT' : 1)
+    if (pin.result === 1) pin.unpin()
   })
 
   test('GUP vector 45: one pinned subpage, fork: all copied, the parent’s PMD split', () => {

@@ -31,6 +31,8 @@ export interface GupSwitches {
   readonly refusesSplitPmdOnHugetlb: boolean
   /** FOLL_FORCE|FOLL_WRITE on private read-only hugetlb works: 6.18 (R-GUP-16.8b) */
   readonly forceWritesHugetlb: boolean
+  /** the fast path leaves the huge zero page to the slow one, as it does the small one: seen on 6.18 (R-GUP-57) */
+  readonly hugeZeroIsSpecial: boolean
   /** read-only longterm pins of non-anonymous pages in COW mappings break COW first: 6.2 on (R-GUP-26) */
   readonly unsharesFilePages: boolean
   /** with `pages` given a huge mapping is taken in one step: 6.5 on (R-GUP-37) */
@@ -117,6 +119,7 @@ const r612: GupSwitches = {
   refusesDirtyTrackedLongterm: true,
   refusesSplitPmdOnHugetlb: true,
   forceWritesHugetlb: false,
+  hugeZeroIsSpecial: false,
   unsharesFilePages: true,
   hugeStepWithPages: true,
   separateHugetlbWalk: false,
@@ -225,5 +228,5 @@ export const gupSwitches: Readonly<Record<ReleaseName, GupSwitches>> = {
   '6.1': r61,
   '6.6': r66,
   '6.12': r612,
-  '6.18': { ...r612, forceWritesHugetlb: true },
+  '6.18': { ...r612, forceWritesHugetlb: true, hugeZeroIsSpecial: true },
 }
