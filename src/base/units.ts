@@ -6,6 +6,8 @@ export const PAGE_SIZE = 4096
 /** pages mapped by one leaf page table, and by one 2 MiB huge page */
 export const PTRS_PER_PTE = 512
 /** bytes */
+/** bytes mapped by one PMD table, or by one huge page of that size */
+export const PUD_SIZE = 2 ** 30
 export const PMD_SIZE = PAGE_SIZE * PTRS_PER_PTE
 /** order of a 2 MiB folio */
 export const HPAGE_PMD_ORDER = 9

@@ -150,8 +150,43 @@ export class Buddy {
     return at - from
   }
 
+  /**
+   * `alloc_contig_pages`: 2^order aligned pages, more than one block, all of which are free.
+   * @returns the first pfn, or 0 when there is no such place
+   */
+  allocContiguous(order: number, context: AllocContext): number {
+    const pages = 1 << order
+    const frames = this.#frames
+    for (let first = pages; first + pages <= frames.count; first += pages) {
+      if (!this.#isFree(first, first + pages, context)) continue
+      for (let pfn = first; pfn < first + pages;) {
+        const have = frames.order(pfn)
+        const zone = frames.zone(pfn)
+        this.#unlink(zone, pfn, have)
+        this.free[zone]! -= 1 << have
+        pfn += 1 << have
+      }
+      return first
+    }
+    return 0
+  }
+
+  /** Every page of the range is free, in zones the context allows. */
+  #isFree(first: number, end: number, { movable }: AllocContext): boolean {
+    const frames = this.#frames
+    for (let pfn = first; pfn < end; pfn += 1 << frames.order(pfn)) {
+      if (!frames.has(pfn, PG_BUDDY) || (!movable && frames.zone(pfn) !== ZONE_NORMAL)) return false
+    }
+    return true
+  }
+
   /** Gives 2^order pages back and joins buddies. */
-  release(pfn: number, order: number): void {
+  release(first: number, wanted: number): void {
+    const order = Math.min(wanted, MAX_ORDER)
+    for (let pfn = first; pfn < first + (1 << wanted); pfn += 1 << order) this.#releaseBlock(pfn, order)
+  }
+
+  #releaseBlock(pfn: number, order: number): void {
     const frames = this.#frames
     const { flags } = frames
     const zone = frames.zone(pfn)

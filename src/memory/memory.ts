@@ -1,4 +1,4 @@
-import { Buddy, type AllocContext, type ZoneSizes } from './buddy.ts'
+import { Buddy, MAX_ORDER, type AllocContext, type ZoneSizes } from './buddy.ts'
 import { Contents } from './contents.ts'
 import { Frames } from './frames.ts'
 import { ORDER_SHIFT, PG_BUDDY, PG_PERMANENT, PG_RESERVED } from './page-flags.ts'
@@ -33,7 +33,8 @@ export class Memory {
    */
   allocFolio(order: number, context: AllocContext): number {
     if (this.failAllocation !== null && this.failAllocation()) return 0
-    const pfn = this.buddy.alloc(order, context)
+    const pfn =
+      order > MAX_ORDER ? this.buddy.allocContiguous(order, context) : this.buddy.alloc(order, context)
     if (pfn === 0) return 0
     const { flags, refcount } = this.frames
     if (order !== 0) {

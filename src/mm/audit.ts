@@ -155,8 +155,11 @@ function auditPageTable(kernel: Kernel, mm: Mm, name: string, ledger: Ledger, ex
         continue
       }
       const head = frames.head(entry.pfn)
-      ledger.refs[head]!++
-      ledger.entire[head]!++
+      // a page of 1 GiB has many entries, which are one mapping
+      if (head === entry.pfn) {
+        ledger.refs[head]!++
+        ledger.entire[head]!++
+      }
       countPages(entry.pfn, PTRS_PER_PTE)
       continue
     }

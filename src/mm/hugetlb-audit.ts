@@ -1,7 +1,6 @@
-import { PTRS_PER_PTE } from '../base/units.ts'
 import { PG_HUGETLB, PG_HUGETLB_RESERVED } from '../memory/page-flags.ts'
 import type { HugetlbPool, HugetlbSubpool } from './hugetlb-pool.ts'
-import type { HugetlbFile } from './hugetlb-reserve.ts'
+import { pagesPerHuge, type HugetlbFile } from './hugetlb-reserve.ts'
 import type { Kernel } from './kernel.ts'
 
 /**
@@ -35,8 +34,9 @@ function promisesByFile(k: Kernel): Map<HugetlbFile, number> {
       const map = vma.hugetlb?.map ?? null
       const file = vma.file?.mapping.hugetlb ?? null
       if (map === null || file === null) continue
-      const first = vma.pgoff / PTRS_PER_PTE
-      promises.set(file, (promises.get(file) ?? 0) + map.count(first, first + vma.pages / PTRS_PER_PTE))
+      const unit = pagesPerHuge(vma)
+      const first = vma.pgoff / unit
+      promises.set(file, (promises.get(file) ?? 0) + map.count(first, first + vma.pages / unit))
     }
     guard.release()
   }
@@ -55,8 +55,8 @@ function auditPool(
   let free = 0
   let due = 0
   const subpools = new Map<HugetlbSubpool, number>()
-  for (let head = PTRS_PER_PTE; head < frames.count; head += PTRS_PER_PTE) {
-    if (!frames.has(head, PG_HUGETLB)) continue
+  for (let head = pool.nrPages; head < frames.count; head += pool.nrPages) {
+    if (!frames.has(head, PG_HUGETLB) || frames.order(head) !== pool.order) continue
     total++
     if (frames.refcount[head] === 0) free++
     const isDue = frames.has(head, PG_HUGETLB_RESERVED)

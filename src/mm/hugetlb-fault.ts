@@ -1,6 +1,6 @@
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
-import { PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
+import { PAGE_SIZE, PMD_SIZE, PUD_SIZE as GIB } from '../base/units.ts'
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY } from '../memory/page-flags.ts'
 import {
   FAULT_FLAG_UNSHARE,
@@ -13,6 +13,7 @@ import { refuseFault } from './fault-refusal.ts'
 import { NEEDS_USERFAULT, NEEDS_USERFAULT_MINOR, NEEDS_USERFAULT_WP } from './fault-sleep.ts'
 import { pageCacheInsert } from './filemap.ts'
 import {
+  alignParts,
   allocHugetlb,
   copyHugetlbContents,
   hugetlbBits,
@@ -20,7 +21,7 @@ import {
   mapHugetlb,
   unmapHugetlb,
 } from './hugetlb-map.ts'
-import { hugetlbFile, hugetlbIndex, isReservationOwner } from './hugetlb-reserve.ts'
+import { firstPart, hugetlbFile, hugetlbIndex, isReservationOwner, pagesPerHuge } from './hugetlb-reserve.ts'
 import type { Kernel } from './kernel.ts'
 import { requireKnownEntry, waitForMigration } from './migration-entry.ts'
 import type { Mm } from './mm.ts'
@@ -42,9 +43,6 @@ import { isUffdWpAsync } from './userfaultfd-context.ts'
 import { handleUserfault } from './userfaultfd-fault.ts'
 import type { Vma } from './vma.ts'
 
-/** bytes mapped by one PMD table */
-const GIB = PMD_SIZE * PTRS_PER_PTE
-
 /**
  * A fault in a hugetlb VMA.
  * @returns VM_FAULT_*; as every fault, RETRY means that the guard may have been released
@@ -61,7 +59,7 @@ export function* hugetlbFault(
 ): Kthread<number> {
   if (k.exploring) yield PREEMPT
   const { mm } = guard
-  const pmd = pmdIndex(address)
+  const pmd = firstPart(vma, pmdIndex(address))
   const entry = mm.pageTable.pmd(pmd)
   if (!(entry instanceof HugePmd)) return yield* noPage(k, guard, vma, address, flags)
   if ((entry.bits & PTE_MARKER_POISON) !== 0) {
@@ -80,9 +78,12 @@ export function* hugetlbFault(
     entry.bits &= ~PTE_UFFD_WP
   }
   if ((flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) !== 0 && (entry.bits & PTE_WRITE) === 0) {
-    return writeProtected(k, mm, vma, address, entry, flags)
+    const code = writeProtected(k, mm, vma, address, entry, flags)
+    alignParts(mm, vma, pmd)
+    return code
   }
   entry.bits |= (flags & FAULT_FLAG_WRITE) !== 0 ? PTE_ACCESSED | PTE_DIRTY : PTE_ACCESSED
+  alignParts(mm, vma, pmd)
   return 0
 }
 
@@ -91,7 +92,7 @@ function* noPage(k: Kernel, guard: MmapReadGuard, vma: Vma, address: number, fla
   const { mm } = guard
   const { frames } = k.memory
   const { mapping } = vma.file!
-  const pmd = pmdIndex(address)
+  const pmd = firstPart(vma, pmdIndex(address))
   const index = hugetlbIndex(vma, address)
   const isPrivate = (vma.flags & VM_MAYSHARE) === 0
   if (vma.hugetlb?.unmapped === true) {
@@ -148,12 +149,15 @@ function* noPage(k: Kernel, guard: MmapReadGuard, vma: Vma, address: number, fla
   const bits = hugetlbBits(vma)
   mapHugetlb(k, mm, pmd, head, marked ? (bits & ~PTE_WRITE) | PTE_UFFD_WP : bits)
   if ((flags & FAULT_FLAG_WRITE) === 0 || !isPrivate || marked) return 0
-  return writeProtected(k, mm, vma, address, mm.pageTable.pmd(pmd) as HugePmd, flags)
+  const code = writeProtected(k, mm, vma, address, mm.pageTable.pmd(pmd) as HugePmd, flags)
+  alignParts(mm, vma, pmd)
+  return code
 }
 
 /** A second mm maps the same whole GiB of the file, so that both would use one PMD table. */
 function sharesPageTable(maybeWatched: Vma, address: number): boolean {
   const vma = unwatched(maybeWatched)
+  if (vma.file!.mapping.pageSize !== PMD_SIZE) return false
   const low = address - (address % GIB)
   if (low < vma.start || low + GIB > vma.end) return false
   const first = vma.pageIndex(low)
@@ -245,13 +249,14 @@ function takeFromOthers(k: Kernel, maybeWatched: Vma, address: number, head: num
   for (const vma of owner.file!.mapping.mappers) {
     if (vma === owner || vma.mm === null || (vma.flags & VM_MAYSHARE) !== 0 || isReservationOwner(vma))
       continue
-    const base = Math.floor(vma.pgoff / PTRS_PER_PTE)
-    const at = vma.start + (index - base) * PMD_SIZE
+    const { pageSize } = owner.file!.mapping
+    const base = Math.floor(vma.pgoff / pagesPerHuge(vma))
+    const at = vma.start + (index - base) * pageSize
     if (at < vma.start || at >= vma.end) continue
     vma.hugetlb = { map: null, unmapped: true }
     const entry = vma.mm.pageTable.pmd(pmdIndex(at))
     if (!(entry instanceof HugePmd) || entry.pfn !== head) continue
     unmapHugetlb(k, vma.mm, vma, pmdIndex(at), false)
-    k.observer?.({ type: 'zap', mm: vma.mm.id, start: at, end: at + PMD_SIZE })
+    k.observer?.({ type: 'zap', mm: vma.mm.id, start: at, end: at + pageSize })
   }
 }

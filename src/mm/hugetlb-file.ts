@@ -1,10 +1,10 @@
 import { EINVAL } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
-import { PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
+import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import { AddressSpace, HUGETLBFS, OpenFile, type FileKind } from './file.ts'
 import { pageCacheRemove } from './filemap.ts'
 import { hugetlbPool, type HugetlbSubpool } from './hugetlb-pool.ts'
-import { HugetlbFile, hugetlbFile, hugetlbReserveFile } from './hugetlb-reserve.ts'
+import { HugetlbFile, hugetlbFile, hugetlbReserveFile, pagesPerHuge } from './hugetlb-reserve.ts'
 import { unmapHugetlb } from './hugetlb-map.ts'
 import type { Kernel } from './kernel.ts'
 import { HugePmd, pmdIndex } from './page-table.ts'
@@ -12,7 +12,7 @@ import { HugePmd, pmdIndex } from './page-table.ts'
 export interface HugetlbFileOptions {
   /** bytes, a multiple of the page size */
   readonly size: number
-  /** bytes; 2 MiB */
+  /** bytes; 2 MiB or 1 GiB */
   readonly pageSize: number
   /** as /proc/PID/maps prints it */
   readonly name: string
@@ -32,7 +32,7 @@ export interface HugetlbFileOptions {
  * A new hugetlb file: what stands behind mmap(MAP_HUGETLB), memfd_create(MFD_HUGETLB) and SHM_HUGETLB.
  * Its last reference drops its pages and reservations.
  * @returns the open file; with `noreserve: false` -ENOMEM when the pool cannot promise its pages
- * @throws Unmodelled for page sizes other than 2 MiB
+ * @throws Unmodelled for page sizes other than 2 MiB and 1 GiB
  * @rule R-HUGE-58
  */
 export function hugetlbFileSetup(
@@ -148,17 +148,23 @@ function unmapHugetlbRange(k: Kernel, mapping: AddressSpace, first: number, end:
   for (const vma of mapping.mappers) {
     const { mm } = vma
     if (mm === null) continue
-    const base = Math.floor(vma.pgoff / PTRS_PER_PTE)
+    const { pageSize } = mapping
+    const parts = pageSize / PMD_SIZE
+    const base = Math.floor(vma.pgoff / pagesPerHuge(vma))
     const from = Math.max(0, first - base)
-    const to = Math.min((vma.end - vma.start) / PMD_SIZE, end - base)
+    const to = Math.min((vma.end - vma.start) / pageSize, end - base)
     if (from >= to) continue
     const lowest = pmdIndex(vma.start)
-    const limit = lowest + to
-    for (let i = mm.pageTable.nextPmd(lowest + from, limit); i >= 0; i = mm.pageTable.nextPmd(i + 1, limit)) {
+    const limit = lowest + to * parts
+    for (
+      let i = mm.pageTable.nextPmd(lowest + from * parts, limit);
+      i >= 0;
+      i = mm.pageTable.nextPmd(i + 1, limit)
+    ) {
       const entry = mm.pageTable.pmd(i)
       if (!(entry instanceof HugePmd)) continue
       unmapHugetlb(k, mm, vma, i, true)
-      k.observer?.({ type: 'zap', mm: mm.id, start: i * PMD_SIZE, end: (i + 1) * PMD_SIZE })
+      k.observer?.({ type: 'zap', mm: mm.id, start: i * PMD_SIZE, end: i * PMD_SIZE + pageSize })
     }
   }
 }

@@ -8,7 +8,7 @@ import {
   PG_HUGETLB_RESERVED,
   PG_UPTODATE,
 } from '../memory/page-flags.ts'
-import { hugetlbFile, hugetlbIndex, type HugetlbFile } from './hugetlb-reserve.ts'
+import { firstPart, hugetlbFile, hugetlbIndex, type HugetlbFile } from './hugetlb-reserve.ts'
 import type { Kernel } from './kernel.ts'
 import { countMigrating, requireKnownEntry, sharedMigrationWord } from './migration-entry.ts'
 import type { Mm } from './mm.ts'
@@ -54,7 +54,8 @@ export function allocHugetlb(k: Kernel, file: HugetlbFile, fromReserve: boolean)
 export function makeHugetlbAnon(k: Kernel, mm: Mm, vma: Vma, head: number, index: number): void {
   anonVmaPrepare(k, vma, mm)
   const { frames } = k.memory
-  for (let pfn = head; pfn < head + PTRS_PER_PTE; pfn++) frames.flags[pfn]! |= PG_ANON
+  const end = head + frames.nrPages(head)
+  for (let pfn = head; pfn < end; pfn++) frames.flags[pfn]! |= PG_ANON
   frames.set(head, PG_ANON_EXCLUSIVE)
   frames.mapping[head] = vma.anonVma!.id
   frames.index[head] = index
@@ -66,11 +67,29 @@ export function hugetlbBits(vma: Vma): number {
   return (bits & PTE_WRITE) === 0 ? bits : bits | PTE_DIRTY
 }
 
-/** Installs an entry; the caller's reference becomes the mapping's. */
+/**
+ * Installs an entry; the caller's reference becomes the mapping's. A page of 1 GiB stands as a whole table of PMD
+ * entries, `pmd` being the first, which count as one mapping (R-HUGE-58).
+ */
 export function mapHugetlb(k: Kernel, mm: Mm, pmd: number, head: number, bits: number): void {
-  mm.pageTable.setPmd(pmd, new HugePmd(head, bits))
-  k.memory.frames.addEntireMapcount(head, 1)
-  mm.hugetlbPages += PTRS_PER_PTE
+  const { frames } = k.memory
+  const pages = frames.nrPages(head)
+  for (let part = 0; part < pages / PTRS_PER_PTE; part++)
+    mm.pageTable.setPmd(pmd + part, new HugePmd(head + part * PTRS_PER_PTE, bits))
+  frames.addEntireMapcount(head, 1)
+  mm.hugetlbPages += pages
+}
+
+/** The other entries of a page of 1 GiB become what its first one is. */
+export function alignParts(mm: Mm, vma: Vma, pmd: number): void {
+  const parts = vma.file!.mapping.pageSize / PMD_SIZE
+  const first = mm.pageTable.pmd(pmd)
+  if (parts === 1 || !(first instanceof HugePmd)) return
+  for (let part = 1; part < parts; part++) {
+    const entry = mm.pageTable.pmd(pmd + part) as HugePmd
+    entry.pfn = first.pfn + part * PTRS_PER_PTE
+    entry.bits = first.bits
+  }
 }
 
 /**
@@ -86,12 +105,14 @@ export function unmapHugetlb(k: Kernel, mm: Mm, vma: Vma, pmd: number, keepsMark
   const entry = mm.pageTable.pmd(pmd) as HugePmd
   const watched = keepsMarkers && (vma.flags & VM_UFFD_WP) !== 0
   const marker = watched && (entry.bits & (PTE_UFFD_WP | PTE_MARKER_UFFD_WP)) !== 0
-  mm.pageTable.setPmd(pmd, marker ? new HugePmd(0, PTE_MARKER_UFFD_WP) : null)
+  const parts = (entry.bits & PTE_PRESENT) === 0 ? 1 : vma.file!.mapping.pageSize / PMD_SIZE
+  for (let part = 0; part < parts; part++)
+    mm.pageTable.setPmd(pmd + part, marker ? new HugePmd(0, PTE_MARKER_UFFD_WP) : null)
   if ((entry.bits & PTE_MIGRATION) !== 0) countMigrating(k, mm, entry.pfn, -PTRS_PER_PTE)
   if ((entry.bits & PTE_PRESENT) === 0) return
   const head = entry.pfn
   frames.addEntireMapcount(head, -1)
-  mm.hugetlbPages -= PTRS_PER_PTE
+  mm.hugetlbPages -= frames.nrPages(head)
   if (!frames.has(head, PG_ANON)) {
     if ((entry.bits & PTE_DIRTY) !== 0) frames.set(head, PG_DIRTY)
   } else if (k.release.fault.hugetlbZapRestoresReservation) {
@@ -135,13 +156,18 @@ export function copyHugetlb(
     if (kept !== 0) child.pageTable.setPmd(pmd, new HugePmd(0, kept))
     return 0
   }
+  // the first entry of a page of 1 GiB is copied with all the others
+  if (pmd !== firstPart(parentVma, pmd)) return 0
   const head = entry.pfn
   const isShared = (parentVma.flags & VM_MAYSHARE) !== 0
   if (!isShared && frames.has(head, PG_ANON_EXCLUSIVE)) {
     if (parent.hasPinned && frames.maybeDmaPinned(head)) return copyPinned(k, child, childVma, pmd, head)
     frames.clear(head, PG_ANON_EXCLUSIVE)
   }
-  if (!isShared) entry.bits &= ~PTE_WRITE
+  if (!isShared) {
+    entry.bits &= ~PTE_WRITE
+    alignParts(parent, parentVma, pmd)
+  }
   memory.get(head)
   mapHugetlb(k, child, pmd, head, entry.bits & ~(PTE_ACCESSED | (watched ? 0 : PTE_UFFD_WP)))
   return 0
@@ -167,7 +193,7 @@ function copyPinned(k: Kernel, child: Mm, childVma: Vma, pmd: number, head: numb
 export function copyHugetlbContents(k: Kernel, from: number, to: number): void {
   const { contents } = k.memory
   if (contents.stored === 0) return
-  for (let i = 0; i < PTRS_PER_PTE; i++) contents.copy(from + i, to + i)
+  for (let i = 0; i < k.memory.frames.nrPages(from); i++) contents.copy(from + i, to + i)
 }
 
 /**

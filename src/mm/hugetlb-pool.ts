@@ -1,5 +1,6 @@
 import { Unmodelled } from '../base/unmodelled.ts'
-import { HPAGE_PMD_ORDER, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
+import { PAGE_SIZE, PMD_SIZE, PUD_SIZE } from '../base/units.ts'
+import { MAX_ORDER } from '../memory/buddy.ts'
 import {
   PG_HUGETLB,
   PG_HUGETLB_RESERVED,
@@ -45,7 +46,9 @@ export class HugetlbPool {
   /** bytes */
   readonly pageSize: number
   /** 4 KiB pages in one huge page */
-  readonly nrPages = PTRS_PER_PTE
+  readonly nrPages: number
+  /** log2 of that */
+  readonly order: number
   /** nr_hugepages, surplus included */
   total = 0
   /** resv_hugepages: promised and not yet handed out. Can be seen below zero (R-HUGE-52) */
@@ -68,6 +71,13 @@ export class HugetlbPool {
   constructor(kernel: Kernel, pageSize: number) {
     this.#kernel = kernel
     this.pageSize = pageSize
+    this.nrPages = pageSize / PAGE_SIZE
+    this.order = Math.log2(this.nrPages)
+  }
+
+  /** More than one block of the buddy allocator: made by resizing the pool only, never as surplus. */
+  get isGigantic(): boolean {
+    return this.order > MAX_ORDER
   }
 
   /** free_hugepages */
@@ -156,7 +166,7 @@ export class HugetlbPool {
   allocForMigration(): number {
     let head = this.available > 0 ? this.#dequeue() : 0
     if (head === 0) {
-      if (!this.#grow()) return 0
+      if (this.isGigantic || !this.#grow()) return 0
       head = this.#free.pop()!
       this.#temporary.add(head)
     }
@@ -216,7 +226,7 @@ export class HugetlbPool {
 
   #grow(): boolean {
     const { memory } = this.#kernel
-    const head = memory.allocFolio(HPAGE_PMD_ORDER, { movable: !this.#kernel.current.memallocPin })
+    const head = memory.allocFolio(this.order, { movable: !this.#kernel.current.memallocPin })
     if (head === 0) return false
     memory.frames.refcount[head] = 0
     const { flags } = memory.frames
@@ -226,7 +236,7 @@ export class HugetlbPool {
   }
 
   #growSurplus(): boolean {
-    if (this.surplus >= this.overcommit || !this.#grow()) return false
+    if (this.isGigantic || this.surplus >= this.overcommit || !this.#grow()) return false
     this.total++
     this.surplus++
     return true
@@ -245,25 +255,27 @@ export class HugetlbPool {
     const { memory } = this.#kernel
     const { flags } = memory.frames
     for (let pfn = head; pfn < head + this.nrPages; pfn++) flags[pfn]! &= PG_PERMANENT
-    memory.buddy.release(head, HPAGE_PMD_ORDER)
+    memory.buddy.release(head, this.order)
   }
 }
 
 /**
  * The pool of a page size, empty until somebody resizes it.
- * @param pageSize bytes; 2 MiB
- * @throws Unmodelled for 1 GiB pages
+ * @param pageSize bytes; 2 MiB or 1 GiB
+ * @throws Unmodelled for other sizes
  */
 export function hugetlbPool(k: Kernel, pageSize: number = PMD_SIZE): HugetlbPool {
-  if (pageSize !== PMD_SIZE) throw new Unmodelled(`huge pages of ${pageSize} bytes`, 'R-HUGE-58')
+  if (pageSize !== PMD_SIZE && pageSize !== PUD_SIZE)
+    throw new Unmodelled(`huge pages of ${pageSize} bytes`, 'R-HUGE-58')
   let pool = k.hugetlbPools.get(pageSize)
   if (pool === undefined) {
     const made = new HugetlbPool(k, pageSize)
     pool = made
     k.hugetlbPools.set(pageSize, made)
     k.memory.takeBack = (head) => {
-      if (!k.memory.frames.has(head, PG_HUGETLB)) return false
-      made.takeBack(head)
+      const { frames } = k.memory
+      if (!frames.has(head, PG_HUGETLB)) return false
+      hugetlbPool(k, frames.nrPages(head) * PAGE_SIZE).takeBack(head)
       return true
     }
   }

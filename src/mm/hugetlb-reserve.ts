@@ -1,6 +1,6 @@
 import { ENOMEM } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
-import { PTRS_PER_PTE } from '../base/units.ts'
+import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import type { AddressSpace, OpenFile } from './file.ts'
 import { hugetlbPool, type HugetlbPool, type HugetlbSubpool } from './hugetlb-pool.ts'
 import type { Kernel } from './kernel.ts'
@@ -70,7 +70,17 @@ export function hugetlbFile(k: Kernel, mapping: AddressSpace): HugetlbFile {
 
 /** The huge page of the file that an address of a hugetlb VMA shows. */
 export function hugetlbIndex(vma: Vma, address: number): number {
-  return Math.floor(vma.pageIndex(address) / PTRS_PER_PTE)
+  return Math.floor(vma.pageIndex(address) / pagesPerHuge(vma))
+}
+
+/** 4 KiB pages in one huge page of a hugetlb VMA. */
+export function pagesPerHuge(vma: Vma): number {
+  return vma.file!.mapping.pageSize / PAGE_SIZE
+}
+
+/** The first PMD entry of the huge page that one of its entries belongs to; they stand in line. */
+export function firstPart(vma: Vma, pmd: number): number {
+  return pmd - (pmd % (vma.file!.mapping.pageSize / PMD_SIZE))
 }
 
 /** The VMA was promised the pages it maps (HPAGE_RESV_OWNER). */
@@ -174,8 +184,9 @@ export function hugetlbReserveMoved(k: Kernel, old: Vma, start: number, end: num
   const map = old.hugetlb?.map ?? null
   old.hugetlb = null
   if (map === null) return
-  const first = old.pgoff / PTRS_PER_PTE
-  const lost = map.count(first, first + old.pages / PTRS_PER_PTE) - map.count(start, end)
+  const unit = pagesPerHuge(old)
+  const first = old.pgoff / unit
+  const lost = map.count(first, first + old.pages / unit) - map.count(start, end)
   const { pool, subpool } = hugetlbFile(k, old.file!.mapping)
   pool.orphaned += lost
   if (subpool !== null) subpool.orphaned += lost

@@ -1,5 +1,6 @@
 import { EEXIST, EFAULT, EINVAL, ENOMEM } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
+import { Unmodelled } from '../base/unmodelled.ts'
 import { PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import { PG_DIRTY } from '../memory/page-flags.ts'
 import { pageCacheInsert } from './filemap.ts'
@@ -31,6 +32,8 @@ import { VM_MAYSHARE, VM_SHARED, VM_WRITE } from './vm-flags.ts'
  */
 export function fillHugetlb(k: Kernel, mm: Mm, vma: Vma, dst: number, length: number, what: Fill): number {
   const facts = { address: dst, vma: vmaFacts(vma) }
+  if (vma.file!.mapping.pageSize !== PMD_SIZE)
+    throw new Unmodelled('a huge page of 1 GiB filled through userfaultfd', 'R-HUGE-58')
   if (what.how === 'zero') {
     const why = 'huge pages cannot be filled with the zero page'
     return refuse(k.current, EINVAL, 'R-FLT-126', { ...facts, why })

@@ -5,6 +5,12 @@
  * cache · hugetlb-fault.ts faults · hugetlb-map.ts zap, fork, mprotect, move
  */
 export { HugetlbPool, HugetlbSubpool, hugetlbPool } from './hugetlb-pool.ts'
-export { hugetlbIndex, hugetlbReserve, hugetlbReserveMoved, hugetlbUnreserve } from './hugetlb-reserve.ts'
+export {
+  hugetlbIndex,
+  hugetlbReserve,
+  hugetlbReserveMoved,
+  hugetlbUnreserve,
+  pagesPerHuge,
+} from './hugetlb-reserve.ts'
 export { hugetlbFileSetup, punchHugetlb, truncateHugetlb } from './hugetlb-file.ts'
 export { hugetlbFault } from './hugetlb-fault.ts'

@@ -1,5 +1,6 @@
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
-import { PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
+import { Unmodelled } from '../base/unmodelled.ts'
+import { HPAGE_PMD_ORDER, PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import {
   ORDER_MASK,
   PG_ANON,
@@ -44,6 +45,7 @@ const MOST_PASSES = 10
  */
 export function isolateFolio(k: Kernel, head: number): boolean {
   const { frames } = k.memory
+  if (frames.order(head) > HPAGE_PMD_ORDER) throw new Unmodelled('moving a huge page of 1 GiB', 'R-HUGE-64')
   const listed = frames.has(head, PG_HUGETLB) ? !frames.has(head, PG_LOCKED) : frames.has(head, PG_LRU)
   if (!listed) return false
   frames.clear(head, PG_LRU)

@@ -1,7 +1,7 @@
 import { EACCES, EAGAIN, EINVAL, ENOMEM, EOPNOTSUPP } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
-import { PAGE_SIZE, PTRS_PER_PTE } from '../base/units.ts'
+import { PAGE_SIZE } from '../base/units.ts'
 import { F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, type OpenFile } from './file.ts'
 import { hugetlbReserve } from './hugetlb.ts'
 import type { Kernel } from './kernel.ts'
@@ -285,13 +285,13 @@ function mmapHugetlb(k: Kernel, mm: Mm, vma: Vma): number {
   if (vma.pgoff % unit !== 0) {
     return refuse(k.current, EINVAL, 'R-AS-57', { why: 'the offset is not a multiple of the huge page size' })
   }
-  const index = vma.pgoff / PTRS_PER_PTE
+  const index = vma.pgoff / unit
   // the last check of older releases comes before anything is promised: a refusal has nothing to give back
   if (k.release.mm.checksAfterUnmap === 'commit-seal-mdwe') {
     const error = checkMdwe(k, mm, vma.flags)
     if (error < 0) return error
   }
-  const error = hugetlbReserve(k, vma, vma.file!, index, index + vma.pages / PTRS_PER_PTE)
+  const error = hugetlbReserve(k, vma, vma.file!, index, index + vma.pages / unit)
   if (error < 0) return error
   const size = vma.pgoff * PAGE_SIZE + (vma.end - vma.start)
   if ((vma.flags & VM_WRITE) !== 0 && mapping.size < size) mapping.size = size

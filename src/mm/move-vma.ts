@@ -1,7 +1,7 @@
 import { ENOMEM } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
-import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
+import { PAGE_SIZE } from '../base/units.ts'
 import { hugetlbIndex, hugetlbReserveMoved } from './hugetlb.ts'
 import type { Kernel } from './kernel.ts'
 import { breakKsm } from './ksm.ts'
@@ -83,7 +83,7 @@ export function* moveVma(
   if (oldLen > 0) {
     if (vma.isHugetlb) {
       const index = hugetlbIndex(vma, oldAddr)
-      hugetlbReserveMoved(k, vma, index, index + oldLen / PMD_SIZE)
+      hugetlbReserveMoved(k, vma, index, index + oldLen / vma.file!.mapping.pageSize)
     }
     yield* doMunmap(k, guard, oldAddr, oldLen)
   }

@@ -1,8 +1,8 @@
 import { EINVAL, EPERM } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
-import { PAGE_SIZE, PTRS_PER_PTE, TASK_SIZE } from '../base/units.ts'
-import { hugetlbUnreserve } from './hugetlb.ts'
+import { PAGE_SIZE, TASK_SIZE } from '../base/units.ts'
+import { hugetlbUnreserve, pagesPerHuge } from './hugetlb.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
@@ -249,8 +249,9 @@ function finish(
     if ((vma.flags & VM_ACCOUNT) !== 0) unchargeCommit(k, mm, pages)
     vma.next = null
     if (vma.isHugetlb) {
-      const index = vma.pgoff / PTRS_PER_PTE
-      hugetlbUnreserve(k, vma, index, index + pages / PTRS_PER_PTE)
+      const unit = pagesPerHuge(vma)
+      const index = vma.pgoff / unit
+      hugetlbUnreserve(k, vma, index, index + pages / unit)
     }
     if (later !== null && vma.isHugetlb) later.push(vma)
     else freeVma(vma)
