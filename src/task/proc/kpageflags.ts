@@ -34,7 +34,6 @@ export const KPF_COMPOUND_HEAD = 1 << 15
 export const KPF_COMPOUND_TAIL = 1 << 16
 export const KPF_HUGE = 1 << 17
 export const KPF_UNEVICTABLE = 1 << 18
-export const KPF_NOPAGE = 1 << 20
 export const KPF_KSM = 1 << 21
 export const KPF_THP = 1 << 22
 export const KPF_ZERO_PAGE = 1 << 24
