@@ -29,7 +29,7 @@
  * machine.audit() // => []
  * ```
  *
- * Subpaths: `pinscope/kernel` for kernel-side code, `pinscope/explain` and `pinscope/host` for processes
+ * Subpaths: `pinscope/kernel` for kernel-side code, `pinscope/devices` for RDMA, VFIO, AF_XDP and the like, `pinscope/explain` and `pinscope/host` for processes
  * of a live Linux (these two need Node).
  */
 

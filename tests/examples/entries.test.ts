@@ -56,6 +56,7 @@ describe('library entries', () => {
   it('are these', () => {
     expect(entries.map((entry) => entry.name).sort()).toEqual([
       'pinscope',
+      'pinscope/devices',
       'pinscope/explain',
       'pinscope/host',
       'pinscope/kernel',

@@ -93,12 +93,11 @@ class UsnicDomain {
   map(first: number, runs: PageRuns): void {
     const end = first + runs.pages
     const next: Interval[] = []
+    const all = runs.toArray()
     let at = first
     const fresh = (until: number): void => {
       if (at >= until) return
-      const pfns = new Int32Array(until - at)
-      for (let i = 0; i < pfns.length; i++) pfns[i] = runs.pfnAt(at - first + i)
-      next.push({ first: at, end: until, pfns, users: 1 })
+      next.push({ first: at, end: until, pfns: all.subarray(at - first, until - first), users: 1 })
       at = until
     }
     for (const interval of this.intervals) {

@@ -83,6 +83,11 @@ export class IoptPages implements PageHolder {
     ]
   }
 
+  /** Frames by index, 0 where nothing is pinned; empty before the first pin. */
+  get pfns(): Int32Array {
+    return this.#pfns ?? new Int32Array(0)
+  }
+
   /** @returns the frame of a page, 0 while it is not pinned */
   pfnAt(index: number): number {
     return this.#pfns?.[index] ?? 0
@@ -137,7 +142,8 @@ export class IoptPages implements PageHolder {
   }
 
   #takeUp(from: number, to: number, mapped: (from: number, to: number) => number): number {
-    for (let index = from; index < to; index++) this.#users![index]!++
+    const users = this.#users!
+    for (let index = from; index < to; index++) users[index]!++
     return mapped(from, to)
   }
 
@@ -263,12 +269,13 @@ class PfnReader {
  * @rule R-IOMMUFD-6
  */
 export function mapRuns(k: Kernel, pages: IoptPages, from: number, to: number, largePages: boolean): number {
+  const { pfns } = pages
   for (let at = from; at < to;) {
     const error = dmaMap(k, 'R-IOMMUFD-6')
     if (error < 0) return error
-    const pfn = pages.pfnAt(at)
+    const pfn = pfns[at]!
     let count = 1
-    while (largePages && at + count < to && pages.pfnAt(at + count) === pfn + count) count++
+    while (largePages && at + count < to && pfns[at + count] === pfn + count) count++
     at += count
   }
   return 0

@@ -53,7 +53,9 @@ interface Run {
 export function* pinMapDma(k: Kernel, dma: VfioDma, capacity: number): Kthread<number> {
   const batch = new VfioBatch(capacity)
   let error = 0
-  while (dma.runs.pages < dma.pages) {
+  for (;;) {
+    takeRuns(k, dma, batch)
+    if (dma.runs.pages === dma.pages) break
     const run = yield* pinPagesRemote(k, dma, batch)
     if (typeof run === 'number') {
       error = run
@@ -69,6 +71,36 @@ export function* pinMapDma(k: Kernel, dma: VfioDma, capacity: number): Kthread<n
   }
   dma.iommuMapped = true
   return error
+}
+
+/**
+ * The runs of a batch that end inside it, as `pinPagesRemote` would take them one by one: for when nothing on the way
+ * would wait, fail or be refused. What it leaves in the batch is for that function.
+ */
+function takeRuns(k: Kernel, dma: VfioDma, batch: VfioBatch): void {
+  const { mm, runs } = dma
+  const plain = k.dueFailure === null && !k.exploring && dma.pfnList.size === 0
+  if (!plain || mm.users === 0 || mm.mmapLock.locked || k.current.mm === null) return
+  const limit = dma.lockCap ? Infinity : Math.min(memlockLimit(k.current), memlockLimit(dma.task))
+  const { pfns } = batch.pages
+  const end = batch.offset + batch.size
+  const last = end === batch.offset + dma.pages - runs.pages
+  for (let at = batch.offset; at < end; at = batch.offset) {
+    const pfn = pfns[at]!
+    const reserved = isReservedPfn(k, pfn)
+    let count = 1
+    while (at + count < end && pfns[at + count] === pfn + count && isReservedPfn(k, pfn + count) === reserved)
+      count++
+    // a run that reaches the end of the batch may go on in the next one
+    if ((at + count === end && !last) || (!reserved && mm.lockedVm + count > limit)) return
+    if (!reserved) {
+      adjust({ budget: 'mm->locked_vm', mm }, count)
+      dma.lockedVm += count
+    }
+    runs.push(pfn, count)
+    batch.offset += count
+    batch.size -= count
+  }
 }
 
 /**

@@ -14,6 +14,7 @@ import { adjust, checkCharge, dmaMap, kmalloc } from '../../task/device/charge.t
 import { Device } from '../../task/device/device.ts'
 import { deviceRead, deviceWrite } from '../../task/device/dma.ts'
 import { leak } from '../../task/device/leak.ts'
+import { PageRuns, visitPins } from '../../task/device/runs.ts'
 
 /*
  * @caller vhost-vdpa
@@ -62,20 +63,22 @@ export interface VhostVdpaData {
   readonly useVa?: boolean
 }
 
-/** An entry of the IOTLB: one contiguous run that is pinned, charged and mapped. */
-interface Entry {
+/** Entries of the IOTLB that follow one another: contiguous runs that are pinned, charged and mapped. */
+interface Entries {
   readonly iova: number
-  readonly pfn: number
-  readonly count: number
+  readonly runs: PageRuns
   readonly perm: number
+}
+
+function endOf({ iova, runs }: Entries): number {
+  return iova + runs.pages * PAGE_SIZE
 }
 
 /** An open `/dev/vhost-vdpa-0`: memory by IOVA, from messages that are written to it. */
 export class VhostVdpa extends Device {
   readonly data: Required<VhostVdpaData>
   #mm: Mm | null = null
-  /** sorted by IOVA */
-  #entries: Entry[] = []
+  #entries: Entries[] = []
 
   constructor(
     k: Kernel,
@@ -86,12 +89,11 @@ export class VhostVdpa extends Device {
   }
 
   override forEachReference(visit: (pfn: number, references: number, pins: number) => void): void {
-    for (const { pfn, count } of this.#entries)
-      for (let page = pfn; page < pfn + count; page++) if (pinIsCounted(this.kernel, page)) visit(page, 0, 1)
+    for (const { runs } of this.#entries) visitPins(this.kernel, runs, visit)
   }
 
   override charges(): readonly PinCharge[] {
-    const pinnedVm = this.#entries.reduce((sum, { count }) => sum + count, 0)
+    const pinnedVm = this.#entries.reduce((sum, { runs }) => sum + runs.pages, 0)
     return [{ user: null, lockedVm: 0, mm: this.#mm, pinnedVm }]
   }
 
@@ -140,7 +142,7 @@ export class VhostVdpa extends Device {
       refuse(this.kernel.current, errno, 'R-VHOST-2', { why })
     if (iova < range.start || iova + size > range.end)
       return refused(EINVAL, "the range lies outside of the device's IOVAs")
-    if (this.#entries.some((e) => e.iova < iova + size && iova < e.iova + e.count * PAGE_SIZE))
+    if (this.#entries.some((e) => e.iova < iova + size && iova < endOf(e)))
       return refused(EEXIST, 'the range overlaps one that is mapped')
     if (useVa) throw new Unmodelled('a vDPA device that works on virtual addresses', 'R-VHOST-2')
     return yield* this.#paMap(message)
@@ -182,7 +184,8 @@ export class VhostVdpa extends Device {
     const flags = FOLL_LONGTERM | ((perm & VHOST_ACCESS_WO) !== 0 ? FOLL_WRITE : 0)
     const pages = new PageArray(Math.min(npages, PAGE_LIST))
     const { pfns } = pages
-    let iova = start
+    const into: Entries = { iova: start, runs: new PageRuns(), perm }
+    this.#entries.push(into)
     // the run that is pinned and not mapped yet
     let [mapPfn, count] = [0, 0]
     // batches pinned since a run was mapped: what tells the kernel that something is outstanding
@@ -212,12 +215,11 @@ export class VhostVdpa extends Device {
       chunks++
       for (let i = 0; i < got; i++) {
         if (count > 0 && pfns[i] !== mapPfn + count) {
-          const error = this.#map(iova, mapPfn, count, perm)
+          const error = this.#map(into, mapPfn, count)
           if (error < 0) {
             for (let left = i; left < got; left++) unpinOne(k, pfns[left]!)
             return giveUp(error)
           }
-          iova += count * PAGE_SIZE
           count = 0
           chunks = 0
         }
@@ -227,17 +229,16 @@ export class VhostVdpa extends Device {
       done += got
     }
     if (count === 0) return refuse(k.current, EINVAL, 'R-VHOST-2', { why: 'the range has no pages' })
-    const error = this.#map(iova, mapPfn, count, perm)
+    const error = this.#map(into, mapPfn, count)
     return error < 0 ? giveUp(error) : 0
   }
 
   /** `vhost_vdpa_map`: an entry, the device's mapping, then the charge. @returns 0 or a negative errno */
-  #map(iova: number, pfn: number, count: number, perm: number): number {
+  #map(into: Entries, pfn: number, count: number): number {
     const k = this.kernel
     const error = kmalloc(k, 'R-VHOST-4') || dmaMap(k, 'R-VHOST-4')
     if (error < 0) return error
-    const at = this.#entries.findIndex((entry) => entry.iova > iova)
-    this.#entries.splice(at < 0 ? this.#entries.length : at, 0, { iova, pfn, count, perm })
+    into.runs.push(pfn, count)
     adjust({ budget: 'mm->pinned_vm', mm: this.#mm! }, count)
     return 0
   }
@@ -247,8 +248,25 @@ export class VhostVdpa extends Device {
    * @rule R-VHOST-6
    */
   *#unmap(start: number, end: number): Kthread<void> {
-    const gone = this.#entries.filter((e) => e.iova < end && start < e.iova + e.count * PAGE_SIZE)
-    this.#entries = this.#entries.filter((entry) => !gone.includes(entry))
+    const kept: Entries[] = []
+    const gone: { pfn: number; count: number; perm: number }[] = []
+    for (const entries of this.#entries) {
+      let iova = entries.iova
+      // runs in front of the range, and behind it
+      const pieces = [start, Infinity].map(() => ({ ...entries, iova: -1, runs: new PageRuns() }))
+      entries.runs.forEach((pfn, count) => {
+        const next = iova + count * PAGE_SIZE
+        if (iova < end && start < next) gone.push({ pfn, count, perm: entries.perm })
+        else {
+          const piece = pieces[next <= start ? 0 : 1]!
+          if (piece.iova < 0) piece.iova = iova
+          piece.runs.push(pfn, count)
+        }
+        iova = next
+      })
+      kept.push(...pieces.filter(({ runs }) => runs.pages > 0))
+    }
+    this.#entries = kept
     for (const { pfn, count, perm } of gone) {
       yield* unpinUserPageRangeDirtyLock(this.kernel, pfn, count, (perm & VHOST_ACCESS_WO) !== 0)
       adjust({ budget: 'mm->pinned_vm', mm: this.#mm! }, -count)
@@ -266,11 +284,9 @@ export class VhostVdpa extends Device {
 
   #translate(page: number, access: number): number {
     const iova = page * PAGE_SIZE
-    const entry = this.#entries.find(
-      (e) => pageAlignDown(e.iova) <= iova && iova < e.iova + e.count * PAGE_SIZE,
-    )
-    if (entry === undefined || (entry.perm & access) === 0) return 0
-    return entry.pfn + page - Math.floor(entry.iova / PAGE_SIZE)
+    const entries = this.#entries.find((e) => pageAlignDown(e.iova) <= iova && iova < endOf(e))
+    if (entries === undefined || (entries.perm & access) === 0) return 0
+    return entries.runs.pfnAt(page - Math.floor(entries.iova / PAGE_SIZE))
   }
 
   protected override *teardown(): Kthread<void> {

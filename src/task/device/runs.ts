@@ -34,12 +34,17 @@ export class PageRuns {
 
   /** Adds the first `n` pages of an array. */
   pushPages(pfns: Int32Array, n: number): void {
-    for (let i = 0; i < n;) {
-      const first = pfns[i]!
-      let count = 1
-      while (i + count < n && pfns[i + count] === first + count) count++
-      this.push(first, count)
-      i += count
+    let last = this.#length - 1
+    let next = last < 0 ? -1 : this.#pfn[last]! + this.#count[last]!
+    for (let i = 0; i < n; i++) {
+      const pfn = pfns[i]!
+      if (pfn === next) this.#count[last]!++
+      else {
+        this.#append(pfn, 1)
+        last++
+      }
+      next = pfn + 1
+      this.#pages++
     }
   }
 
@@ -76,6 +81,16 @@ export class PageRuns {
       else high = middle - 1
     }
     return this.#pfn[low]! + page - this.#index[low]!
+  }
+
+  /** The frame of every page, in order. */
+  toArray(): Int32Array {
+    const pfns = new Int32Array(this.#pages)
+    for (let i = 0, at = 0; i < this.#length; i++) {
+      const [pfn, count] = [this.#pfn[i]!, this.#count[i]!]
+      for (let page = 0; page < count; page++) pfns[at++] = pfn + page
+    }
+    return pfns
   }
 
   clear(): void {
