@@ -101,6 +101,7 @@ function cutError(k: Kernel, vma: Vma, start: number, len: number): number {
 /**
  * `copy_vma`: the VMA at the new place, merged into a neighbour where one fits.
  * @rule R-AS-4
+ * @rule R-AS-73
  */
 function copyVma(
   k: Kernel,
@@ -115,7 +116,10 @@ function copyVma(
   const pgoff = untouched ? newAddr / PAGE_SIZE : vma.pageIndex(oldAddr)
   const next = vmas.find(newAddr)
   const previous = next === null ? vmas.last : next.previous
-  const merged = mergeNewRange(k, mm, vmas, previous, next, newAddr, newAddr + len, pgoff, vma, vma)
+  const neighbour = (other: Vma | null): Vma | null =>
+    other === vma && !k.release.mm.moveMergesWithSource ? null : other
+  const [before, after] = [neighbour(previous), neighbour(next)]
+  const merged = mergeNewRange(k, mm, vmas, before, after, newAddr, newAddr + len, pgoff, vma, vma)
   if (merged !== null) return merged
   const copy = new Vma(
     newAddr,
