@@ -65,6 +65,10 @@ static const struct {
 	{ "membarrier", SYS_membarrier },
 };
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
 static long call_number(const char *text_of_number)
 {
 	if (*text_of_number >= '0' && *text_of_number <= '9')
@@ -86,6 +90,8 @@ void cmd_sys(void)
 			forget_range(a[0], a[0] + a[1]);
 		if (number == SYS_mremap && (a[3] & MREMAP_FIXED))
 			forget_range(a[4], a[4] + a[2]);
+		if (number == SYS_madvise && a[2] == MADV_COLLAPSE)
+			forget_range(a[0], a[0] + a[1]);
 	}
 	reply(raw6(number, a[0], a[1], a[2], a[3], a[4], a[5]));
 }

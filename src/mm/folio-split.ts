@@ -12,10 +12,11 @@ import { VM_LOCKED } from './vm-flags.ts'
 /**
  * `split_folio` of an anonymous folio whose PMD entries have been split already: its pages become folios of
  * their own, in place; those that nobody maps are freed.
+ * @param keepsZeros pages of zeros stay pages, as where the folio is only split in this model
  * @returns false, and nothing has changed: somebody holds a reference beyond the mappings
  * @rule R-HUGE-26
  */
-export function splitFolio(k: Kernel, head: number): boolean {
+export function splitFolio(k: Kernel, head: number, keepsZeros = false): boolean {
   if (!canSplitFolio(k, head)) return false
   const { memory } = k
   const { flags, refcount, mapcount, mapping } = memory.frames
@@ -30,7 +31,7 @@ export function splitFolio(k: Kernel, head: number): boolean {
     mapping[pfn] = owner
   }
   for (let pfn = head; pfn < head + pages; pfn++) if (refcount[pfn] === 0) memory.free(pfn)
-  for (const { mm, address, leaf, slot } of entries) remap(k, mm, address, leaf, slot)
+  for (const { mm, address, leaf, slot } of entries) remap(k, mm, address, leaf, slot, keepsZeros)
   return true
 }
 
@@ -39,7 +40,7 @@ export function splitFolio(k: Kernel, head: number): boolean {
  * nothing but zeros.
  * @rule R-HUGE-62
  */
-function remap(k: Kernel, mm: Mm, address: number, leaf: Leaf, slot: number): void {
+function remap(k: Kernel, mm: Mm, address: number, leaf: Leaf, slot: number, keepsZeros: boolean): void {
   const { frames, contents } = k.memory
   const pfn = leaf.pfn[slot]!
   const vma = mm.mmapLock.vmaOfRmap(address)
@@ -49,7 +50,7 @@ function remap(k: Kernel, mm: Mm, address: number, leaf: Leaf, slot: number): vo
     frames.set(pfn, PG_MLOCKED)
     return
   }
-  if (!k.release.fault.splitMapsZeroPage || !contents.isZero(pfn)) return
+  if (keepsZeros || !k.release.fault.splitMapsZeroPage || !contents.isZero(pfn)) return
   const kept = leaf.bits[slot]! & (PTE_UFFD_WP | PTE_ACCESSED)
   leaf.set(slot, k.zeroPfn, (vmPageProt(vma) & ~PTE_WRITE) | PTE_SPECIAL | kept)
   removePage(k, mm, pfn)

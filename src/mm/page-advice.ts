@@ -228,7 +228,7 @@ function splits(
   if (whole && visitor.folio(head, entry, null, pmd)) return false
   if (!canSplitFolio(k, head)) return false
   splitHugePmd(k, mm, vma, pmd)
-  return splitFolio(k, head)
+  return splitFolio(k, head, whole)
 }
 
 function visitLeaf(
@@ -252,10 +252,12 @@ function visitLeaf(
     if (frames.isLarge(pfn)) {
       const head = frames.head(pfn)
       const run = folioRun(k, leaf, slot, end)
+      const whole = run === frames.nrPages(head)
       const kept =
         isMappedShared(k, mm, head) ||
-        (run === frames.nrPages(head) && visitor.folio(head, leaf, slot, pmd)) ||
-        !splitFolio(k, head)
+        (whole && visitor.folio(head, leaf, slot, pmd)) ||
+        // what is swapped out as a whole is split in this model only (R-HUGE-37)
+        !splitFolio(k, head, whole)
       if (kept) {
         slot += run - 1
         continue

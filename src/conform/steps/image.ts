@@ -1,4 +1,4 @@
-import { MADV_COLD, MADV_DONTNEED, MADV_WILLNEED } from '../../mm/mman.ts'
+import { MADV_COLD, MADV_COLLAPSE, MADV_DONTNEED, MADV_WILLNEED } from '../../mm/mman.ts'
 import { READ_IMPLIES_EXEC } from '../../mm/mman.ts'
 import { setAnonVmaName } from '../../mm/vma-name.ts'
 import { processMadvise } from '../../task/process-madvise.ts'
@@ -25,6 +25,8 @@ export type ImageStep =
 
 const ADDR_NO_RANDOMIZE = 0x40000
 const PR_SET_VMA = 0x53564d41
+
+const advices = [MADV_COLD, MADV_COLD, MADV_WILLNEED, MADV_DONTNEED, 99]
 
 export const imageSteps: StepKinds<ImageStep> = {
   exec: {
@@ -87,7 +89,7 @@ export const imageSteps: StepKinds<ImageStep> = {
       return {
         op: 'adviseOther',
         of,
-        advice: random.pick([MADV_COLD, MADV_COLD, MADV_WILLNEED, MADV_DONTNEED, 99]),
+        advice: random.pick(generation.large ? advices : [...advices, MADV_COLLAPSE]),
         flags: random.chance(97) ? 0 : 1,
         local: Array.from({ length: random.between(0, 3) }, () => generation.range()),
       }
