@@ -213,3 +213,32 @@ test('R-AS-9 the part a locked stack grows by is populated', () => {
   expect(present(w, a - 3 * PAGE_SIZE, 4)).toEqual([true, true, true, true])
   got.put()
 })
+
+describe('faults by runs', () => {
+  test('R-FLT-35 what a run faults in is what page after page would be', () => {
+    const look = (exploring: boolean): unknown => {
+      const w = new World('6.18', { zones: { normal: 4096, movable: 700 } })
+      const a = w.map(1200)
+      w.write(a + 5 * PAGE_SIZE)
+      w.read(a + 9 * PAGE_SIZE)
+      w.k.exploring = exploring
+      const [faults, filled] = [w.k.pgfault, madvise(w, a, 1200, true)]
+      w.k.exploring = false
+      const pages = Array.from({ length: 1200 }, (_, i) => {
+        const pfn = w.pfn(a + i * PAGE_SIZE)
+        const { flags, index, mapcount, refcount } = w.k.memory.frames
+        return [pfn, flags[pfn], index[pfn], mapcount[pfn], refcount[pfn]]
+      })
+      return { filled, faults: w.k.pgfault - faults, rss: w.mm.rssAnon, pages }
+    }
+    expect(look(false)).toEqual(look(true))
+  })
+
+  test('R-GUP-94 memory runs out in the middle of a run', () => {
+    const w = new World('6.18', { zones: { normal: 64 } })
+    const a = w.map(200)
+    expect(() => madvise(w, a, 200, true)).not.toThrow()
+    expect(w.mm.rssAnon).toBeGreaterThan(40)
+    expect(w.k.memory.buddy.free[0]).toBe(0)
+  })
+})
