@@ -127,8 +127,7 @@ function freesLazily(k: Kernel, pfn: number): boolean {
     if (frames.has(head, PG_SWAPCACHE) && !k.swap.freeCache(head)) return false
     frames.clear(head, PG_DIRTY)
   }
-  // a page that only this mapping shows is not locked, whatever its flag still says
-  const locked = frames.has(head, PG_MLOCKED) && !large && frames.mapcount[pfn] !== 1
+  const locked = frames.has(head, PG_MLOCKED)
   if (!frames.has(head, PG_ANON) || !frames.has(head, PG_LRU) || locked) return true
   for (let i = 0; i < frames.nrPages(head); i++) frames.clear(head + i, PG_SWAPBACKED | PG_REFERENCED)
   return true

@@ -33,6 +33,7 @@ import type { Vma } from './vma.ts'
 export function reclaimPage(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number): void {
   const pfn = leaf.pfn[slot]!
   const { frames } = k.memory
+  if (frames.has(pfn, PG_MLOCKED)) return
   if (!frames.has(pfn, PG_ANON)) reclaimFilePage(k, mm, leaf, slot, pfn)
   else if (frames.has(pfn, PG_SWAPBACKED)) swapOut(k, mm, leaf, slot, pfn)
   else discard(k, mm, vma, leaf, slot, pfn)

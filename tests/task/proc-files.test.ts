@@ -324,6 +324,36 @@ describe('pagemap and the files of frames', () => {
   })
 })
 
+test('R-FLT-151 a page is mlocked as long as a locked mapping shows it', () => {
+  const { machine, app } = start()
+  const root = machine.spawn('root', {
+    uid: 0,
+    capabilities: ['CAP_SYS_ADMIN', 'CAP_SYS_PTRACE', 'CAP_DAC_OVERRIDE'],
+  })
+  const flags = root.proc.openFrames('kpageflags')
+  const pagemap = root.proc.open(app.pid, 'pagemap')
+  const mlocked = (): boolean => {
+    const word = root.read(pagemap.fd, 8, (A / P) * 8)
+    const pfn = new DataView(word.buffer, word.byteOffset).getUint32(0, true)
+    return (root.read(flags.fd, 8, pfn * 8)[4]! & 2) !== 0
+  }
+  app.mmap({ address: A, length: P, fixed: true, shared: true })
+  app.touch(A, P)
+  const child = app.fork()
+  const seen = [
+    () => app.mlock(A, P),
+    () => child.mlock(A, P),
+    () => app.munlock(A, P),
+    () => child.munlock(A, P),
+    () => child.mlock(A, P),
+    () => child.munmap(A, P),
+  ].map((step) => {
+    step()
+    return mlocked()
+  })
+  expect(seen).toEqual([true, true, true, false, true, false])
+})
+
 describe('R-MAPS-5 PROCMAP_QUERY', () => {
   const rig = (): { app: Process; ask: ReturnType<Process['proc']['open']> } => {
     const { app } = start()
