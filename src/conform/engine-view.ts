@@ -1,10 +1,10 @@
-import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
-import { PG_ANON, PG_HUGETLB } from '../memory/page-flags.ts'
+import { PAGE_SIZE } from '../base/units.ts'
 import type { Kernel } from '../mm/kernel.ts'
-import { HugePmd, Leaf, PTE_PRESENT, PTE_SPECIAL, PTE_SWAP, pmdIndex, pteSlot } from '../mm/page-table.ts'
 import { mappingName } from '../task/proc/mapping-name.ts'
+import { permissions } from '../task/proc/maps-line.ts'
+import { SmapsStats } from '../task/proc/smaps-stats.ts'
 import type { Vma } from '../mm/vma.ts'
-import { VM_EXEC, VM_MAYSHARE, VM_READ, VM_SOFTDIRTY, VM_WRITE, vmFlagMnemonics } from '../mm/vm-flags.ts'
+import { VM_SOFTDIRTY, vmFlagMnemonics } from '../mm/vm-flags.ts'
 import { viewPages } from './engine-pages.ts'
 import type { EngineProcess } from './engine-process.ts'
 import type { FrameIds } from './frame-ids.ts'
@@ -76,51 +76,19 @@ function viewMappings(k: Kernel, process: EngineProcess, arena: Arena): MappingV
   return views
 }
 
-function permissions(flags: number): string {
-  const r = (flags & VM_READ) !== 0 ? 'r' : '-'
-  const w = (flags & VM_WRITE) !== 0 ? 'w' : '-'
-  const x = (flags & VM_EXEC) !== 0 ? 'x' : '-'
-  return `${r}${w}${x}${(flags & VM_MAYSHARE) !== 0 ? 's' : 'p'}`
-}
-
 /** What smaps counts in one mapping, kB. */
 function residentIn(
   k: Kernel,
   process: EngineProcess,
   vma: Vma,
 ): Pick<MappingView, 'rss' | 'anonymous' | 'huge' | 'hugetlb' | 'swap'> {
-  const { frames } = k.memory
-  const { pageTable } = process.space
-  const sums = { rss: 0, anonymous: 0, huge: 0, hugetlb: 0, swap: 0 }
-  const last = Math.ceil(vma.end / PMD_SIZE)
-  for (let i = pageTable.nextPmd(pmdIndex(vma.start), last); i >= 0; i = pageTable.nextPmd(i + 1, last)) {
-    const entry = pageTable.pmd(i)
-    if (entry instanceof HugePmd) {
-      if ((entry.bits & PTE_PRESENT) === 0 || k.isHugeZero(entry.pfn)) continue
-      if (frames.has(entry.pfn, PG_HUGETLB)) sums.hugetlb += 2048
-      else {
-        sums.rss += 2048
-        if (frames.has(entry.pfn, PG_ANON)) {
-          sums.anonymous += 2048
-          sums.huge += 2048
-        }
-      }
-    } else if (entry instanceof Leaf) {
-      const from = Math.max(vma.start, i * PMD_SIZE)
-      const to = Math.min(vma.end, (i + 1) * PMD_SIZE)
-      for (let address = from; address < to; address += PAGE_SIZE) {
-        const slot = pteSlot(address)
-        const bits = entry.bits[slot]!
-        if ((bits & PTE_SWAP) !== 0) sums.swap += 4
-        if ((bits & PTE_PRESENT) === 0 || (bits & PTE_SPECIAL) !== 0) continue
-        sums.rss += 4
-        if (frames.has(frames.head(entry.pfn[slot]!), PG_ANON)) sums.anonymous += 4
-      }
-    }
+  const stats = new SmapsStats()
+  stats.gather(k, process.space, vma)
+  return {
+    rss: kB(stats.resident),
+    anonymous: kB(stats.anonymous),
+    huge: kB(stats.anonymousThp),
+    hugetlb: kB(stats.sharedHugetlb + stats.privateHugetlb),
+    swap: kB(stats.swap),
   }
-  for (const index of vma.file?.mapping.swapped.keys() ?? []) {
-    const address = vma.start + (index - vma.pgoff) * PAGE_SIZE
-    if (address >= vma.start && address < vma.end) sums.swap += 4
-  }
-  return sums
 }
