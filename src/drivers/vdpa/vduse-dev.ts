@@ -128,7 +128,8 @@ export class VduseDev extends Device {
       return refuse(k.current, ENOMEM, 'R-VDUSE-1', { ...facts, why }, refusal)
     }
     for (const [index, pfn] of this.#bounce) k.memory.contents.copy(pfn, pages.pfns[index]!)
-    for (const pfn of pages.pfns) k.memory.get(pfn)
+    const { frames } = k.memory
+    for (let i = 0; i < npages; i++) frames.refcount[frames.head(pages.pfns[i]!)]!++
     this.#umem = { pages, mm }
     adjust(account, npages)
     return 0

@@ -23,7 +23,7 @@ import {
   type Type1Options,
   type UnmapDma,
 } from './type1-abi.ts'
-import { DmaList, VfioDma, isReservedPfn } from './vfio-dma.ts'
+import { DmaList, VfioDma, isReservedPfn, pinnedRuns } from './vfio-dma.ts'
 
 export * from './type1-abi.ts'
 
@@ -53,10 +53,8 @@ export class VfioContainer extends Device {
 
   override forEachReference(visit: (pfn: number, references: number, pins: number) => void): void {
     for (const dma of this.dmas) {
-      dma.runs.forEach((pfn, count) => {
-        if (!isReservedPfn(this.kernel, pfn))
-          for (let page = pfn; page < pfn + count; page++) visit(page, 0, 1)
-      })
+      for (const { pfn, count } of pinnedRuns(this.kernel, dma.runs))
+        for (let page = pfn; page < pfn + count; page++) visit(page, 0, 1)
       for (const { pfn } of dma.pfnList.values()) if (!isReservedPfn(this.kernel, pfn)) visit(pfn, 0, 1)
     }
   }
@@ -302,15 +300,11 @@ export class VfioContainer extends Device {
 
   *#unmapUnpin(dma: VfioDma): Kthread<void> {
     const k = this.kernel
-    const runs: { pfn: number; count: number }[] = []
-    dma.runs.forEach((pfn, count) => runs.push({ pfn, count }))
-    let [page, unlocked] = [0, 0]
-    for (const run of runs) {
-      if (!isReservedPfn(k, run.pfn)) {
-        unlocked += run.count
-        for (const held of dma.pfnList.keys()) if (held >= page && held < page + run.count) unlocked--
-      }
-      page += run.count
+    const runs = [...pinnedRuns(k, dma.runs)]
+    let unlocked = 0
+    for (const { page, count } of runs) {
+      unlocked += count
+      for (const held of dma.pfnList.keys()) if (held >= page && held < page + count) unlocked--
     }
     dma.runs.clear()
     dma.iommuMapped = false

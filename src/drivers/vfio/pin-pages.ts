@@ -2,6 +2,7 @@ import { EFAULT, EINTR, ENODEV, ENOMEM, ESRCH } from '../../base/errno.ts'
 import type { Kthread } from '../../base/kthread.ts'
 import { refuse } from '../../base/refusal.ts'
 import { PAGE_SIZE } from '../../base/units.ts'
+import { PG_RESERVED } from '../../memory/page-flags.ts'
 import { FAULT_FLAG_WRITE } from '../../mm/fault-flags.ts'
 import { FOLL_LONGTERM, FOLL_WRITE } from '../../mm/gup-flags.ts'
 import { LockedGuard, PageArray, fixupUserFault, pinUserPagesRemote } from '../../mm/gup.ts'
@@ -79,28 +80,47 @@ export function* pinMapDma(k: Kernel, dma: VfioDma, capacity: number): Kthread<n
  */
 function takeRuns(k: Kernel, dma: VfioDma, batch: VfioBatch): void {
   const { mm, runs } = dma
+  if (batch.size === 0) return
   const plain = k.dueFailure === null && !k.exploring && dma.pfnList.size === 0
   if (!plain || mm.users === 0 || mm.mmapLock.locked || k.current.mm === null) return
-  const limit = dma.lockCap ? Infinity : Math.min(memlockLimit(k.current), memlockLimit(dma.task))
   const { pfns } = batch.pages
-  const end = batch.offset + batch.size
-  const last = end === batch.offset + dma.pages - runs.pages
-  for (let at = batch.offset; at < end; at = batch.offset) {
-    const pfn = pfns[at]!
-    const reserved = isReservedPfn(k, pfn)
-    let count = 1
-    while (at + count < end && pfns[at + count] === pfn + count && isReservedPfn(k, pfn + count) === reserved)
-      count++
-    // a run that reaches the end of the batch may go on in the next one
-    if ((at + count === end && !last) || (!reserved && mm.lockedVm + count > limit)) return
-    if (!reserved) {
-      adjust({ budget: 'mm->locked_vm', mm }, count)
-      dma.lockedVm += count
-    }
-    runs.push(pfn, count)
-    batch.offset += count
-    batch.size -= count
+  const { offset, size } = batch
+  let stop = offset + size
+  // a run that reaches the end of the batch may go on in the next one
+  if (size < dma.pages - runs.pages) {
+    stop--
+    while (stop > offset && continues(k, pfns[stop - 1]!, pfns[stop]!)) stop--
   }
+  if (stop <= offset) return
+  let charged = 0
+  for (let i = offset; i < stop; i++) if (!isReservedPfn(k, pfns[i]!)) charged++
+  const limit = Math.min(memlockLimit(k.current), memlockLimit(dma.task))
+  if (!dma.lockCap && mm.lockedVm + charged > limit) return
+  adjust({ budget: 'mm->locked_vm', mm }, charged)
+  dma.lockedVm += charged
+  runs.pushPages(pfns.subarray(offset, stop), stop - offset)
+  batch.offset = stop
+  batch.size = offset + size - stop
+}
+
+/** How many entries of a batch follow one another and are, or are not, reserved. */
+function stretchOf(k: Kernel, { pages: { pfns }, offset, size }: VfioBatch, reserved: boolean): number {
+  const first = pfns[offset]!
+  const { flags, count } = k.memory.frames
+  let n = 0
+  for (; n < size; n++) {
+    const pfn = pfns[offset + n]!
+    if (pfn !== first + n) break
+    // most frames are not reserved: what the word says suffices for them
+    const plain = pfn < count && (flags[pfn]! & PG_RESERVED) === 0
+    if (plain === reserved || (!plain && isReservedPfn(k, pfn) !== reserved)) break
+  }
+  return n
+}
+
+/** Whether a frame continues the run that another one ends. */
+function continues(k: Kernel, pfn: number, next: number): boolean {
+  return next === pfn + 1 && isReservedPfn(k, pfn) === isReservedPfn(k, next)
 }
 
 /**
@@ -137,6 +157,15 @@ function* pinPagesRemote(k: Kernel, dma: VfioDma, batch: VfioBatch): Kthread<Run
     if (count === 0) {
       pfn = pfns[batch.offset]!
       reserved = isReservedPfn(k, pfn)
+    }
+    // the pages that follow one another, at once where the limit has room for all of them
+    const stretch = count === 0 || pfns[batch.offset] === pfn + count ? stretchOf(k, batch, reserved) : 0
+    const room = reserved || dma.lockCap || mm.lockedVm + charged + stretch <= limit
+    if (room && stretch > 0 && dma.pfnList.size === 0) {
+      if (!reserved) charged += stretch
+      count += stretch
+      batch.offset += stretch
+      batch.size -= stretch
     }
     for (; batch.size > 0; batch.size--, batch.offset++, count++) {
       const next = pfns[batch.offset]!

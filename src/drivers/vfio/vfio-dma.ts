@@ -69,6 +69,26 @@ export function isReservedPfn(k: Kernel, pfn: number): boolean {
   return pfn >= frames.count || (frames.has(pfn, PG_RESERVED) && !k.isHugeZero(pfn))
 }
 
+/** Runs without their reserved pages, which may lie between others: what is pinned. */
+export function* pinnedRuns(
+  k: Kernel,
+  runs: PageRuns,
+): Generator<{ readonly page: number; readonly pfn: number; readonly count: number }, void, void> {
+  const all: [pfn: number, count: number][] = []
+  runs.forEach((pfn, count) => all.push([pfn, count]))
+  let page = 0
+  for (const [pfn, count] of all) {
+    for (let i = 0; i < count;) {
+      const reserved = isReservedPfn(k, pfn + i)
+      let n = 1
+      while (i + n < count && isReservedPfn(k, pfn + i + n) === reserved) n++
+      if (!reserved) yield { page: page + i, pfn: pfn + i, count: n }
+      i += n
+    }
+    page += count
+  }
+}
+
 /** The dmas of a container, sorted by IOVA; they never overlap. */
 export class DmaList {
   readonly #sorted: VfioDma[] = []

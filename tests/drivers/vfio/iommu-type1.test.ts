@@ -504,3 +504,16 @@ describe('mediated devices', () => {
     expect(answer(() => container.call('x', (c) => c.unmapDma('unreadable')))).toBe('-EFAULT')
   })
 })
+
+describe('reserved pages between others', () => {
+  it('R-VFIO-6 the zero page of a mapping that is only read is neither charged nor unpinned', () => {
+    const rig = new Rig('6.1')
+    const container = ready(rig.app)
+    const at = rig.memory('rw8')
+    for (const page of [0, 2, 3, 7]) rig.app.touch(at + page * P, P)
+    expect(map(container, at, 8, { flags: READ })).toBe(0)
+    expect([rig.pinned, rig.app.mm!.lockedVm]).toEqual([4, 4])
+    expect(unmap(container, 0x100000, 8 * P)).toBe(8 * P)
+    expect([rig.pinned, rig.app.mm!.lockedVm]).toEqual([0, 0])
+  })
+})
