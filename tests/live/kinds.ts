@@ -125,10 +125,11 @@ export class KindsProgram {
   /**
    * Registers the whole range as the only buffer of a ring and takes it back.
    *
+   * @param as `register`: a fixed buffer of io_uring; `xdp`: packet memory of AF_XDP, with frames of a page
    * @throws Error when there is no such mapping or no ring could be made.
    */
-  async register(name: string): Promise<Registered> {
-    this.child.stdin.write(`register ${name}\n`)
+  async register(name: string, as: 'register' | 'xdp' = 'register'): Promise<Registered> {
+    this.child.stdin.write(`${as} ${name}\n`)
     const next = await this.lines.next()
     if (next.done) throw new Error(`mapping-kinds ended at register ${name}`)
     const answer = JSON.parse(next.value) as Registered & { error?: string }

@@ -6,7 +6,8 @@
  * Output: one JSON line per kind, {"kind", "addr", "len", "pages", "note"} or {"kind", "skip"}, then "ready".
  * Input:  "register KIND" registers the range as the only buffer of a ring, takes it back, and answers
  *         {"kind", "errno", "acq", "rel"}: the errno's name or null, and the FOLL_PIN references taken and given
- *         back during the call (null without the permission to make the counters exact). "quit" or end of input ends.
+ *         back during the call (null without the permission to make the counters exact). "xdp KIND" registers it as
+ *         the packet memory of an AF_XDP socket, closes that, and answers the same. "quit" or end of input ends.
  *
  * Every mapping lies alone between holes. Nothing touches a page after "ready" except the registration itself,
  * so an observer may look at a kind first and register it later.
@@ -14,11 +15,13 @@
 #include "mapping-kinds.h"
 #include "kind-list.h"
 #include <grp.h>
+#include <linux/if_xdp.h>
 #include <linux/io_uring.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 
@@ -103,16 +106,37 @@ static void register_kind(const struct kind *kind)
     else dprintf(1, ",\"acq\":null,\"rel\":null}\n");
 }
 
+static void register_xdp(const struct kind *kind)
+{
+    int xsk = socket(AF_XDP, SOCK_RAW, 0);
+    if (xsk < 0) {
+        dprintf(1, "{\"kind\":\"%s\",\"error\":\"socket: %s\"}\n", kind->name, errno_name(errno));
+        return;
+    }
+    /* the structure as older interfaces have it: its tail differs between headers */
+    struct { unsigned long long addr, len; unsigned chunk_size, headroom, flags, metadata; } reg = {
+        (unsigned long long)kind->addr, kind->len, 4096, 0, 0, 0};
+    int result = setsockopt(xsk, SOL_XDP, XDP_UMEM_REG, &reg, sizeof reg);
+    int number = errno;
+    close(xsk);
+    dprintf(1, "{\"kind\":\"%s\",\"errno\":", kind->name);
+    if (result == 0) dprintf(1, "null");
+    else dprintf(1, "\"%s\"", errno_name(number));
+    dprintf(1, ",\"acq\":null,\"rel\":null}\n");
+}
+
 static void obey(const char *line)
 {
     if (strcmp(line, "quit") == 0) finish(0);
-    if (strncmp(line, "register ", 9) == 0) {
+    bool xdp = strncmp(line, "xdp ", 4) == 0;
+    if (xdp || strncmp(line, "register ", 9) == 0) {
+        const char *name = line + (xdp ? 4 : 9);
         for (size_t i = 0; i < kind_count; i++)
-            if (strcmp(kind_list[i].name, line + 9) == 0 && !kind_list[i].skip[0]) {
-                register_kind(&kind_list[i]);
+            if (strcmp(kind_list[i].name, name) == 0 && !kind_list[i].skip[0]) {
+                (xdp ? register_xdp : register_kind)(&kind_list[i]);
                 return;
             }
-        dprintf(1, "{\"kind\":\"%s\",\"error\":\"no such kind\"}\n", line + 9);
+        dprintf(1, "{\"kind\":\"%s\",\"error\":\"no such kind\"}\n", name);
         return;
     }
     dprintf(1, "{\"error\":\"unknown command\"}\n");
