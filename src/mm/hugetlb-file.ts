@@ -72,9 +72,8 @@ export function truncateHugetlb(k: Kernel, mapping: AddressSpace, newSize: numbe
   if (newSize % mapping.pageSize !== 0) {
     return refuse(k.current, EINVAL, 'R-HUGE-41', { why: 'the size is not a multiple of the huge page size' })
   }
-  const shrinks = newSize < mapping.size
   mapping.size = newSize
-  if (!shrinks) return 0
+  // also where the file grows: a mapping that may not be written reserves pages beyond its end
   const first = newSize / mapping.pageSize
   unmapHugetlbRange(k, mapping, first, Infinity)
   removeHugetlbPages(k, mapping, first, Infinity, true)

@@ -197,6 +197,17 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect(result(truncateHugetlb(k, file.mapping, PAGE_SIZE))).toBe('-EINVAL')
   })
 
+  it('R-HUGE-41 ftruncate takes back what is promised beyond the end, also where the file grows', () => {
+    const { app, k, pool } = lab(release, 4)
+    const file = memfd(k, 0)
+    map(app, BASE, 3 * PMD_SIZE, { file, flags: MAP_SHARED, prot: PROT_NONE })
+    expect([meminfo(pool), file.mapping.size]).toEqual([[4, 3], 0])
+    expect(truncateHugetlb(k, file.mapping, PMD_SIZE)).toBe(0)
+    expect(meminfo(pool)).toEqual([4, 1])
+    expect(truncateHugetlb(k, file.mapping, 0)).toBe(0)
+    expect(meminfo(pool)).toEqual([4, 0])
+  })
+
   it('R-HUGE-40 a mount with a size is a limit of its own', () => {
     const { app, k, pool } = lab(release, 4)
     const file = memfd(k, 4, new HugetlbSubpool(2))
