@@ -97,7 +97,7 @@ export class EngineRun implements EngineContext {
     const { pool } = setup
     this.k = new Kernel({
       release: setup.release,
-      zones: { normal: (huge ? 49_152 : 8192) + (pool === null ? 0 : pool.free * PTRS_PER_PTE) },
+      zones: { normal: (huge ? 49_152 : 12_288) + (pool === null ? 0 : pool.free * PTRS_PER_PTE) },
       settings: {
         thpEnabled: setup.thp,
         unprivilegedUserfaultfd: setup.userfaultfdForAll,

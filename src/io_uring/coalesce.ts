@@ -70,7 +70,7 @@ function coalesceFolios(k: Kernel, pages: PageArray, n: number): Segments {
   let head = -1
   for (let i = 0; i < n; i++) {
     const pfn = pfns[i]!
-    if (frames.head(pfn) === head) {
+    if (frames.head(pfn) === head && pfn === pfns[i - 1]! + 1) {
       unpinUserPage(k, pfn)
       continue
     }
@@ -88,10 +88,8 @@ function joinableFolios(frames: Frames, pfns: Int32Array, n: number): number {
   let head = frames.head(pfns[0]!)
   for (let i = 1; i < n; i++) {
     const pfn = pfns[i]!
-    if (frames.head(pfn) === head) {
-      if (pfn !== pfns[i - 1]! + 1) return 0
-      continue
-    }
+    if (frames.head(pfn) === head && pfn === pfns[i - 1]! + 1) continue
+    // a folio may follow itself: it is mapped twice in a row
     if (pfns[i - 1]! !== head + size - 1) return 0
     head = frames.head(pfn)
     if (pfn !== head || frames.nrPages(head) !== size) return 0

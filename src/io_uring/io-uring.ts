@@ -14,6 +14,7 @@ import {
   IORING_SETUP_NO_MMAP,
   IORING_SETUP_R_DISABLED,
   IORING_SETUP_SINGLE_ISSUER,
+  checkPoller,
   checkSetup,
   ringMemory,
   type QueueSizes,
@@ -194,6 +195,12 @@ export function* ioUringSetup(k: Kernel, params: SetupParams): Kthread<IoUring |
   if (typeof sqEntries === 'number') {
     freeRegion(k, user, rings)
     return sqEntries
+  }
+  const error = checkPoller(k, params)
+  if (error < 0) {
+    freeRegion(k, user, sqEntries)
+    freeRegion(k, user, rings)
+    return error
   }
   const ring = new IoUring(k, params, sizes, user, mm, rings, sqEntries)
   k.holders.add(ring)

@@ -76,7 +76,7 @@ export function checkSetup(k: Kernel, params: SetupParams): QueueSizes | number 
   if (has(IORING_SETUP_SQPOLL)) {
     const notify = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_DEFER_TASKRUN
     if (has(notify)) return invalid('SQPOLL does not go with flags about how the submitting task is notified')
-  } else if (has(IORING_SETUP_SQ_AFF)) return invalid('SQ_AFF needs SQPOLL')
+  }
   if (has(IORING_SETUP_TASKRUN_FLAG) && !has(IORING_SETUP_COOP_TASKRUN | IORING_SETUP_DEFER_TASKRUN)) {
     return invalid('TASKRUN_FLAG needs COOP_TASKRUN or DEFER_TASKRUN')
   }
@@ -101,6 +101,16 @@ export function checkSetup(k: Kernel, params: SetupParams): QueueSizes | number 
   if (has(IORING_SETUP_ATTACH_WQ))
     throw new Unmodelled('a ring attached to another ring (ATTACH_WQ)', 'R-URING-6')
   return { sq, cq }
+}
+
+/**
+ * What is only seen when the poller would be started, with the memory of the rings in place.
+ * @returns 0 or -EINVAL
+ * @rule R-URING-6
+ */
+export function checkPoller(k: Kernel, { flags = 0 }: SetupParams): number {
+  if ((flags & (IORING_SETUP_SQ_AFF | IORING_SETUP_SQPOLL)) !== IORING_SETUP_SQ_AFF) return 0
+  return refuse(k.current, EINVAL, 'R-URING-6', { why: 'SQ_AFF needs SQPOLL' })
 }
 
 /** Bytes of the memory that program and kernel share. */

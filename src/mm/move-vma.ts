@@ -65,7 +65,9 @@ export function* moveVma(
     const error = chargeCommit(k, mm, pages)
     if (error < 0) return error
   }
-  const target = copyVma(k, guard, vma, oldAddr, newAddr, newLen)
+  // @rule R-AS-73
+  const stays = (flags & MREMAP_DONTUNMAP) !== 0 && !k.release.mm.dontUnmapMergesWithSource
+  const target = copyVma(k, guard, vma, oldAddr, newAddr, newLen, stays)
   if (oldLen > 0) {
     // a merge with the new range may have replaced the source VMA
     const source = vmas.find(oldAddr)!
@@ -100,8 +102,8 @@ function cutError(k: Kernel, vma: Vma, start: number, len: number): number {
 
 /**
  * `copy_vma`: the VMA at the new place, merged into a neighbour where one fits.
+ * @param apart not into the VMA it comes from
  * @rule R-AS-4
- * @rule R-AS-73
  */
 function copyVma(
   k: Kernel,
@@ -110,14 +112,14 @@ function copyVma(
   oldAddr: number,
   newAddr: number,
   len: number,
+  apart: boolean,
 ): Vma {
   const { mm, vmas } = guard
   const untouched = vma.isAnonymous && vma.anonVma === null
   const pgoff = untouched ? newAddr / PAGE_SIZE : vma.pageIndex(oldAddr)
   const next = vmas.find(newAddr)
   const previous = next === null ? vmas.last : next.previous
-  const neighbour = (other: Vma | null): Vma | null =>
-    other === vma && !k.release.mm.moveMergesWithSource ? null : other
+  const neighbour = (other: Vma | null): Vma | null => (apart && other === vma ? null : other)
   const [before, after] = [neighbour(previous), neighbour(next)]
   const merged = mergeNewRange(k, mm, vmas, before, after, newAddr, newAddr + len, pgoff, vma, vma)
   if (merged !== null) return merged

@@ -167,7 +167,7 @@ function checkRegister(
     if ((vma.flags & VM_MAYWRITE) === 0) {
       return refuse(k.current, EPERM, 'R-FLT-110', { ...facts, why: 'the mapping may never be written' })
     }
-    if (vma.isHugetlb && end <= vma.end && end % vma.file!.mapping.pageSize !== 0)
+    if (vma.isHugetlb && vma.uffd !== null && end <= vma.end && end % vma.file!.mapping.pageSize !== 0)
       return cutsHugePage(k, vma, end)
     if (vma.uffd !== null && vma.uffd !== context) {
       const why = 'another userfaultfd watches the mapping'
@@ -283,7 +283,7 @@ function checkUnregister(
   const async = context.has(UFFD_FEATURE_WP_ASYNC)
   for (let vma: Vma | null = first; vma !== null && vma.start < end; vma = vma.next) {
     const facts = { address: Math.max(start, vma.start), vma: vmaFacts(vma) }
-    if (vma.isHugetlb && end <= vma.end && end % vma.file!.mapping.pageSize !== 0)
+    if (vma.isHugetlb && vma.uffd !== null && end <= vma.end && end % vma.file!.mapping.pageSize !== 0)
       return cutsHugePage(k, vma, end)
     if (k.release.uffd.unregistersOwnOnly && vma.uffd !== null && vma.uffd !== context) {
       const why = 'another userfaultfd watches the mapping'

@@ -192,6 +192,16 @@ describe.each(['6.12', '6.18'] as const)('%s', (release) => {
       segments: 3,
     },
     {
+      what: 'A after itself, as two mappings in a row show it',
+      names: [
+        ['A', 510],
+        ['A', 511],
+        ['A', 0],
+        ['A', 1],
+      ],
+      segments: 2,
+    },
+    {
       what: 'backwards inside A',
       names: [
         ['A', 1],

@@ -1,3 +1,4 @@
+import { EINVAL, ENOMEM } from '../../src/base/errno.ts'
 import { describe, expect, it } from 'vitest'
 import { RELEASE_NAMES, type ReleaseName } from '../../src/base/release.ts'
 import { type IoUring, ioUringSetup } from '../../src/io_uring/io-uring.ts'
@@ -60,6 +61,16 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
   ]
   it.each(rows)('R-URING-6 %s', (_, params, expected) => {
     expect(setup(release, params)).toBe(expected)
+  })
+
+  it('R-URING-6 SQ_AFF alone is seen after the memory of the rings is charged, and gives it back', () => {
+    const k = testKernel({ release, zones: { normal: 256 } })
+    const task = testTask(k, { uid: 45050, limits: { memlock: 0 } })
+    const params = { entries: 4, flags: flag.IORING_SETUP_SQ_AFF }
+    // only 6.18 charges the memory of the rings
+    expect(task.run(ioUringSetup(k, params))).toBe(release === '6.18' ? -ENOMEM : -EINVAL)
+    const rich = testTask(k, { uid: 45050, limits: { memlock: 64 * P } })
+    expect([rich.run(ioUringSetup(k, params)), k.user(45050).lockedVm]).toEqual([-EINVAL, 0])
   })
 
   it('R-URING-7 whose limit counts is decided when the ring is made', () => {

@@ -30,8 +30,8 @@ export interface MmSwitches {
   readonly hugetlbHintRoundsUp: boolean
   /** MREMAP_DONTUNMAP of a locked VMA leaks locked_vm: 6.18 (R-AS-73) */
   readonly dontUnmapLeaksLocked: boolean
-  /** a mapping that is moved beside the one it comes from merges with it: seen on 6.18, not on 6.1 and 6.12 (R-AS-73) */
-  readonly moveMergesWithSource: boolean
+  /** what MREMAP_DONTUNMAP moves beside the mapping it comes from merges with it: seen on 6.18, not on 6.1 and 6.12 (R-AS-73) */
+  readonly dontUnmapMergesWithSource: boolean
   /** PR_SET_MDWE exists: 6.3 on (R-AS-63) */
   readonly hasMdwe: boolean
   /** munmap and brk shrink hand their write lock down even below a growable VMA: 6.6 on (R-AS-120) */
@@ -69,7 +69,7 @@ const r61: MmSwitches = {
   mremapMultiVma: false,
   hugetlbHintRoundsUp: false,
   dontUnmapLeaksLocked: false,
-  moveMergesWithSource: false,
+  dontUnmapMergesWithSource: false,
   hasMdwe: false,
   munmapAlwaysDowngrades: false,
   futureWriteSealInMethod: true,
@@ -130,6 +130,6 @@ export const mmSwitches: Readonly<Record<ReleaseName, MmSwitches>> = {
     mremapMultiVma: true,
     hugetlbHintRoundsUp: true,
     dontUnmapLeaksLocked: true,
-    moveMergesWithSource: true,
+    dontUnmapMergesWithSource: true,
   },
 }
