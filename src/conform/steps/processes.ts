@@ -66,6 +66,8 @@ export const processSteps: StepKinds<ProcessStep> = {
     },
     text: ({ child }) => `reap p${child}`,
     commands: ({ child }) => oneCommand(`reap p${child}`),
+    // where memory did not suffice for the fork
+    mayDangle: () => true,
     follow(world, _self, { by, child }) {
       if (world.get(child)?.parent !== by) return false
       if ([...world.values()].some(({ parent }) => parent === child)) return false
