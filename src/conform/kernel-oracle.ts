@@ -3,7 +3,7 @@ import { PAGE_SIZE } from '../base/units.ts'
 import type { ReleaseName } from '../base/release.ts'
 import { HostError } from '../host/host-error.ts'
 import type { OracleHello, OracleReply } from '../host/oracle-reply.ts'
-import type { Capability } from '../mm/kernel.ts'
+import { capabilitiesOf } from '../mm/capability.ts'
 import type { EngineSetup } from './engine-driver.ts'
 import { AgentDied, MACHINE_TAKEN, type AgentPort } from './kernel-driver.ts'
 import type { Oracle, OracleSource } from './sides.ts'
@@ -11,19 +11,6 @@ import { isThemeName, themeOf, type Theme, type ThemeName } from './themes.ts'
 
 /** far more than a program uses, so that swap is never half full */
 const SWAP_BYTES = 64 * 1024 * 1024
-
-/** bit of CapEff → the capability, where the engine asks for it */
-const capabilityBits: readonly (readonly [bit: number, name: Capability])[] = [
-  [1, 'CAP_DAC_OVERRIDE'],
-  [3, 'CAP_FOWNER'],
-  [14, 'CAP_IPC_LOCK'],
-  [15, 'CAP_IPC_OWNER'],
-  [17, 'CAP_SYS_RAWIO'],
-  [19, 'CAP_SYS_PTRACE'],
-  [21, 'CAP_SYS_ADMIN'],
-  [23, 'CAP_SYS_NICE'],
-  [24, 'CAP_SYS_RESOURCE'],
-]
 
 /** One kernel, as something programs can be run on. */
 export interface KernelOracle extends OracleSource {
@@ -110,14 +97,12 @@ function kindOf({ arenaPages, thp, hugePages }: Theme): string {
 function setupOf(release: ReleaseName, hello: OracleHello, { all }: OracleReply): EngineSetup {
   // the kernel's own pages in the process cannot be locked
   const lockable = (all ?? []).filter(([, , , name]) => !/^\[v(var|dso|syscall)/.test(name))
-  const effective = BigInt(`0x${hello.capEff}`)
+  const capabilities = capabilitiesOf(hello.capEff)
   return {
     release,
     arena: { start: hello.arena, pages: hello.pages },
     uid: hello.uid,
-    capabilities: new Set(
-      capabilityBits.filter(([bit]) => ((effective >> BigInt(bit)) & 1n) === 1n).map(([, name]) => name),
-    ),
+    capabilities,
     memlock: hello.memlock < 0 ? Infinity : hello.memlock,
     own: lockable.reduce((sum, [start, end]) => sum + (end - start) / 1024, 0),
     thp: 'madvise',
@@ -127,7 +112,7 @@ function setupOf(release: ReleaseName, hello: OracleHello, { all }: OracleReply)
     ksmShown: hello.ksmShown,
     swapSlots: hello.swap === 1 ? SWAP_BYTES / PAGE_SIZE - 1 : 0,
     memoryFailure: hello.memoryFailure,
-    userfaultfdForAll: hello.uffdKernel && ((effective >> 19n) & 1n) === 0n,
+    userfaultfdForAll: hello.uffdKernel && !capabilities.has('CAP_SYS_PTRACE'),
   }
 }
 

@@ -1,17 +1,8 @@
 import type { Refusal } from '../base/refusal.ts'
+import { capabilitiesOf } from '../mm/capability.ts'
 import type { Capability, CurrentTask, RlimitName } from '../mm/kernel.ts'
 import type { Mm } from '../mm/mm.ts'
 import type { Snapshot } from '../host/snapshot.ts'
-
-/** bit numbers of CapEff (R-ST-4) */
-const capabilityBits: readonly (readonly [Capability, number])[] = [
-  ['CAP_NET_RAW', 13],
-  ['CAP_IPC_LOCK', 14],
-  ['CAP_SYS_RAWIO', 17],
-  ['CAP_SYS_ADMIN', 21],
-  ['CAP_SYS_NICE', 23],
-  ['CAP_SYS_RESOURCE', 24],
-]
 
 /** The observed process as `current` of the engine: its limits, ids and capabilities. */
 export class RestoredTask implements CurrentTask {
@@ -60,10 +51,4 @@ export class RestoredTask implements CurrentTask {
   capable(capability: Capability): boolean {
     return this.#capabilities.has(capability)
   }
-}
-
-/** CapEff as /proc/PID/status prints it: 16 hex digits, read as two halves of 32 bits. */
-function capabilitiesOf(hex: string): Set<Capability> {
-  const low = Number.parseInt(hex.slice(-8), 16)
-  return new Set(capabilityBits.filter(([, bit]) => (low & (1 << bit)) !== 0).map(([name]) => name))
 }

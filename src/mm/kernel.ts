@@ -9,24 +9,15 @@ import { PG_RESERVED } from '../memory/page-flags.ts'
 import type { AddressSpace } from './file.ts'
 import type { MmObserver } from './events.ts'
 import { DueFailure, type FailNth } from './fail-nth.ts'
+import type { Capability } from './capability.ts'
 import type { HugetlbPool } from './hugetlb.ts'
 import { Ksm } from './ksm-state.ts'
 import type { Mm } from './mm.ts'
 import type { MmapLockHost } from './mmap-lock.ts'
 import { SwapArea } from './swap.ts'
 
+export type { Capability }
 export type RlimitName = 'memlock' | 'as' | 'data' | 'stack' | 'nofile'
-export type Capability =
-  | 'CAP_DAC_OVERRIDE'
-  | 'CAP_FOWNER'
-  | 'CAP_IPC_LOCK'
-  | 'CAP_IPC_OWNER'
-  | 'CAP_NET_RAW'
-  | 'CAP_SYS_RAWIO'
-  | 'CAP_SYS_PTRACE'
-  | 'CAP_SYS_ADMIN'
-  | 'CAP_SYS_NICE'
-  | 'CAP_SYS_RESOURCE'
 
 /** What mm code asks of `current`. Implemented by the machine's tasks. */
 export interface CurrentTask extends RefusalSink {

@@ -2,25 +2,12 @@ import type { Kthread } from '../../base/kthread.ts'
 import { PAGE_SIZE, PMD_SIZE, TASK_SIZE } from '../../base/units.ts'
 import { PG_ANON, PG_HUGETLB } from '../../memory/page-flags.ts'
 import { mmput } from '../../mm/exit-mmap.ts'
-import type { Capability, Kernel } from '../../mm/kernel.ts'
+import { CAPABILITY_BITS } from '../../mm/capability.ts'
+import type { Kernel } from '../../mm/kernel.ts'
 import type { Mm } from '../../mm/mm.ts'
 import { HugePmd } from '../../mm/page-table.ts'
 import type { TaskStruct } from '../task.ts'
 import { SingleFile } from './seq-file.ts'
-
-/** bits of the capability words in status */
-const CAPABILITY_BITS: Readonly<Record<Capability, number>> = {
-  CAP_DAC_OVERRIDE: 1,
-  CAP_FOWNER: 3,
-  CAP_NET_RAW: 13,
-  CAP_IPC_LOCK: 14,
-  CAP_IPC_OWNER: 15,
-  CAP_SYS_RAWIO: 17,
-  CAP_SYS_PTRACE: 19,
-  CAP_SYS_ADMIN: 21,
-  CAP_SYS_NICE: 23,
-  CAP_SYS_RESOURCE: 24,
-}
 
 /**
  * An open /proc/PID/status: what a task has at the time of the read, also after an exec. Lines about what is
