@@ -93,11 +93,12 @@ export class EngineRun implements EngineContext {
     this.arena = setup.arena
     this.memlock = setup.memlock
     this.capabilities = setup.capabilities
-    const huge = setup.arena.pages > 512
     const { pool } = setup
     this.k = new Kernel({
       release: setup.release,
-      zones: { normal: (huge ? 49_152 : 12_288) + (pool === null ? 0 : pool.free * PTRS_PER_PTE) },
+      zones: {
+        normal: (setup.arena.pages > 512 ? 49_152 : 20_480) + (pool === null ? 0 : pool.free * PTRS_PER_PTE),
+      },
       settings: {
         thpEnabled: setup.thp,
         unprivilegedUserfaultfd: setup.userfaultfdForAll,
