@@ -279,6 +279,7 @@ void exec_again(int kind);
 void heap_remember(void);
 void heap_back(uint64_t end);
 int heap_moves(void);
+uint64_t data_segment(void);
 void limits_lift(void);
 void limits_return(void);
 void personality_reset(void);

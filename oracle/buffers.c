@@ -102,13 +102,28 @@ void cmd_bufs2(void)
 	reply(registered(ring, IORING_REGISTER_BUFFERS2, &arg, sizeof(arg)));
 }
 
+/*
+ * A huge page is charged once. The page that takes the place of another one of the same huge page costs nothing, and
+ * the one that goes takes the charge with it (R-URING-46): then VmPin does not tell what is pinned.
+ */
+static long updated(struct ring *ring, uint64_t opcode, struct io_uring_rsrc_update2 *arg)
+{
+	long result = registered(ring, opcode, arg, sizeof(*arg));
+	struct shared_ring *known = &shared->rings[ring->shared];
+
+	for (long i = 0; i < result && known->pinned <= 0; i++)
+		if (vectors[i].base)
+			known->loose = 1;
+	return result;
+}
+
 void cmd_upd(void)
 {
 	struct ring *ring = named_ring();
 	struct io_uring_rsrc_update2 arg = { .offset = number_word(2), .data = (uint64_t)vectors };
 
 	arg.nr = take_vectors(3);
-	reply(registered(ring, IORING_REGISTER_BUFFERS_UPDATE, &arg, sizeof(arg)));
+	reply(updated(ring, IORING_REGISTER_BUFFERS_UPDATE, &arg));
 }
 
 /* With tags. */
@@ -122,7 +137,7 @@ void cmd_upd2(void)
 		vectors[arg.nr].length = number_word(i + 1);
 		tags[arg.nr] = number_word(i + 2);
 	}
-	reply(registered(ring, IORING_REGISTER_BUFFERS_UPDATE, &arg, sizeof(arg)));
+	reply(updated(ring, IORING_REGISTER_BUFFERS_UPDATE, &arg));
 }
 
 void cmd_clone(void)

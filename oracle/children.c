@@ -343,12 +343,14 @@ void cmd_exec(void)
 	for (int i = 0; i < MAX_SHARED_RINGS; i++) {
 		struct shared_ring *ring = &shared->rings[i];
 
-		if (!ring->used || !(ring->holders >> my_slot & 1))
+		if (!ring->used)
 			continue;
-		ring->holders &= ~(1UL << my_slot);
-		/* Whom its pages are charged to has no address space any more that would tell. */
+		/* Whom its pages are charged to has no address space any more that would tell, whoever holds it. */
 		if (ring->creator == my_slot)
 			ring->loose = 1;
+		if (!(ring->holders >> my_slot & 1))
+			continue;
+		ring->holders &= ~(1UL << my_slot);
 		if (!ring->holders) {
 			waits |= ring->pinned || ring->loose;
 			ring->used = 0;

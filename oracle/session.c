@@ -147,6 +147,7 @@ void cmd_hello(void)
 	out_filesystem("disk", shared->config.disk);
 	out_filesystem("tmp", shared->config.tmp);
 	field_number("own", me->base.size);
+	field_number("data", data_segment());
 	out_hidden();
 }
 

@@ -68,6 +68,14 @@ void heap_remember(void)
 	start_brk = read_stat(f, 52) ? f[47] : 0;
 }
 
+/* Bytes of the data segment, which RLIMIT_DATA counts besides the heap. */
+uint64_t data_segment(void)
+{
+	uint64_t f[53];
+
+	return read_stat(f, 52) ? f[46] - f[45] : 0;
+}
+
 /* Back to the agent's own heap. */
 void heap_back(uint64_t end)
 {

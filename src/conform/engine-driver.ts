@@ -24,6 +24,8 @@ export interface EngineSetup {
   readonly memlock: number
   /** kB an agent process has outside the arena */
   readonly own: number
+  /** bytes by which the data it has mapped there exceeds its data segment */
+  readonly dataBeyondSegment: number
   readonly thp: 'always' | 'madvise' | 'never'
   readonly thpDisabled: boolean
   /** anonymous memory can be named */

@@ -27,6 +27,8 @@ export interface EngineProcessOptions {
   readonly memlock: number
   /** kB of memory that a process of the other side has outside the arena: what mlockall locks too */
   readonly own: number
+  /** bytes by which the data in it exceeds the data segment */
+  readonly dataBeyondSegment: number
   readonly thpDisabled: boolean
 }
 
@@ -61,6 +63,7 @@ export class EngineProcess implements TaskStruct {
   stopped = false
   handler: UffdHandler | null = null
   #own = 0
+  #dataBeyondSegment = 0
 
   private constructor(kernel: Kernel, number: number, mm: Mm, from: EngineProcess | EngineProcessOptions) {
     this.kernel = kernel
@@ -82,6 +85,7 @@ export class EngineProcess implements TaskStruct {
     this.limits = { ...parent?.limits }
     this.personality = parent?.personality ?? 0
     this.#own = parent === null ? 0 : parent.#own
+    this.#dataBeyondSegment = parent === null ? 0 : parent.#dataBeyondSegment
     addTask(kernel, this)
     this.pipes = new Map([...(parent?.pipes ?? [])].map(([name, end]) => [name, end.get()]))
   }
@@ -91,6 +95,7 @@ export class EngineProcess implements TaskStruct {
     const mm = new Mm(kernel, 'p0')
     mm.thpDisabled = options.thpDisabled
     const made = new EngineProcess(kernel, 0, mm, options)
+    made.#dataBeyondSegment = options.dataBeyondSegment
     made.#mapOwn(options.own)
     return made
   }
@@ -98,9 +103,10 @@ export class EngineProcess implements TaskStruct {
   /** What the process has outside of the arena. @param own kB */
   #mapOwn(own: number): void {
     this.#own = own
-    // somewhere it has data, as every program has
+    // It has one page of data, the other side more than its data segment. A limit of what is mapped plus some
+    // bytes is the same for both when the segment is smaller by that, even below zero.
     this.space.startData = OWN_AT
-    this.space.endData = OWN_AT + PAGE_SIZE
+    this.space.endData = OWN_AT + PAGE_SIZE - this.#dataBeyondSegment
     if (own === 0) return
     const length = Math.ceil((own * 1024) / PAGE_SIZE) * PAGE_SIZE
     const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE

@@ -97,6 +97,10 @@ function kindOf({ arenaPages, thp, hugePages }: Theme): string {
 function setupOf(release: ReleaseName, hello: OracleHello, { all }: OracleReply): EngineSetup {
   // the kernel's own pages in the process cannot be locked
   const lockable = (all ?? []).filter(([, , , name]) => !/^\[v(var|dso|syscall)/.test(name))
+  // @rule R-AS-141
+  const data = lockable.filter(
+    ([, , perms, name]) => perms[1] === 'w' && perms[3] === 'p' && name !== '[stack]',
+  )
   const capabilities = capabilitiesOf(hello.capEff)
   return {
     release,
@@ -104,7 +108,8 @@ function setupOf(release: ReleaseName, hello: OracleHello, { all }: OracleReply)
     uid: hello.uid,
     capabilities,
     memlock: hello.memlock < 0 ? Infinity : hello.memlock,
-    own: lockable.reduce((sum, [start, end]) => sum + (end - start) / 1024, 0),
+    own: bytesOf(lockable) / 1024,
+    dataBeyondSegment: bytesOf(data) - hello.data,
     thp: 'madvise',
     thpDisabled: !hello.thp,
     names: hello.names,
@@ -114,6 +119,10 @@ function setupOf(release: ReleaseName, hello: OracleHello, { all }: OracleReply)
     memoryFailure: hello.memoryFailure,
     userfaultfdForAll: hello.uffdKernel && !capabilities.has('CAP_SYS_PTRACE'),
   }
+}
+
+function bytesOf(mappings: NonNullable<OracleReply['all']>): number {
+  return mappings.reduce((sum, [start, end]) => sum + end - start, 0)
 }
 
 /** Themes that cannot be run with what the oracle has, each with the reason. */

@@ -345,7 +345,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-DIO-9':
     'When the last page of a file is written back, what it has beyond the end of the file becomes zero, in the page too.',
   'R-DIO-10':
-    'Growing a file zeroes what its last page has beyond the old end: write(2) at a later position, on 6.18 also ftruncate; a direct write further on does not.',
+    'Growing a file zeroes what its last page has beyond the old end: write(2) at a later position, on 6.18 also ftruncate; a direct write further on does not, nor what it leaves to the page cache…',
   'R-DIO-11': 'Pages a read has filled are dirty when they are let go (R-GUP-67).',
   'R-DIO-12':
     'A write that stops in the middle of a new block, at memory that cannot be had, has only to zero the rest of the block, and its success hides the error: what was moved counts, the end of the file…',
@@ -559,7 +559,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-FLT-125':
     'Details of R-FLT-113 and R-FLT-114: COPY and CONTINUE replace markers, ZEROPAGE and POISON of private memory are EEXIST on them; the range must lie within one mapping that is watched by any…',
   'R-FLT-126':
-    'hugetlb: MISSING, WP and MINOR in units of huge pages; ranges that cut one EINVAL; ZEROPAGE EINVAL; COPY takes a page from the pool (ENOMEM when there is none) and, in a shared mapping, puts it into…',
+    'hugetlb: MISSING, WP and MINOR in units of huge pages; ranges that cut one EINVAL, before any VMA of the range is changed (UNREGISTER: only where somebody watches it); ZEROPAGE EINVAL; COPY takes a…',
   'R-FLT-127':
     'THP: MISSING raises the event before a huge page or a page table is made, for the small page touched; COPY then fills small pages.',
   'R-FLT-130': 'Candidate: anonymous page in a VM_MERGEABLE VMA.',

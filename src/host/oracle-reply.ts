@@ -119,5 +119,7 @@ export interface OracleHello {
   tmp: string | null
   /** kB of address space that belong to the agent itself. */
   own: number
+  /** Bytes of its data segment, which RLIMIT_DATA counts besides the heap. */
+  data: number
   hidden: string[]
 }

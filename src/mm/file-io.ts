@@ -100,6 +100,11 @@ export function* fileWrite(k: Kernel, file: OpenFile, offset: number, iter: IovI
   }
   const wanted = Math.min(iter.count, MAX_RW_COUNT)
   if (readWrite === 'zero') return wanted
+  // @rule R-DIO-10
+  if (isOnDisk(mapping) && wanted > 0 && offset > mapping.size) {
+    storageOf(k, mapping)
+    zeroTail(k, mapping)
+  }
   return yield* writePages(k, mapping, offset, iter)
 }
 
@@ -120,11 +125,6 @@ function* writePages(k: Kernel, mapping: AddressSpace, offset: number, iter: Iov
       return done > 0 ? done : refused(EPERM, 'the memfd is sealed against writing')
     if (shmem && (mapping.seals & F_SEAL_GROW) !== 0 && at + most > mapping.size)
       return done > 0 ? done : refused(EPERM, 'the memfd is sealed against growing')
-    // @rule R-DIO-10
-    if (isOnDisk(mapping) && at > mapping.size) {
-      storageOf(k, mapping)
-      zeroTail(k, mapping)
-    }
     const whole = most === PAGE_SIZE || at - (at % PAGE_SIZE) >= mapping.size
     const slow = mapping.slowIo && !whole
     const pfn = yield* cachedPage(k, mapping, Math.floor(at / PAGE_SIZE), slow)

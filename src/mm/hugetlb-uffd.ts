@@ -73,7 +73,7 @@ function fillOne(k: Kernel, mm: Mm, vma: Vma, address: number, offset: number, w
     k.memory.get(head)
   } else {
     if (present || (isShared && head !== 0)) return taken()
-    if (beyondEnd) return failed(EFAULT, 'the address lies beyond the end of the file')
+    if (beyondEnd && isShared) return failed(EFAULT, 'the address lies beyond the end of the file')
     head = allocForFault(k, vma, index, false)
     if (head === 0) return failed(ENOMEM, 'the pool of huge pages is exhausted')
     writeHuge(k, head, what.bytes!, offset)

@@ -87,8 +87,10 @@ export function* mremap(
   return result
 }
 
+/** As a word: a length near 2^64 becomes 0. */
 function roundTo(length: number, unit: number): number {
-  return Math.ceil(length / unit) * unit
+  const rounded = Math.ceil(length / unit) * unit
+  return rounded < 2 ** 64 ? rounded : 0
 }
 
 function find(guard: MmapWriteGuard, address: number): Vma | null {

@@ -142,6 +142,10 @@ function firstVma(k: Kernel, guard: MmapWriteGuard, start: number, end: number):
   return first
 }
 
+function endCutsHugePage(vma: Vma, end: number): boolean {
+  return vma.isHugetlb && end <= vma.end && end % vma.file!.mapping.pageSize !== 0
+}
+
 function cutsHugePage(k: Kernel, vma: Vma, address: number): number {
   const why = 'the range cuts a huge page'
   return refuse(k.current, EINVAL, 'R-FLT-110', { address, vma: vmaFacts(vma), why })
@@ -167,8 +171,7 @@ function checkRegister(
     if ((vma.flags & VM_MAYWRITE) === 0) {
       return refuse(k.current, EPERM, 'R-FLT-110', { ...facts, why: 'the mapping may never be written' })
     }
-    if (vma.isHugetlb && vma.uffd !== null && end <= vma.end && end % vma.file!.mapping.pageSize !== 0)
-      return cutsHugePage(k, vma, end)
+    if (endCutsHugePage(vma, end)) return cutsHugePage(k, vma, end)
     if (vma.uffd !== null && vma.uffd !== context) {
       const why = 'another userfaultfd watches the mapping'
       return refuse(k.current, EBUSY, 'R-FLT-110', { ...facts, why })
@@ -283,8 +286,8 @@ function checkUnregister(
   const async = context.has(UFFD_FEATURE_WP_ASYNC)
   for (let vma: Vma | null = first; vma !== null && vma.start < end; vma = vma.next) {
     const facts = { address: Math.max(start, vma.start), vma: vmaFacts(vma) }
-    if (vma.isHugetlb && vma.uffd !== null && end <= vma.end && end % vma.file!.mapping.pageSize !== 0)
-      return cutsHugePage(k, vma, end)
+    // @rule R-FLT-126
+    if (vma.uffd !== null && endCutsHugePage(vma, end)) return cutsHugePage(k, vma, end)
     if (k.release.uffd.unregistersOwnOnly && vma.uffd !== null && vma.uffd !== context) {
       const why = 'another userfaultfd watches the mapping'
       return refuse(k.current, EINVAL, 'R-FLT-119', { ...facts, why })

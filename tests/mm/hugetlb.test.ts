@@ -33,6 +33,8 @@ import { mprotect } from '../../src/mm/mprotect.ts'
 import { mremap } from '../../src/mm/mremap.ts'
 import { munmap } from '../../src/mm/munmap.ts'
 import { loadUser, storeUser } from '../../src/mm/user-access.ts'
+import { createUserfaultfd, uffdRegister, uffdUnregister } from '../../src/mm/userfaultfd.ts'
+import { UFFDIO_REGISTER_MODE_MISSING } from '../../src/mm/userfaultfd-flags.ts'
 import {
   BASE,
   RELEASES,
@@ -588,6 +590,38 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect(before!.write).toBe(true)
     for (const prot of [PROT_READ, RW]) app.run(mprotect(k, app.space, BASE, PMD_SIZE, prot))
     expect(entryAt(app, BASE)).toEqual(before)
+  })
+
+  it('R-AS-76 an old length near 2^64 is 0 in whole huge pages: the mapping would grow, nothing is unmapped', () => {
+    const { app, k } = lab(release, 1)
+    map(app, BASE, PMD_SIZE, { flags: SHARED })
+    const flags = MREMAP_MAYMOVE | MREMAP_FIXED
+    const moved = app.run(mremap(k, app.space, BASE, -PAGE_SIZE, PAGE_SIZE, flags, BASE + 4 * PMD_SIZE))
+    expect(result(moved)).toBe('-EINVAL')
+    touch(app, BASE, true)
+    expect(entryAt(app, BASE)).toMatchObject({ huge: true })
+  })
+
+  it('R-FLT-126 a range that ends inside a huge page is not watched at all, and need not be unwatched', () => {
+    const { app, k } = lab(release, 1)
+    map(app, BASE - PAGE_SIZE, PAGE_SIZE)
+    map(app, BASE, PMD_SIZE, { flags: PRIVATE })
+    const uffd = createUserfaultfd(k, { mm: app.space })
+    const range = [BASE - PAGE_SIZE, 2 * PAGE_SIZE] as const
+    const watched = (): number => {
+      const guard = app.space.mmapLock.tryRead()!
+      const count = [BASE - PAGE_SIZE, BASE].filter((at) => guard.vmas.find(at)!.uffd !== null).length
+      guard.release()
+      return count
+    }
+    expect(result(app.run(uffdRegister(k, uffd, app.space, ...range, UFFDIO_REGISTER_MODE_MISSING)))).toBe(
+      '-EINVAL',
+    )
+    expect(watched()).toBe(0)
+    app.run(uffdRegister(k, uffd, app.space, BASE - PAGE_SIZE, PAGE_SIZE, UFFDIO_REGISTER_MODE_MISSING))
+    expect(watched()).toBe(1)
+    expect(app.run(uffdUnregister(k, uffd, app.space, ...range))).toBe(0)
+    expect(watched()).toBe(0)
   })
 
   it('R-HUGE-56 two processes with the same whole GiB would share a page table: not modelled', () => {
