@@ -237,6 +237,7 @@ void prefault(void);
 void remember_mappings(void);
 int unmap_foreign(void);
 void rebase(void);
+void rebase_image(void);
 void rebase_child(void);
 void absorb_begin(struct status *before);
 void absorb_end(const struct status *before);
@@ -259,6 +260,7 @@ void xdp_forget(int fd);
 void xdp_close(int fd);
 void settle(void);
 void settle_all(void);
+void settle_released(void);
 void rings_release(void);
 long creator_pin(int creator);
 

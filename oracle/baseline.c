@@ -128,6 +128,12 @@ int unmap_foreign(void)
 	return left;
 }
 
+/* A new image. What was pinned and released on the way to it belongs to the step that made it. */
+void rebase_image(void)
+{
+	read_status(&me->base);
+}
+
 void rebase(void)
 {
 	read_status(&me->base);

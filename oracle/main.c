@@ -364,11 +364,14 @@ static void second_image(void)
 	prefault();
 	probe();
 	remember_mappings();
-	rebase();
-	if (kind == 2 || kind == 3)
+	if (kind == 2 || kind == 3) {
+		rebase_image();
 		limits_return();
+	} else {
+		rebase();
+	}
 	if (kind == 3)
-		settle();
+		settle_released();
 	if (kind == 0 && shared->config.pid1)
 		out_text("{\"r\":0,\"e\":0,\"ready\":true}\n");
 	if (kind >= 2) {

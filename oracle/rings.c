@@ -47,7 +47,8 @@ void sleep_ms(long ms)
  */
 static void settle_down(int to_nothing)
 {
-	long quiet = !probes.refresh ? 80 : to_nothing ? 400 : 40;
+	/* An emulated processor takes its time. */
+	long quiet = (!probes.refresh ? 80 : to_nothing ? 400 : 40) * (shared->config.pid1 ? 4 : 1);
 	long acquired = 0, released = 0, pin, last = -1, since = now_ms(), stop = since + 2000;
 	struct status status;
 
@@ -78,6 +79,16 @@ void settle(void)
 void settle_all(void)
 {
 	settle_down(1);
+}
+
+/* Some ring nobody holds any more is released: to nothing where it was the last one. */
+void settle_released(void)
+{
+	int used = 0;
+
+	for (int i = 0; i < MAX_SHARED_RINGS; i++)
+		used |= shared->rings[i].used;
+	settle_down(!used);
 }
 
 long creator_pin(int creator)

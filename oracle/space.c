@@ -158,6 +158,11 @@ void cmd_shm(void)
 	if (shared->nsegments == MAX_SEGMENTS)
 		usage("too many segments");
 	id = RAW(SYS_shmget, IPC_PRIVATE, size, IPC_CREAT | flags);
+	/* The first one of a machine has the inode number 0, which in maps looks like no file. */
+	if (id == 0) {
+		RAW(SYS_shmctl, id, IPC_RMID, 0);
+		id = RAW(SYS_shmget, IPC_PRIVATE, size, IPC_CREAT | flags);
+	}
 	if (!failed(id)) {
 		shared->segments[shared->nsegments++] = id;
 		name_store(name, id);

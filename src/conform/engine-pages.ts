@@ -138,11 +138,13 @@ function markerWord(k: Kernel, bits: number): string {
  */
 function pageFlags(k: Kernel, pfn: number, head: number): number {
   const { frames } = k.memory
-  const word = k.release.fault.pageFlagsOfHead ? head : pfn
+  const ofHead = k.release.fault.pageFlagsOfHead
+  const word = ofHead ? head : pfn
   let flags = run.MMAP
   const anon = frames.has(head, PG_ANON)
   if (anon) flags |= run.ANON
-  if (frames.has(word, PG_SWAPBACKED)) flags |= run.SWAPBACKED
+  // of a folio's own flags its tails have none
+  if ((ofHead || pfn === head) && frames.has(head, PG_SWAPBACKED)) flags |= run.SWAPBACKED
   if (frames.isLarge(head)) flags |= pfn === head ? run.HEAD : run.TAIL
   if (frames.has(head, PG_HUGETLB)) flags |= run.HUGE
   else if (frames.isLarge(head)) flags |= run.THP

@@ -172,7 +172,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-AS-72':
     'Move: map_count ≥ M−3 → ENOMEM (ok at M−4; FIXED/DONTUNMAP need ≤ M−6); may_split EINVAL; KSM pages broken; charge; new VMA (or merged, section 16) with the same flags; page tables moved (pages…',
   'R-AS-73':
-    'MREMAP_DONTUNMAP: pages move, the old VMA stays, empty, same prot; old VMA loses VM_LOCKED*; total_vm += len, charge += len; hint = new_addr (searched if busy).',
+    'MREMAP_DONTUNMAP: pages move, the old VMA stays, empty, same prot; old VMA loses VM_LOCKED* (6.1, 6.12 the part that moved, which becomes a VMA of its own; 6.18 all of it); total_vm += len, charge…',
   'R-AS-74':
     'old_len 0 (duplicate shared): needs MAYMOVE, else ENOMEM; creates a second mapping of the same object and pgoff; may exceed the object.',
   'R-AS-75':
@@ -332,7 +332,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'pread/pwrite of a file opened with O_DIRECT first check: not open for it → EBADF; memory that is not user memory as a whole → EFAULT; a negative position → EINVAL; count 0 → 0; a read at or beyond…',
   'R-DIO-2': 'The file is gone through in runs of blocks (4 KiB) that are on the disk or are not.',
   'R-DIO-3':
-    'The address may be any, but each piece of memory that hangs together (within a page; within a large folio) must be a multiple of the sector size long, else EINVAL, after the pins and with nothing…',
+    'address and length of all memory that is left must be multiples of the sector size → EINVAL, before a page is taken (seen on 6.12.117).',
   'R-DIO-4':
     'A bio takes pages with pin_user_pages_fast (WRITE for a read of the disk), at most 256 pieces, until it has the run or a page cannot be had; what is not a whole sector at the end is given back.',
   'R-DIO-5': 'Before either direction what the cache has dirty of the range is written (R-FLT-42).',
@@ -1185,7 +1185,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-URING-56':
     'Range test: addr + len wraps → EFAULT; addr < ubuf or addr + len > ubuf + len_of_buffer → EFAULT. addr == end with length 0 passes, end+1 with length 0 fails, address 0 with length 0 fails.',
   'R-URING-57':
-    'Which error wins, bad fd versus bad index: index is checked at prep in 6.1,6.12 (EFAULT before EBADF), range at prep in 6.12 but at issue in 6.1 (after the file lookup); 6.18 both at issue: bad fd →…',
+    'Which error wins, bad fd versus bad index: index is checked at prep in 6.1,6.12 (EFAULT before EBADF; an empty slot of the table counts as a bad range), range at prep in 6.12 but at issue in 6.1…',
   'R-URING-58': 'A request holds its buffer from import to completion.',
   'R-URING-60':
     'I/O goes to the pinned pages. The SQE address is only compared with ubuf/len of the slot; page tables are not consulted.',
@@ -1206,7 +1206,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-URING-77':
     'Order of checks. 6.1: unreadable EFAULT; pad/resv EINVAL; addr 0 EFAULT; addr unaligned EINVAL; entries not a power of two EINVAL; ≥ 65536 EINVAL; bgid in use (mapped ring, or non-empty classic…',
   'R-URING-78':
-    'UNREGISTER_PBUF_RING: resv or flags → EINVAL; unknown bgid → ENOENT; classic group → EINVAL.',
+    'UNREGISTER_PBUF_RING: resv or flags → EINVAL; unknown bgid → ENOENT (on 6.1 once a REGISTER_PBUF_RING of a group below 64 has come as far as pinning, all groups below 64 are known: EINVAL, also…',
   'R-URING-79': 'NO_MMAP: CQ/ring memory = cq_off.user_addr, SQEs = sq_off.user_addr; ring first, then SQEs.',
   'R-URING-84':
     'mmap_lock: 6.1,v3,6.6 held for read from before the pin to after the VMA check, never dropped: a concurrent munmap/mmap is wholly before or wholly after, the VMA inspected belongs to the pages pinned.',

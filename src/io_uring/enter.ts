@@ -71,9 +71,14 @@ function* runDeferred(ring: IoUring): Kthread<void> {
   for (const request of ring.deferred.splice(0)) yield* runWoken(request)
 }
 
-/** `io_submit_sqes`: an entry that is refused before it is tried ends the batch, but for SUBMIT_ALL. */
+/**
+ * `io_submit_sqes`: an entry that is refused before it is tried ends the batch, but for SUBMIT_ALL.
+ * @rule R-URING-92
+ */
 function* submit(k: Kernel, ring: IoUring, toSubmit: number, lookup: FdLookup): Kthread<number> {
   const all = (ring.flags & IORING_SETUP_SUBMIT_ALL) !== 0
+  const { refusedCompletesFirst } = k.release.ioUring
+  const finished: { readonly request: Request; readonly result: number }[] = []
   let taken = 0
   while (taken < toSubmit && ring.sqes.length > 0) {
     taken++
@@ -86,8 +91,10 @@ function* submit(k: Kernel, ring: IoUring, toSubmit: number, lookup: FdLookup): 
       continue
     }
     if (k.exploring) yield PREEMPT
-    yield* request.run(operation(sqe.opcode)!.issue)
+    const result = yield* request.run(operation(sqe.opcode)!.issue, refusedCompletesFirst)
+    if (result !== null) finished.push({ request, result })
   }
+  for (const { request, result } of finished) request.complete(result)
   return taken
 }
 

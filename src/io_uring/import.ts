@@ -15,6 +15,17 @@ export function findBuffer({ ring, sqe }: Request): RsrcNode | null {
   return ring.quiescing ? null : (ring.buffers?.node(sqe.bufIndex ?? 0) ?? null)
 }
 
+/** Whether a request names a slot of the table that has nothing in it. */
+export function isEmptySlot({ ring, sqe }: Request): boolean {
+  const index = sqe.bufIndex ?? 0
+  return (
+    !ring.quiescing &&
+    ring.buffers !== null &&
+    index < ring.buffers.length &&
+    ring.buffers.node(index) === null
+  )
+}
+
 /**
  * Takes the buffer a request names, for as long as the request lasts.
  * @returns 0 or -EFAULT, even for length 0

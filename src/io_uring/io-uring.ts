@@ -63,6 +63,8 @@ export class IoUring implements PageHolder {
   readonly sqEntries: Region
   /** rings of provided buffers by group number */
   readonly groups = new Map<number, Region>()
+  /** groups of low numbers are there, with or without a ring (`groupsMadeAtOnce`) */
+  hasGroups = false
   readonly uringLock: Mutex
   /** the open file description; descriptors and mappings of the ring hold it (R-URING-65) */
   readonly file: IoUringFile

@@ -37,6 +37,7 @@ export function* registerPbufRing(k: Kernel, ring: IoUring, arg: BufReg | null):
   if (entries === 0 || (entries & (entries - 1)) !== 0)
     return refused(EINVAL, 'the number of entries is not a power of two')
   if (entries >= MAX_ENTRIES) return refused(EINVAL, 'a ring of buffers has at most 32768 entries')
+  if (bgid < k.release.ioUring.groupsMadeAtOnce) ring.hasGroups = true
   if (ring.groups.has(bgid)) return refused(EEXIST, 'there is a group of buffers of this number')
   const bytes = entries * DESCRIPTOR_BYTES
   const region = mapped
@@ -66,6 +67,8 @@ export function unregisterPbufRing(k: Kernel, ring: IoUring, arg: BufReg | null)
   if (arg === null) return refused(EFAULT, 'the structure cannot be read')
   if ((arg.resv ?? 0) !== 0 || (arg.flags ?? 0) !== 0) return refused(EINVAL, 'a reserved field is not zero')
   const region = ring.groups.get(arg.bgid)
+  if (region === undefined && ring.hasGroups && arg.bgid < k.release.ioUring.groupsMadeAtOnce)
+    return refused(EINVAL, 'the group of buffers has no ring')
   if (region === undefined) return refused(ENOENT, 'there is no group of buffers of this number')
   ring.groups.delete(arg.bgid)
   freeRegion(k, ring.user, region)

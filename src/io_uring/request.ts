@@ -92,17 +92,23 @@ export class Request implements Sleeper {
     this.buffer = node.buffer
   }
 
-  /** Tries the operation; completes, or begins to wait. */
-  *run(issue: Issue): Kthread<void> {
+  /**
+   * Tries the operation; completes, or begins to wait.
+   * @returns null, or, with `later`, what it is to be completed with
+   */
+  *run(issue: Issue, later = false): Kthread<number | null> {
     this.#issue = issue
     this.#running = true
     const result = yield* issue(this.kernel, this)
     this.#running = false
-    if (typeof result === 'number') this.complete(result)
-    else {
+    if (typeof result !== 'number') {
       this.#queue = result.queue
       this.#queue.enqueue(this)
+      return null
     }
+    if (later) return result
+    this.complete(result)
+    return null
   }
 
   /** Ends it, unless it is being tried right now: then it ends as it would. */

@@ -7,7 +7,7 @@ import type { Kernel } from '../mm/kernel.ts'
 import type { FileDescription } from '../task/fd-table.ts'
 import { PipeEnd } from '../task/pipe.ts'
 import { vfsRead, vfsWrite } from '../task/read-write.ts'
-import { checkFixedRange, checkUserRange, fixedIter, takeBuffer, userIter } from './import.ts'
+import { checkFixedRange, checkUserRange, fixedIter, isEmptySlot, takeBuffer, userIter } from './import.ts'
 import { IoUringFile } from './ring-file.ts'
 import {
   IORING_OP_READ_FIXED,
@@ -26,6 +26,8 @@ export function prepareFixed(k: Kernel, request: Request): number {
   noFlags(request)
   const { fixedImport } = k.release.ioUring
   if (fixedImport === 'issue') return 0
+  // an empty slot is one, and shows only when the range is looked at
+  if (fixedImport === 'slot-first' && isEmptySlot(request)) return 0
   const error = takeBuffer(k, request)
   return error < 0 || fixedImport === 'slot-first' ? error : checkFixedRange(k, request.buffer!, request)
 }

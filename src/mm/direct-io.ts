@@ -115,11 +115,10 @@ export function* directWrite(
   }
   for (const { offset: at, bytes } of io.unwritten) storage.write(at, bytes)
   if (io.abandoned !== null) storage.allocateUnknown(io.abandoned.start, io.abandoned.end)
-  if (done > 0) {
-    mapping.size = Math.max(size, offset + done)
-    storage.end = Math.max(storage.end, offset + done)
-    yield* invalidatePages(k, mapping, ...pagesOf(offset, done))
-  }
+  // a write that stopped before its first byte (R-DIO-12) has reached its position all the same
+  mapping.size = Math.max(size, offset + done)
+  storage.end = Math.max(storage.end, offset + done)
+  if (done > 0) yield* invalidatePages(k, mapping, ...pagesOf(offset, done))
   if (iter.count === 0) return done
   // @rule R-DIO-12
   const rest = yield* fallBack(offset + done)
@@ -235,6 +234,9 @@ function* transferRun(io: DirectIo, offset: number, length: number): Kthread<num
       'position and length must be multiples of the sector size, 512 bytes',
     )
   if (!(iter instanceof UserIter)) return yield* copyRun(io, offset, length)
+  // @rule R-DIO-3
+  if (k.release.fault.directChecksMemoryFirst && !iter.isAligned(SECTOR_SIZE))
+    return refused(k, EINVAL, 'R-DIO-3', 'address and length of the memory must be multiples of 512 bytes')
   let done = 0
   while (done < length) {
     const bio = new Bio(k, io.direction)

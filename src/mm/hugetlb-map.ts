@@ -102,6 +102,7 @@ export function alignParts(mm: Mm, vma: Vma, pmd: number): void {
 export function unmapHugetlb(k: Kernel, mm: Mm, vma: Vma, pmd: number, keepsMarkers: boolean): void {
   const { memory } = k
   const { frames } = memory
+  const restores = k.release.fault.hugetlbZapRestoresReservation
   const entry = mm.pageTable.pmd(pmd) as HugePmd
   const watched = keepsMarkers && (vma.flags & VM_UFFD_WP) !== 0
   const marker = watched && (entry.bits & (PTE_UFFD_WP | PTE_MARKER_UFFD_WP)) !== 0
@@ -115,7 +116,7 @@ export function unmapHugetlb(k: Kernel, mm: Mm, vma: Vma, pmd: number, keepsMark
   mm.hugetlbPages -= frames.nrPages(head)
   if (!frames.has(head, PG_ANON)) {
     if ((entry.bits & PTE_DIRTY) !== 0) frames.set(head, PG_DIRTY)
-  } else if (k.release.fault.hugetlbZapRestoresReservation) {
+  } else if (restores === 'always' || (restores === 'last-mapping' && frames.entireMapcount(head) === 0)) {
     // The promise is due again at once, the page comes back only with its last reference: meanwhile the
     // pool's reserved count is one too low. While the pool has surplus pages nothing is promised again.
     const map = vma.hugetlb?.map ?? null

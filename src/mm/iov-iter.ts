@@ -263,6 +263,16 @@ export class UserIter implements IovIter {
     return this.#ranges[this.#range]!.length - this.#done
   }
 
+  /** `iov_iter_is_aligned`: whether every range that is left begins and ends at a multiple of so many bytes. */
+  isAligned(unit: number): boolean {
+    for (let i = this.#range; i < this.#ranges.length; i++) {
+      const { base, length } = this.#ranges[i]!
+      const done = i === this.#range ? this.#done : 0
+      if ((base + done) % unit !== 0 || (length - done) % unit !== 0) return false
+    }
+    return true
+  }
+
   /** `iov_iter_advance`: goes over bytes without touching them, at most `rangeLeft`. */
   advance(bytes: number): void {
     this.#done += bytes

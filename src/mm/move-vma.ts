@@ -10,7 +10,7 @@ import type { MmapWriteGuard } from './mmap-lock.ts'
 import { movePageTables } from './move-page-tables.ts'
 import { doMunmap } from './munmap.ts'
 import { cloneAnonVmas, insertVma, unlinkAnonVmas } from './vma-link.ts'
-import { checkSplit, mergeNewRange } from './vma-merge.ts'
+import { checkSplit, mergeNewRange, splitVmaUnlimited } from './vma-merge.ts'
 import { chargeCommit, vmStatAccount } from './vm-accounting.ts'
 import { noteRemap } from './userfaultfd-events.ts'
 import { UFFD_FEATURE_EVENT_REMAP } from './userfaultfd-flags.ts'
@@ -154,7 +154,8 @@ function dropWatch(target: Vma): void {
 }
 
 /**
- * MREMAP_DONTUNMAP: the old VMA stays, empty and unlocked.
+ * MREMAP_DONTUNMAP: the old VMA stays, empty and unlocked. Up to 6.12 the part that moved becomes a VMA of its own
+ * where it was locked, on 6.18 all of the old VMA is unlocked.
  * @rule R-AS-73
  */
 function leaveBehind(
@@ -166,12 +167,15 @@ function leaveBehind(
   len: number,
 ): void {
   if ((old.flags & VM_LOCKED) !== 0) {
+    const { mm, vmas } = guard
+    if (k.release.mm.dontUnmapLeaksLocked) {
+      mm.lockedVm += len / PAGE_SIZE
+      mm.lockedVmLost += old.pages
+    } else {
+      if (old.start < start) splitVmaUnlimited(k, mm, vmas, old, start, true)
+      if (start + len < old.end) splitVmaUnlimited(k, mm, vmas, old, start + len, false)
+    }
     old.flags &= ~VM_LOCKED_MASK
-    const pages = len / PAGE_SIZE
-    const added = k.release.mm.dontUnmapLeaksLocked ? pages : 0
-    guard.mm.lockedVm += added
-    // all of the old VMA is unlocked, also where only a part of it has moved
-    guard.mm.lockedVmLost += old.pages - pages + added
   }
   if (old !== copy && old.start === start && old.end === start + len) unlinkAnonVmas(old)
 }

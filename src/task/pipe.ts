@@ -179,58 +179,59 @@ export function* pipeWrite(
   let done = 0
   for (let first = true; ; first = false) {
     if (!pipe.mutex.tryLock()) yield* pipe.mutex.lock()
-    const more = yield* addBytes(k, pipe, iter, first)
+    const before = iter.count
+    const error = yield* addBytes(k, pipe, iter, first)
     pipe.mutex.unlock()
     // also when nothing was written: who waits looks, and waits again
     pipe.readQueue.wakeAll()
-    if (more < 0) return done > 0 ? done : more
-    done += more
-    // what is not full has stopped at memory that cannot be read
-    if (iter.count === 0 || !pipe.full) return done
+    done += before - iter.count
+    if (error < 0) return done > 0 ? done : error
+    if (iter.count === 0) return done
     if (nonblock) return done > 0 ? done : -EAGAIN
     const interrupted = yield* sleepOn(k, pipe.writeQueue)
     if (interrupted) return done > 0 ? done : -EINTR
   }
 }
 
-/** @returns bytes; the pipe is full when it is fewer than were to be written; or a negative errno */
+/** Moves bytes into the pipe until it is full. @returns 0, or a negative errno where it stopped for another reason */
 function* addBytes(k: Kernel, pipe: Pipe, iter: IovIter, mayMerge: boolean): Kthread<number> {
   const refused = (errno: number, why: string): number => refuse(k.current, errno, 'R-PIPE-2', { why })
   if (pipe.readers === 0) return refused(EPIPE, 'nobody can read from the pipe any more')
   const unreadable = 'the memory to write from cannot be read'
-  let done = mayMerge ? yield* merge(k, pipe, iter, iter.count % PAGE_SIZE) : 0
-  if (done < 0) return refused(EFAULT, unreadable)
+  if (mayMerge && !(yield* merge(k, pipe, iter, iter.count % PAGE_SIZE))) return refused(EFAULT, unreadable)
   const scratch = new Uint8Array(PAGE_SIZE)
-  let error = 0
   while (iter.count > 0 && !pipe.full) {
-    const bytes = scratch.subarray(0, Math.min(PAGE_SIZE, iter.count))
-    if ((yield* iter.copyFrom(bytes)) < bytes.length) {
-      error = refused(EFAULT, unreadable)
-      break
-    }
     const pfn = k.memory.allocFolio(0, { movable: false })
-    if (pfn === 0) {
-      error = -ENOMEM
-      break
-    }
-    k.memory.contents.write(pfn, 0, bytes)
-    pipe.buffers.push({ pfn, offset: 0, length: bytes.length, canMerge: true })
-    done += bytes.length
+    if (pfn === 0) return -ENOMEM
+    const bytes = scratch.subarray(0, Math.min(PAGE_SIZE, iter.count))
+    const copied = yield* iter.copyFrom(bytes)
+    const whole = copied === bytes.length
+    if (whole || k.release.fault.failedPipeWriteTakesPlace) {
+      k.memory.contents.write(pfn, 0, bytes.subarray(0, copied))
+      pipe.buffers.push({ pfn, offset: 0, length: whole ? copied : 0, canMerge: true })
+    } else k.memory.put(pfn)
+    if (whole) continue
+    iter.revert(copied)
+    return refused(EFAULT, unreadable)
   }
-  return done > 0 ? done : error
+  return 0
 }
 
-/** Appends the odd bytes of a write to the newest piece where they fit. @returns bytes or -EFAULT */
-function* merge(k: Kernel, pipe: Pipe, iter: IovIter, odd: number): Kthread<number> {
+/** Appends the odd bytes of a write to the newest piece where they fit. @returns false where they cannot be read */
+function* merge(k: Kernel, pipe: Pipe, iter: IovIter, odd: number): Kthread<boolean> {
   const last = pipe.buffers.at(-1)
-  if (odd === 0 || last === undefined || !last.canMerge) return 0
+  if (odd === 0 || last === undefined || !last.canMerge) return true
   const end = last.offset + last.length
-  if (end + odd > PAGE_SIZE) return 0
+  if (end + odd > PAGE_SIZE) return true
   const bytes = new Uint8Array(odd)
-  if ((yield* iter.copyFrom(bytes)) < odd) return -EFAULT
+  const copied = yield* iter.copyFrom(bytes)
+  if (copied < odd) {
+    iter.revert(copied)
+    return false
+  }
   k.memory.contents.write(last.pfn, end, bytes)
   last.length += odd
-  return odd
+  return true
 }
 
 /** @returns whether a signal ended the sleep */

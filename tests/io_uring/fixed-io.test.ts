@@ -193,10 +193,12 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     const fd = rig.letters('x')
     const nop = (userData: number): { opcode: number; userData: number } => ({ opcode: 0, userData })
     expect(rig.submit([nop(1), { opcode: 200, userData: 2 }, nop(3)])).toBe(2)
-    expect(rig.completions()).toEqual([
+    const [tried, refused] = [
       [1, 0],
       [2, '-EINVAL'],
-    ])
+    ]
+    const inOrder = release === '6.12' || release === '6.18'
+    expect(rig.completions()).toEqual(inOrder ? [tried, refused] : [refused, tried])
     expect(rig.submit([])).toBe(1)
     expect(rig.completions()).toEqual([[3, 0]])
     const outside = { opcode: IORING_OP_READ_FIXED, fd, addr: a - 1, len: 1, userData: 4 }

@@ -68,9 +68,20 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     })
     expect(pbuf(rig, { ringAddr: rig.anon(1) }).result).toBe('-EEXIST')
     expect(unpbuf(rig, { flags: 1 }).result).toBe('-EINVAL')
-    expect(unpbuf(rig, { bgid: 2 }).result).toBe('-ENOENT')
+    expect(unpbuf(rig, { bgid: 64 }).result).toBe('-ENOENT')
     expect(unpbuf(rig, {})).toEqual({ result: 0, acq: 0, rel: 128, vmPin: 0 })
     expect(rig.call(IORING_UNREGISTER_PBUF_RING, 'unreadable', 1).result).toBe('-EFAULT')
+  })
+
+  it('R-URING-78 until 6.6 the first group below 64 makes all of them, also when its ring is refused', () => {
+    const rig = new Rig(release)
+    const early = release !== '6.12' && release !== '6.18'
+    expect(unpbuf(rig, { bgid: 3 }).result).toBe('-ENOENT')
+    expect(pbuf(rig, { ringAddr: 64 * P, bgid: 70 }).result).toBe('-EFAULT')
+    expect(unpbuf(rig, { bgid: 3 }).result).toBe('-ENOENT')
+    expect(pbuf(rig, { ringAddr: 64 * P, bgid: 3 }).result).toBe('-EFAULT')
+    for (const bgid of [0, 3, 63]) expect(unpbuf(rig, { bgid }).result).toBe(early ? '-EINVAL' : '-ENOENT')
+    for (const bgid of [64, 70]) expect(unpbuf(rig, { bgid }).result).toBe('-ENOENT')
   })
 
   it('R-URING-76 256 descriptors need one page, whatever lies behind it', () => {

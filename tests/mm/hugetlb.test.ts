@@ -435,7 +435,7 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect(meminfo(pool)).toEqual([6, 0])
   })
 
-  it('R-HUGE-51 the owner drops a page its child still maps: the promise comes back with the page', () => {
+  it('R-HUGE-51 the owner drops a page its child still maps: on 6.18 the promise comes back with the page', () => {
     const { app, pool } = lab(release, 6)
     map(app, BASE, PMD_SIZE, { flags: PRIVATE })
     touch(app, BASE, true)
@@ -443,7 +443,7 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     advise(app, BASE, PMD_SIZE, MADV_DONTNEED)
     expect(meminfo(pool)).toEqual([5, 0])
     exit(child)
-    expect(meminfo(pool)).toEqual([6, restores ? 1 : 0])
+    expect(meminfo(pool)).toEqual([6, release === '6.18' ? 1 : 0])
   })
 
   it('R-HUGE-51 a hole takes back what was handed out, truncation every promise beyond', () => {

@@ -22,8 +22,8 @@ export interface FaultSwitches {
   readonly countsEveryAttempt: boolean
   /** MADV_DONTNEED gives back page tables it has emptied: 6.14 on (R-AS-148) */
   readonly dontneedFreesTables: boolean
-  /** unmapping a page of a private hugetlb mapping gives its owner the reservation back: 6.12 on (R-HUGE-51, R-HUGE-52) */
-  readonly hugetlbZapRestoresReservation: boolean
+  /** unmapping a page of a private hugetlb mapping gives its owner the reservation back: 6.12 on, there only when no child maps it any more (R-HUGE-51, R-HUGE-52) */
+  readonly hugetlbZapRestoresReservation: 'never' | 'last-mapping' | 'always'
   /** a hole that ends inside the first page of a file unmaps the file from there on; seen on 6.12 and 6.18 (R-FLT-75) */
   readonly holeInFirstPageUnmapsAll: boolean
   /** fault-around maps nothing when the first folio it finds is the file's last one and the page table is new: seen on 6.12 and 6.18, not on 6.1 (R-FLT-39) */
@@ -32,11 +32,15 @@ export interface FaultSwitches {
   readonly codeIsReadAhead: boolean
   /** write(2) looks whether the memory can be read before it takes a page of the file: not in 6.18 (R-FLT-174) */
   readonly writePrefaults: boolean
+  /** a write(2) to a pipe that stops at memory it cannot read leaves an empty piece there: up to 6.12 (R-PIPE-2) */
+  readonly failedPipeWriteTakesPlace: boolean
+  /** direct I/O looks at the alignment of all memory that is left before it takes a page of it: not in 6.18 (R-DIO-3) */
+  readonly directChecksMemoryFirst: boolean
   /** ftruncate that makes a disk file longer zeroes what its last page had beyond the old end: seen on 6.18 (R-DIO-10) */
   readonly growingZeroesTail: boolean
   /** MADV_COLLAPSE wants at least one page that may be written: up to 6.12 (R-HUGE-30) */
   readonly collapseNeedsWritable: boolean
-  /** a huge page that is split leaves the zero page where it held nothing but zeros: seen on 6.18 (R-HUGE-62) */
+  /** a huge page that is split leaves the zero page where it held nothing but zeros: seen on 6.12 and 6.18 (R-HUGE-62) */
   readonly splitMapsZeroPage: boolean
   /** pagemap's bit 56 of a PMD-mapped page tells of the head page alone: 6.1 and 6.18, not 6.12 (R-HUGE-38) */
   readonly onceOfHead: boolean
@@ -55,11 +59,13 @@ const r61: FaultSwitches = {
   guardMarkers: false,
   countsEveryAttempt: true,
   dontneedFreesTables: false,
-  hugetlbZapRestoresReservation: false,
+  hugetlbZapRestoresReservation: 'never',
   holeInFirstPageUnmapsAll: false,
   lastFolioBringsNoTable: false,
   codeIsReadAhead: false,
   writePrefaults: true,
+  failedPipeWriteTakesPlace: true,
+  directChecksMemoryFirst: true,
   growingZeroesTail: false,
   collapseNeedsWritable: true,
   splitMapsZeroPage: false,
@@ -76,8 +82,9 @@ const r612: FaultSwitches = {
   ...v3,
   largeFolioReuse: 'never',
   hugetlbCacheRefPerPage: true,
+  splitMapsZeroPage: true,
   swapInReadWritable: true,
-  hugetlbZapRestoresReservation: true,
+  hugetlbZapRestoresReservation: 'last-mapping',
   holeInFirstPageUnmapsAll: true,
   lastFolioBringsNoTable: true,
   onceOfHead: false,
@@ -92,15 +99,17 @@ export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
   '6.18': {
     ...r612,
     largeFolioReuse: 'sole-mm',
+    hugetlbZapRestoresReservation: 'always',
     hugeZeroWriteAllocatesThp: true,
     failedDiscardSwapbacks: false,
     guardMarkers: true,
     dontneedFreesTables: true,
     codeIsReadAhead: true,
     writePrefaults: false,
+    failedPipeWriteTakesPlace: false,
+    directChecksMemoryFirst: false,
     growingZeroesTail: true,
     collapseNeedsWritable: false,
-    splitMapsZeroPage: true,
     onceOfHead: true,
   },
 }

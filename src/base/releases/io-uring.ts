@@ -37,6 +37,8 @@ export interface IoUringSwitches {
   readonly plainImportFirst: boolean
   /** of requests that wait for the same pipe the newest goes on first: 6.12 on (R-URING-96) */
   readonly pollWakesNewestFirst: boolean
+  /** a request that is refused before it is tried completes before those of its batch that were tried at once: seen on 6.1 (R-URING-92) */
+  readonly refusedCompletesFirst: boolean
   /** IORING_OP_LAST */
   readonly lastOperation: number
   /** IORING_NOP_* bits that exist (R-URING-95) */
@@ -53,6 +55,8 @@ export interface IoUringSwitches {
   readonly pbufFlags: number
   /** the number of entries of a ring of buffers is looked at before its address: 6.18 (R-URING-77) */
   readonly pbufEntriesFirst: boolean
+  /** the first ring of buffers of a number below this makes all groups below it, without rings; 0: 6.12 on (R-URING-78) */
+  readonly groupsMadeAtOnce: number
   /** CLONE_BUFFERS takes ranges and can replace: 6.18 (R-URING-73) */
   readonly cloneRanges: boolean
   /** IORING_SETUP_* bits that exist (R-URING-6) */
@@ -82,6 +86,7 @@ const r61: IoUringSwitches = {
   fixedImport: 'slot-first',
   plainImportFirst: false,
   pollWakesNewestFirst: false,
+  refusedCompletesFirst: true,
   lastOperation: 49,
   nopFlags: 0,
   ringMappings: 'pages',
@@ -90,6 +95,7 @@ const r61: IoUringSwitches = {
   regionsContiguous: false,
   pbufFlags: 0,
   pbufEntriesFirst: false,
+  groupsMadeAtOnce: 64,
   cloneRanges: false,
   setupFlags: 0x3fff,
   lastOpcode: 26,
@@ -120,11 +126,13 @@ const r612: IoUringSwitches = {
   mapsPartsByMask: true,
   regionsContiguous: false,
   pbufFlags: 3,
+  groupsMadeAtOnce: 0,
   rejectsHugeLength: true,
   coalesces: 'folios',
   fixedImport: 'range-first',
   plainImportFirst: true,
   pollWakesNewestFirst: true,
+  refusedCompletesFirst: false,
   lastOperation: 58,
   nopFlags: 1,
   lastOpcode: 31,

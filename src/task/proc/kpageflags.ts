@@ -82,7 +82,9 @@ export function pageFlagsWord(k: Kernel, pfn: number, halves: Uint32Array, at: n
     halves[at] = KPF_BUDDY
     return
   }
-  const shown = k.release.fault.pageFlagsOfHead ? first : own
+  // a tail has hardly a flag of its own
+  const ofTail = own & PG_ANON_EXCLUSIVE
+  const shown = pfn === head || k.release.fault.pageFlagsOfHead ? first : ofTail
   let lower = 0
   let upper = 0
   for (const [flag, bit] of SIMPLE) if ((shown & flag) !== 0) lower |= bit
