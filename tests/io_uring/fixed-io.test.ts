@@ -216,4 +216,16 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     rig.ring.sqes.length = 0
     expect(rig.submit([noSlot, nop(7)])).toBe(release === '6.18' ? 2 : 1)
   })
+
+  it('R-URING-57 an empty slot is a bad range: until 6.6 the descriptor is looked at first', () => {
+    const rig = new Rig(release)
+    rig.sparse(2)
+    const to = (bufIndex: number): unknown[] => [
+      rig.submit([{ opcode: IORING_OP_WRITE_FIXED, fd: 999, addr: 0, len: 0, bufIndex, userData: 1 }]),
+      rig.completions()[0]![1],
+    ]
+    const slotFirst = release !== '6.12' && release !== '6.18'
+    expect(to(1)).toEqual([1, slotFirst || release === '6.18' ? '-EBADF' : '-EFAULT'])
+    expect(to(2)).toEqual([1, release === '6.18' ? '-EBADF' : '-EFAULT'])
+  })
 })

@@ -247,8 +247,9 @@ describe.each(RELEASES)('MADV_COLLAPSE on %s', (release) => {
     store(task, 0)
     expect(result(task.run(mlock(task.kernel, task.space, BASE + 50 * P, P)))).toBe(0)
     expect(advise(task, 5, 1, MADV_FREE)).toBe(0)
-    expect(task.space.rssAnon).toBe(newer ? 2 : 512)
-    expect(bitsAt(task, 6) & PTE_SPECIAL).toBe(newer ? PTE_SPECIAL : 0)
+    const zeroes = newer || release === '6.12'
+    expect(task.space.rssAnon).toBe(zeroes ? 2 : 512)
+    expect(bitsAt(task, 6) & PTE_SPECIAL).toBe(zeroes ? PTE_SPECIAL : 0)
     const { frames } = task.kernel.memory
     expect([0, 50].map((page) => frames.has(pfnAt(task, BASE + page * P), PG_MLOCKED))).toEqual([false, true])
     expect([0, 5, 50].map((page) => load(task, page))).toEqual([1, 0, 0])

@@ -96,6 +96,40 @@ describe('direct I/O', () => {
     w.close()
   })
 
+  it.each(RELEASE_NAMES)(
+    'R-DIO-3 until 6.12 all memory that is left is looked at before any is taken: %s',
+    (release) => {
+      const w = new Disk(2 * P, release)
+      const at = w.memory(4, 9)
+      const newer = release === '6.18'
+      expect(w.pins(() => w.pread(at + 1, 2 * P, 0))).toEqual(newer ? ['-EINVAL', 3, 3] : ['-EINVAL', 0, 0])
+      expect(w.pread(at + 1, 512, 512)).toBe(newer ? 512 : '-EINVAL')
+      expect(w.pwrite(at + 4 * P + 33, P, 0)).toBe(newer ? '-EFAULT' : '-EINVAL')
+      expect(w.pread(at + 512, P, 0)).toBe(P)
+      w.close()
+    },
+  )
+
+  it.each(RELEASE_NAMES)(
+    'R-DIO-12 a write that stops before its first byte has grown the file: %s',
+    (release) => {
+      const w = new Disk(3000, release)
+      const at = w.edge(1, 9)
+      expect(w.pwrite(at + P, P, 5632)).toBe('-EFAULT')
+      expect(w.size).toBe(5632)
+      w.close()
+    },
+  )
+
+  it('R-DIO-10 what a failed direct write leaves to the page cache zeroes no tail', () => {
+    const w = new Disk(3000)
+    const shared = w.map(1, { file: w.file, shared: true })
+    w.store(shared + 3500, 77)
+    expect(w.pwrite(shared + P, P, 5632)).toBe('-EFAULT')
+    expect([w.size, w.byte(3500)]).toEqual([5632, 77])
+    w.close()
+  })
+
   it('R-DIO-4 what is less than a sector at the end is given back, and asked for again', () => {
     const w = new Disk(2 * P)
     const at = w.edge(1, 9)

@@ -185,6 +185,15 @@ describe.each(ALL)('mremap on %s', (release) => {
     },
   )
 
+  it('R-AS-73 DONTUNMAP of a part of locked memory: until 6.12 that part is unlocked, on 6.18 all of it', () => {
+    const s = new Space(release)
+    s.at(10, 4, RW, ANON | MAP_LOCKED)
+    expect(remap(s, 11, 1, 1, MOVE | MREMAP_DONTUNMAP, 20)).toBe(20)
+    const apart = ['10+1 rw-', '11+1 rw-', '12+2 rw-', '20+1 rw-']
+    expect(s.list()).toEqual(release === '6.18' ? ['10+4 rw-', '20+1 rw-'] : apart)
+    expect(s.mm.lockedVm).toBe(release === '6.18' ? 5 : 4)
+  })
+
   it('R-AS-137 DONTUNMAP of touched memory stays apart from what is left behind', () => {
     const s = new Space(release)
     s.at(22, 3)

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { Kthread } from '../../src/base/kthread.ts'
+import { RELEASE_NAMES, type ReleaseName } from '../../src/base/release.ts'
 import { BufferIter, UserIter } from '../../src/mm/iov-iter.ts'
 import { makePipe, pipeRead, pipeWrite, type PipeEnd } from '../../src/task/pipe.ts'
 import { P, World } from '../mm/fault-support.ts'
@@ -9,8 +10,8 @@ class Pipes extends World {
   readonly read: PipeEnd
   readonly write: PipeEnd
 
-  constructor() {
-    super()
+  constructor(release: ReleaseName = '6.18') {
+    super({ release })
     const { read, write } = makePipe(this.k, true)
     this.read = read
     this.write = write
@@ -63,6 +64,26 @@ describe('pipes', () => {
     // also where the write may sleep: it has not stopped for want of room
     const body = pipeWrite(w.k, w.write, w.user(at, 2 * P), false)
     expect(w.io(body)).toBe(P)
+    w.close()
+  })
+
+  it.each(RELEASE_NAMES)('R-PIPE-2 a write that stops leaves an empty piece until 6.12: %s', (release) => {
+    const w = new Pipes(release)
+    const at = w.map(1)
+    const write = (from: number, length: number): number | string =>
+      w.io(pipeWrite(w.k, w.write, w.user(from, length)))
+    expect(write(at + P, P)).toBe('-EFAULT')
+    expect(write(at, 2 * P)).toBe(P)
+    const pieces = (): number => w.read.pipe.buffers.length
+    const newer = release === '6.18'
+    expect(pieces()).toBe(newer ? 1 : 3)
+    // odd bytes go on in the page of the empty piece
+    expect(w.feed(100)).toBe(100)
+    const left = newer ? 14 : 13
+    expect(16 - pieces()).toBe(left)
+    expect(w.feed(16 * P)).toBe(left * P)
+    expect(w.drain(20 * P)).toBe(P + 100 + left * P)
+    expect(w.drain(1)).toBe('-EAGAIN')
     w.close()
   })
 
