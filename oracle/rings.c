@@ -47,8 +47,7 @@ void sleep_ms(long ms)
  */
 static void settle_down(int to_nothing)
 {
-	/* An emulated processor takes its time. */
-	long quiet = (!probes.refresh ? 80 : to_nothing ? 400 : 40) * (shared->config.pid1 ? 4 : 1);
+	long quiet = !probes.refresh ? 80 : to_nothing ? 400 : 40;
 	long acquired = 0, released = 0, pin, last = -1, since = now_ms(), stop = since + 2000;
 	struct status status;
 

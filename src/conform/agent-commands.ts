@@ -25,6 +25,8 @@ export interface ScriptState {
   readonly releasesLate: boolean
   /** something was done with rings after which VmPin does not tell whether a ring has let go of its pages */
   looseRings: boolean
+  /** there were AF_XDP sockets, whose pages go some time after the last holder */
+  sockets: boolean
 }
 
 /** A step that is one command. */

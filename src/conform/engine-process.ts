@@ -15,6 +15,7 @@ import { addTask, exitTask, type TaskStruct, type Trace } from '../task/task.ts'
 import type { PipeEnd } from '../task/pipe.ts'
 import { uffdClose, type Userfaultfd } from '../mm/userfaultfd.ts'
 import { UffdHandler } from './engine-uffd.ts'
+import type { XskSocket } from '../net/xsk.ts'
 import type { Arena } from './range.ts'
 
 /** Where the agent has its own code and data; the engine's stand-in for them lies here. */
@@ -47,6 +48,7 @@ export class EngineProcess implements TaskStruct {
   /** ends: `3r`, `3w` */
   readonly pipes: Map<string, PipeEnd>
   readonly uffds: Map<number, Userfaultfd>
+  readonly xsks: Map<number, XskSocket>
   /** System V segments: the program's number → id */
   readonly segments: Map<number, number>
   /** soft limits that the program has set, bytes */
@@ -81,6 +83,8 @@ export class EngineProcess implements TaskStruct {
     this.rings = new Map(parent?.rings ?? [])
     for (const ring of this.rings.values()) ring.file.get()
     this.uffds = new Map([...(parent?.uffds ?? [])].map(([name, uffd]) => [name, uffd.get()]))
+    this.xsks = new Map(parent?.xsks ?? [])
+    for (const socket of this.xsks.values()) socket.file.get()
     this.segments = new Map(parent?.segments ?? [])
     this.limits = { ...parent?.limits }
     this.personality = parent?.personality ?? 0
@@ -197,7 +201,9 @@ export class EngineProcess implements TaskStruct {
     for (const hook of this.kernel.exitHooks) hook(this)
     for (const file of this.files.values()) file.put()
     for (const ring of this.rings.values()) ring.file.put()
+    for (const socket of this.xsks.values()) socket.file.put()
     for (const end of this.pipes.values()) end.put()
+    this.xsks.clear()
     this.files.clear()
     this.rings.clear()
     this.pipes.clear()

@@ -34,6 +34,7 @@ export interface Shadow {
   readonly serves: number[]
   /** ranges that were registered with one, the latest last */
   readonly watched: Range[]
+  readonly xsks: number[]
   readonly segments: number[]
   /** where its heap begins, bytes; null: outside of the arena */
   heap: number | null
@@ -58,13 +59,14 @@ export class Generation {
       uffds: [],
       serves: [],
       watched: [],
+      xsks: [],
       segments: [],
       heap: null,
     },
   ]
   /** where something was mapped, the latest last; units */
   readonly #places: { page: number; pages: number }[] = []
-  readonly #last = { file: 0, ring: 0, child: 0, pipe: 0, uffd: 0, segment: 0 }
+  readonly #last = { file: 0, ring: 0, child: 0, pipe: 0, uffd: 0, socket: 0, segment: 0 }
   /** files of a disk's filesystem, and how long each is at least, bytes; shared by all that are the same file */
   readonly disks = new Map<number, { size: number }>()
   /** ring → what was registered with it, slot by slot, most likely */
@@ -84,7 +86,7 @@ export class Generation {
   }
 
   /** A name that no other step has used. */
-  newName(what: 'file' | 'ring' | 'child' | 'pipe' | 'uffd' | 'segment'): number {
+  newName(what: 'file' | 'ring' | 'child' | 'pipe' | 'uffd' | 'socket' | 'segment'): number {
     return ++this.#last[what]
   }
 

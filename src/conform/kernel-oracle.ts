@@ -132,6 +132,7 @@ export function themesOff(hello: OracleHello, names: readonly ThemeName[]): Map<
     const { weights, hugePages = 0, swap, ksm } = themeOf(name)
     if (weights.ring !== undefined && !hello.uring) off.set(name, 'io_uring is not available')
     else if (weights.uffd !== undefined && !hello.uffd) off.set(name, 'userfaultfd is not available')
+    else if (weights.xskSocket !== undefined && !hello.xdp) off.set(name, 'AF_XDP is not available')
     else if (weights.disk !== undefined && hello.disk === null) off.set(name, 'there is no disk directory')
     else if (hugePages > hello.hugetlbFree)
       off.set(name, `the hugetlb pool has fewer than ${hugePages} free pages`)

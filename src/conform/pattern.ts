@@ -8,7 +8,11 @@ export function patternByte(seed: number, i: number): number {
 /** Bytes [from, from + length) of the pattern. */
 export function pattern(seed: number, from: number, length: number): Uint8Array {
   const bytes = new Uint8Array(length)
-  for (let i = 0; i < length; i++) bytes[i] = patternByte(seed, from + i)
+  for (let i = 0; i < length;) {
+    const page = Math.floor((from + i) / PAGE_SIZE)
+    const end = Math.min(length, (page + 1) * PAGE_SIZE - from)
+    for (let byte = patternByte(seed, from + i); i < end; i++) bytes[i] = byte++
+  }
   return bytes
 }
 

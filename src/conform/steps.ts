@@ -18,6 +18,7 @@ import { spaceSteps, type SpaceStep } from './steps/space.ts'
 import { uffdSteps, type UffdStep } from './steps/uffd.ts'
 import { spaceLimitSteps, type SpaceLimitStep } from './steps/space-limits.ts'
 import { sysvSteps, type SysvStep } from './steps/sysv.ts'
+import { xdpSteps, type XdpStep } from './steps/xdp.ts'
 
 /**
  * One thing a process of a program does. Addresses are bytes from the start of the arena; files, rings and
@@ -43,6 +44,7 @@ export type StepBody =
   | EdgeStep
   | RingBufferStep
   | RequestStep
+  | XdpStep
 
 export type Step = By<StepBody>
 export type Op = StepBody['op']
@@ -67,6 +69,7 @@ const kinds: StepKinds<StepBody> = {
   ...edgeSteps,
   ...ringBufferSteps,
   ...requestSteps,
+  ...xdpSteps,
 }
 
 export function isOp(name: unknown): name is Op {

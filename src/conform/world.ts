@@ -10,6 +10,8 @@ export interface WorldProcess {
   readonly uffds: Set<number>
   /** userfaultfds it made itself: its own thread answers their events */
   readonly serves: Set<number>
+  /** AF_XDP sockets */
+  readonly xsks: Set<number>
   /** System V segments it has a name for */
   readonly segments: Set<number>
   /** its heap lies in the arena */
@@ -28,6 +30,7 @@ export function newWorld(): World {
         pipes: new Set(),
         uffds: new Set(),
         serves: new Set(),
+        xsks: new Set(),
         segments: new Set(),
         heap: false,
       },

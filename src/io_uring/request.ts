@@ -67,6 +67,8 @@ export class Request implements Sleeper {
   file: FileDescription | null = null
   /** the registered buffer it works on (R-URING-58) */
   buffer: RegisteredBuffer | null = null
+  /** it failed before anything was transferred */
+  refused = false
   #hold: BufferHold | null = null
   #issue: Issue | null = null
   #queue: WaitQueue | null = null
@@ -106,7 +108,7 @@ export class Request implements Sleeper {
       this.#queue.enqueue(this)
       return null
     }
-    if (later) return result
+    if (later && !this.refused) return result
     this.complete(result)
     return null
   }

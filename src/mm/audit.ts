@@ -179,14 +179,9 @@ function auditPageTable(kernel: Kernel, mm: Mm, name: string, ledger: Ledger, ex
       ledger.maps[pfn]!++
       ledger.refs[frames.head(pfn)]!++
       countPages(pfn, 1)
-      if ((bits & PTE_WRITE) !== 0 && frames.has(pfn, PG_ANON)) {
-        // @rule R-FLT-9
-        expect(
-          `${where} slot ${slot}: writable anonymous page is exclusive`,
-          1,
-          frames.has(pfn, PG_ANON_EXCLUSIVE) ? 1 : 0,
-        )
-      }
+      // @rule R-FLT-9
+      if ((bits & PTE_WRITE) !== 0 && frames.has(pfn, PG_ANON) && !frames.has(pfn, PG_ANON_EXCLUSIVE))
+        expect(`${where} slot ${slot}: writable anonymous page is exclusive`, 1, 0)
     }
     expect(`${where}: used entries`, used, entry.used)
   }
@@ -277,20 +272,24 @@ function auditFrames(kernel: Kernel, ledger: Ledger, expect: Expect): void {
     expect(`free block ${pfn}: order`, order, (flags[pfn]! >>> ORDER_SHIFT) & 0x1f)
   })
   for (let zone = 0; zone < 3; zone++) expect(`zone ${zone}: free pages`, free[zone]!, buddy.free[zone]!)
+  // a name is put together only for what is wrong: there are many frames
+  const same = (pfn: number, what: string, expected: number, actual: number): void => {
+    if (expected !== actual) expect(`pfn ${pfn}: ${what}`, expected, actual)
+  }
   for (let pfn = 1; pfn < frames.count; pfn++) {
     if (inBuddy[pfn] === 1) {
-      if (ledger.refs[pfn] !== 0) expect(`pfn ${pfn}: free but referenced`, 0, ledger.refs[pfn]!)
+      same(pfn, 'free but referenced', 0, ledger.refs[pfn]!)
       continue
     }
-    expect(`pfn ${pfn}: mapcount`, ledger.maps[pfn]!, frames.mapcount[pfn]!)
+    same(pfn, 'mapcount', ledger.maps[pfn]!, frames.mapcount[pfn]!)
     if (frames.head(pfn) !== pfn) continue
     const reserved = (flags[pfn]! & PG_RESERVED) !== 0
-    expect(`pfn ${pfn}: refcount`, ledger.refs[pfn]! + (reserved ? 1 : 0), frames.refcount[pfn]!)
+    same(pfn, 'refcount', ledger.refs[pfn]! + (reserved ? 1 : 0), frames.refcount[pfn]!)
     if (frames.isLarge(pfn)) {
-      expect(`pfn ${pfn}: pincount`, ledger.pins[pfn]!, frames.pincount(pfn))
-      expect(`pfn ${pfn}: entire mapcount`, ledger.entire[pfn]!, frames.entireMapcount(pfn))
+      same(pfn, 'pincount', ledger.pins[pfn]!, frames.pincount(pfn))
+      same(pfn, 'entire mapcount', ledger.entire[pfn]!, frames.entireMapcount(pfn))
     }
     const pooled = (flags[pfn]! & PG_HUGETLB) !== 0
-    if (frames.refcount[pfn] === 0 && !pooled) expect(`pfn ${pfn}: neither free nor referenced`, 0, 1)
+    if (frames.refcount[pfn] === 0 && !pooled) same(pfn, 'neither free nor referenced', 0, 1)
   }
 }

@@ -131,7 +131,7 @@ export function* punchHole(k: Kernel, mapping: AddressSpace, start: number, leng
   const first = Math.ceil(start / PAGE_SIZE)
   const last = Math.floor(end / PAGE_SIZE)
   // a hole that ends inside the first page of the file unmaps everything from there on
-  if (last === 0 && k.release.fault.holeInFirstPageUnmapsAll) {
+  if (last === 0 && (mapping.kind.shmem || k.release.fault.holeInFirstPageUnmapsDiskFile)) {
     yield* unmapMappingRange(k, mapping, first, Number.MAX_SAFE_INTEGER, false)
   }
   if (first > last) {

@@ -24,8 +24,8 @@ export interface FaultSwitches {
   readonly dontneedFreesTables: boolean
   /** unmapping a page of a private hugetlb mapping gives its owner the reservation back: 6.12 on, there only when no child maps it any more (R-HUGE-51, R-HUGE-52) */
   readonly hugetlbZapRestoresReservation: 'never' | 'last-mapping' | 'always'
-  /** a hole that ends inside the first page of a file unmaps the file from there on; seen on 6.12 and 6.18 (R-FLT-75) */
-  readonly holeInFirstPageUnmapsAll: boolean
+  /** a hole that ends inside the first page of a disk file unmaps the file from there on, as it always does with a memory file: seen on 6.12 and 6.18 (R-FLT-75) */
+  readonly holeInFirstPageUnmapsDiskFile: boolean
   /** fault-around maps nothing when the first folio it finds is the file's last one and the page table is new: seen on 6.12 and 6.18, not on 6.1 (R-FLT-39) */
   readonly lastFolioBringsNoTable: boolean
   /** a fault in an executable mapping reads a file from its page on, up to the end of the mapping: seen on 6.18 (R-FLT-39) */
@@ -60,7 +60,7 @@ const r61: FaultSwitches = {
   countsEveryAttempt: true,
   dontneedFreesTables: false,
   hugetlbZapRestoresReservation: 'never',
-  holeInFirstPageUnmapsAll: false,
+  holeInFirstPageUnmapsDiskFile: false,
   lastFolioBringsNoTable: false,
   codeIsReadAhead: false,
   writePrefaults: true,
@@ -85,7 +85,7 @@ const r612: FaultSwitches = {
   splitMapsZeroPage: true,
   swapInReadWritable: true,
   hugetlbZapRestoresReservation: 'last-mapping',
-  holeInFirstPageUnmapsAll: true,
+  holeInFirstPageUnmapsDiskFile: true,
   lastFolioBringsNoTable: true,
   onceOfHead: false,
   pageFlagsOfHead: true,

@@ -37,7 +37,7 @@ export interface IoUringSwitches {
   readonly plainImportFirst: boolean
   /** of requests that wait for the same pipe the newest goes on first: 6.12 on (R-URING-96) */
   readonly pollWakesNewestFirst: boolean
-  /** a request that is refused before it is tried completes before those of its batch that were tried at once: seen on 6.1 (R-URING-92) */
+  /** what a batch has done at once completes at its end, after what was refused: seen on 6.1 (R-URING-92) */
   readonly refusedCompletesFirst: boolean
   /** IORING_OP_LAST */
   readonly lastOperation: number

@@ -1,6 +1,7 @@
 import { oneCommand } from '../agent-commands.ts'
 import { DANGLING, OK, answer } from '../engine-context.ts'
 import type { StepKinds } from '../step-kind.ts'
+import { settleSockets } from './xdp.ts'
 
 /** Processes. */
 export type ProcessStep =
@@ -15,7 +16,7 @@ export const processSteps: StepKinds<ProcessStep> = {
       const { processes } = generation
       if (processes.length >= MOST_PROCESSES) return null
       const child = generation.newName('child')
-      const { files, rings, pipes, uffds, segments, heap } = process
+      const { files, rings, pipes, uffds, xsks, segments, heap } = process
       processes.push({
         number: child,
         parent: process.number,
@@ -25,6 +26,7 @@ export const processSteps: StepKinds<ProcessStep> = {
         uffds: [...uffds],
         serves: [],
         watched: [...process.watched],
+        xsks: [...xsks],
         segments: [...segments],
         heap,
       })
@@ -33,7 +35,7 @@ export const processSteps: StepKinds<ProcessStep> = {
     text: ({ child }) => `fork p${child}`,
     commands: ({ child }) => oneCommand(`fork p${child}`),
     creates: ({ child }) => `process ${child}`,
-    follow(world, { files, rings, pipes, uffds, segments, heap }, { by, child }) {
+    follow(world, { files, rings, pipes, uffds, xsks, segments, heap }, { by, child }) {
       world.set(child, {
         parent: by,
         files: new Set(files),
@@ -41,6 +43,7 @@ export const processSteps: StepKinds<ProcessStep> = {
         pipes: new Set(pipes),
         uffds: new Set(uffds),
         serves: new Set(),
+        xsks: new Set(xsks),
         segments: new Set(segments),
         heap,
       })
@@ -66,6 +69,7 @@ export const processSteps: StepKinds<ProcessStep> = {
     },
     text: ({ child }) => `reap p${child}`,
     commands: ({ child }) => oneCommand(`reap p${child}`),
+    settle: (_step, { sockets }) => (sockets ? ['settle'] : []),
     // where memory did not suffice for the fork
     mayDangle: () => true,
     follow(world, _self, { by, child }) {
@@ -78,6 +82,7 @@ export const processSteps: StepKinds<ProcessStep> = {
       if (process === undefined) return DANGLING
       engine.processes.delete(child)
       process.exit()
+      settleSockets(engine.k)
       return OK
     },
   },
