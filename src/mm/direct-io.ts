@@ -204,8 +204,8 @@ function firstDelayed({ k, mapping, storage }: DirectIo, start: number, end: num
  * and that success is what counts.
  * @rule R-DIO-12
  */
-function stopsEarly({ direction, storage, size }: DirectIo, at: number): boolean {
-  if (direction === 'read' || at % PAGE_SIZE === 0) return false
+function stopsEarly({ k, direction, storage, size }: DirectIo, at: number): boolean {
+  if (direction === 'read' || at % PAGE_SIZE === 0 || !k.release.fault.directWriteStopsEarly) return false
   return at >= size || !storage.has(Math.floor(at / PAGE_SIZE))
 }
 

@@ -110,6 +110,7 @@ export class HugetlbPool {
   /**
    * Promises n pages (`hugetlb_acct_memory`), growing the pool by surplus pages where that is allowed.
    * @returns whether the pool could
+   * @rule R-HUGE-52
    */
   reserve(n: number): boolean {
     if (n > this.available + Math.max(0, this.overcommit - this.surplus)) return false
@@ -118,6 +119,11 @@ export class HugetlbPool {
         this.#returnSurplus(n)
         return false
       }
+    }
+    // with fewer promised than there should be (R-HUGE-52) that many need not be free
+    if (n > this.free) {
+      this.#returnSurplus(n)
+      return false
     }
     this.reserved += n
     return true

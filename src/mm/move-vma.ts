@@ -119,7 +119,9 @@ function copyVma(
   const pgoff = untouched ? newAddr / PAGE_SIZE : vma.pageIndex(oldAddr)
   const next = vmas.find(newAddr)
   const previous = next === null ? vmas.last : next.previous
-  const neighbour = (other: Vma | null): Vma | null => (apart && other === vma ? null : other)
+  const touching = previous === vma ? vma.end === newAddr : next === vma && newAddr + len === vma.start
+  const alone = apart && untouched && touching && k.release.mm.dontUnmapBesideSourceIsAlone
+  const neighbour = (other: Vma | null): Vma | null => (alone || (apart && other === vma) ? null : other)
   const [before, after] = [neighbour(previous), neighbour(next)]
   const merged = mergeNewRange(k, mm, vmas, before, after, newAddr, newAddr + len, pgoff, vma, vma)
   if (merged !== null) return merged

@@ -111,12 +111,13 @@ describe('direct I/O', () => {
   )
 
   it.each(RELEASE_NAMES)(
-    'R-DIO-12 a write that stops before its first byte has grown the file: %s',
+    'R-DIO-12 a write that stops before its first byte has grown the file from 6.12 on: %s',
     (release) => {
       const w = new Disk(3000, release)
       const at = w.edge(1, 9)
       expect(w.pwrite(at + P, P, 5632)).toBe('-EFAULT')
-      expect(w.size).toBe(5632)
+      const newer = release === '6.12' || release === '6.18'
+      expect(w.size).toBe(newer ? 5632 : 3000)
       w.close()
     },
   )

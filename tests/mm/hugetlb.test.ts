@@ -420,6 +420,8 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect(meminfo(pool)).toEqual([5, 0])
     unmap(app, BASE, PMD_SIZE)
     expect(meminfo(pool)).toEqual([5, restores ? -1 : 0])
+    // R-HUGE-52: only what is free can be promised
+    expect(map(app, BASE, 6 * PMD_SIZE, { flags: PRIVATE })).toBe('-ENOMEM')
     held.release()
     expect(meminfo(pool)).toEqual([6, 0])
   })

@@ -36,6 +36,8 @@ export interface FaultSwitches {
   readonly failedPipeWriteTakesPlace: boolean
   /** direct I/O looks at the alignment of all memory that is left before it takes a page of it: not in 6.18 (R-DIO-3) */
   readonly directChecksMemoryFirst: boolean
+  /** a direct write that stops in a new block has written what it could, and the file has grown: seen on 6.12 and 6.18, not on 6.1 (R-DIO-12) */
+  readonly directWriteStopsEarly: boolean
   /** ftruncate that makes a disk file longer zeroes what its last page had beyond the old end: seen on 6.18 (R-DIO-10) */
   readonly growingZeroesTail: boolean
   /** MADV_COLLAPSE wants at least one page that may be written: up to 6.12 (R-HUGE-30) */
@@ -66,6 +68,7 @@ const r61: FaultSwitches = {
   writePrefaults: true,
   failedPipeWriteTakesPlace: true,
   directChecksMemoryFirst: true,
+  directWriteStopsEarly: false,
   growingZeroesTail: false,
   collapseNeedsWritable: true,
   splitMapsZeroPage: false,
@@ -82,6 +85,7 @@ const r612: FaultSwitches = {
   ...v3,
   largeFolioReuse: 'never',
   hugetlbCacheRefPerPage: true,
+  directWriteStopsEarly: true,
   splitMapsZeroPage: true,
   swapInReadWritable: true,
   hugetlbZapRestoresReservation: 'last-mapping',

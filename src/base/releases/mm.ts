@@ -32,6 +32,8 @@ export interface MmSwitches {
   readonly dontUnmapLeaksLocked: boolean
   /** what MREMAP_DONTUNMAP moves beside the mapping it comes from merges with it: seen on 6.18, not on 6.1 and 6.12 (R-AS-73) */
   readonly dontUnmapMergesWithSource: boolean
+  /** … and not with the mapping on its other side either: seen on 6.1, not on 6.12 (R-AS-73) */
+  readonly dontUnmapBesideSourceIsAlone: boolean
   /** PR_SET_MDWE exists: 6.3 on (R-AS-63) */
   readonly hasMdwe: boolean
   /** munmap and brk shrink hand their write lock down even below a growable VMA: 6.6 on (R-AS-120) */
@@ -70,6 +72,7 @@ const r61: MmSwitches = {
   hugetlbHintRoundsUp: false,
   dontUnmapLeaksLocked: false,
   dontUnmapMergesWithSource: false,
+  dontUnmapBesideSourceIsAlone: true,
   hasMdwe: false,
   munmapAlwaysDowngrades: false,
   futureWriteSealInMethod: true,
@@ -102,6 +105,7 @@ const r612: MmSwitches = {
   sealedSharedReadAllowed: true,
   readOnlyDropsAccount: true,
   mergePrefersPrevious: true,
+  dontUnmapBesideSourceIsAlone: false,
   processMadviseSelf: 'plain',
   heapLabelStrict: true,
   hasMseal: true,

@@ -6,6 +6,8 @@ export interface ProcSwitches {
   readonly smapsShowsKsm: boolean
   /** the number of THPeligible is padded as the others are; seen on 6.12 and 6.18, not on 6.1 (R-AS-164) */
   readonly padsThpEligible: boolean
+  /** smaps counts nothing of a huge page in memory without any access: seen on 6.1 (R-SMAPS-7) */
+  readonly smapsOmitsInaccessibleThp: boolean
   /** bit 58 of pagemap marks a guard page: 6.18 (R-FLT-161) */
   readonly pagemapShowsGuards: boolean
   /** status has the lines Kthread and untag_mask; seen on 6.12 and 6.18, not on 6.1 (R-ST-1) */
@@ -17,6 +19,7 @@ export interface ProcSwitches {
 const r61: ProcSwitches = {
   smapsShowsKsm: false,
   padsThpEligible: false,
+  smapsOmitsInaccessibleThp: true,
   pagemapShowsGuards: false,
   statusShowsKthread: false,
   hasProcmapQuery: false,
@@ -24,6 +27,7 @@ const r61: ProcSwitches = {
 const r612: ProcSwitches = {
   smapsShowsKsm: true,
   padsThpEligible: true,
+  smapsOmitsInaccessibleThp: false,
   pagemapShowsGuards: false,
   statusShowsKthread: true,
   hasProcmapQuery: true,

@@ -19,7 +19,7 @@ import {
   pmdIndex,
   type Leaf,
 } from '../../mm/page-table.ts'
-import { VM_LOCKED } from '../../mm/vm-flags.ts'
+import { VM_EXEC, VM_LOCKED, VM_READ, VM_WRITE } from '../../mm/vm-flags.ts'
 import type { Vma } from '../../mm/vma.ts'
 
 /** proportional shares are counted in 4096ths of a byte, each page's share rounded down (R-SMAPS-7) */
@@ -61,6 +61,8 @@ export class SmapsStats {
   gather(k: Kernel, mm: Mm, vma: Vma): void {
     const { pageTable } = mm
     const locked = (vma.flags & VM_LOCKED) !== 0
+    const unseen =
+      k.release.proc.smapsOmitsInaccessibleThp && (vma.flags & (VM_READ | VM_WRITE | VM_EXEC)) === 0
     let covered = vma.start
     const last = Math.ceil(vma.end / PMD_SIZE)
     for (let i = pageTable.nextPmd(pmdIndex(vma.start), last); i >= 0; i = pageTable.nextPmd(i + 1, last)) {
@@ -69,8 +71,8 @@ export class SmapsStats {
       const to = Math.min(vma.end, (i + 1) * PMD_SIZE)
       if (vma.file?.mapping.swapped.size) this.#swappedFile(vma, covered, from)
       covered = to
-      if (entry instanceof HugePmd) this.#hugePmd(k, entry, locked)
-      else this.#leaf(k, vma, entry, from, to, locked)
+      if (!(entry instanceof HugePmd)) this.#leaf(k, vma, entry, from, to, locked)
+      else if (!unseen || vma.isHugetlb) this.#hugePmd(k, entry, locked)
     }
     if (vma.file?.mapping.swapped.size) this.#swappedFile(vma, covered, vma.end)
   }
