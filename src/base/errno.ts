@@ -43,6 +43,7 @@ const table = {
   ECANCELED: 125,
   EHWPOISON: 133,
   ERESTARTSYS: 512,
+  ENOTSUPP: 524,
 } as const
 
 export type ErrnoName = keyof typeof table
@@ -86,6 +87,7 @@ export const {
   ECANCELED,
   EHWPOISON,
   ERESTARTSYS,
+  ENOTSUPP,
 } = table
 
 const names = new Map<number, ErrnoName>(

@@ -49,6 +49,19 @@ export class RwSemaphore {
     return true
   }
 
+  /** `down_read`: waits for as long as it takes. */
+  *read(): Kthread<void> {
+    if (this.tryRead()) return
+    const wait = this.readWait('none')
+    do yield wait
+    while (!this.tryReadAfterWait())
+  }
+
+  /** `down_write`: waits for as long as it takes. */
+  *write(): Kthread<void> {
+    while (!this.tryWrite()) yield this.writeWait('none')
+  }
+
   /** What a task that wants to read yields while the lock is taken. */
   readWait(signals: Wait['signals']): Wait {
     return { queue: this.#readQueue, what: this.#readQueue.name, signals }

@@ -8,6 +8,7 @@ import { mmSwitches, type MmSwitches } from './releases/mm.ts'
 import { procSwitches, type ProcSwitches } from './releases/proc.ts'
 import { remoteSwitches, type RemoteSwitches } from './releases/remote.ts'
 import { uffdSwitches, type UffdSwitches } from './releases/uffd.ts'
+import { uprobeSwitches, type UprobeSwitches } from './releases/uprobes.ts'
 
 /**
  * The kernels the engine can be. `gup-v3` is the series "remove the vmas parameter from GUP APIs" (v3)
@@ -32,6 +33,7 @@ export interface Release {
   readonly proc: ProcSwitches
   readonly remote: RemoteSwitches
   readonly uffd: UffdSwitches
+  readonly uprobes: UprobeSwitches
   readonly drivers: DriverSwitches
 }
 
@@ -47,6 +49,7 @@ function release(name: ReleaseName): Release {
     proc: procSwitches[name],
     remote: remoteSwitches[name],
     uffd: uffdSwitches[name],
+    uprobes: uprobeSwitches[name],
     drivers: driverSwitches[name],
   }
 }

@@ -66,6 +66,7 @@ export function audit(kernel: Kernel): AuditFinding[] {
   auditSwap(kernel, ledger, expect)
   auditFrames(kernel, ledger, expect)
   auditHugetlb(kernel, expect)
+  expect('dup_mmap_sem held', 0, kernel.dupMmapSem.locked ? 1 : 0)
   expect(
     'kernel: committed pages',
     [...kernel.mms, ...kernel.mappings.values()].reduce((sum, owner) => sum + owner.committed, 0),
@@ -79,6 +80,7 @@ type Expect = (what: string, expected: number, actual: number) => void
 function auditMm(kernel: Kernel, mm: Mm, ledger: Ledger, expect: Expect): void {
   const name = `mm ${mm.name}`
   expect(`${name}: mmap_lock held`, 0, mm.mmapLock.locked ? 1 : 0)
+  expect(`${name}: mappings that uprobes have not looked at`, 0, mm.uprobeWork?.length ?? 0)
   expect(`${name}: write_protect_seq odd`, 0, mm.writeProtectSeq & 1)
   if (mm.mmapLock.locked) return
   const guard = mm.mmapLock.tryRead()!

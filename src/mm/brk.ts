@@ -8,6 +8,7 @@ import type { MmapWriteGuard } from './mmap-lock.ts'
 import { firstOverlapping, removeUnlocking, splitEdges } from './munmap.ts'
 import { readImpliesExec } from './personality.ts'
 import { mmPopulate } from './populate.ts'
+import { finishUprobes } from './uprobe-hooks.ts'
 import { alignUp, asWord } from './user-range.ts'
 import { insertVma } from './vma-link.ts'
 import { mergeNewRange } from './vma-merge.ts'
@@ -34,7 +35,10 @@ export function* brk(k: Kernel, mm: Mm, brk: number): Kthread<number> {
   const shrinks =
     error === 0 && alignUp(wanted) < end ? firstOverlapping(guard.vmas, alignUp(wanted), end) : null
   if (shrinks !== null) yield* removeUnlocking(k, guard, shrinks, alignUp(wanted), end)
-  else guard.release()
+  else {
+    if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
+    guard.release()
+  }
   if (error === 0 && (mm.defFlags & VM_LOCKED) !== 0 && alignUp(wanted) > end) {
     yield* mmPopulate(k, mm, end, alignUp(wanted) - end, true)
   }

@@ -17,6 +17,7 @@ export function* exitMmap(k: Kernel, mm: Mm): Kthread<void> {
   guard.release()
   k.mms.delete(mm)
   k.ksm.exit(mm)
+  k.uprobes?.mmGone(mm)
 }
 
 /** `mmput`: one user less; the last one takes the address space down. */

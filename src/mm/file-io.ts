@@ -66,7 +66,7 @@ function* pageToRead(k: Kernel, mapping: AddressSpace, at: number): Kthread<numb
 }
 
 /** The cached page at an index, brought in where it is missing and waited for. @returns the pfn or -ENOMEM */
-function* cachedPage(k: Kernel, mapping: AddressSpace, index: number, slow: boolean): Kthread<number> {
+export function* cachedPage(k: Kernel, mapping: AddressSpace, index: number, slow: boolean): Kthread<number> {
   const { frames } = k.memory
   for (;;) {
     let pfn = mapping.pages.get(index)

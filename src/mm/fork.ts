@@ -56,8 +56,13 @@ import { lockForWrite, tryWriteNow } from './write-lock.ts'
  * @rule R-FLT-65
  */
 export function* forkMm(k: Kernel, parent: Mm, name: string): Kthread<Mm | number> {
+  // @rule R-UPR-5
+  if (!k.dupMmapSem.tryRead()) yield* k.dupMmapSem.read()
   const guard = tryWriteNow(k, parent) ?? (yield* lockForWrite(k, parent))
-  if (typeof guard === 'number') return guard
+  if (typeof guard === 'number') {
+    k.dupMmapSem.releaseRead()
+    return guard
+  }
   const child = new Mm(k, name)
   copyLayout(child, parent)
   k.ksm.fork(child, parent)
@@ -73,6 +78,7 @@ export function* forkMm(k: Kernel, parent: Mm, name: string): Kthread<Mm | numbe
   }
   childGuard.release()
   guard.release()
+  k.dupMmapSem.releaseRead()
   if (error === 0) {
     yield* tellChanges(k, forkChanges(contexts))
     return child
@@ -89,6 +95,7 @@ function copyLayout(child: Mm, parent: Mm): void {
   child.mdwe = parent.mdwe
   child.thpDisabled = parent.thpDisabled
   child.dumpable = parent.dumpable
+  child.hasUprobes = parent.hasUprobes
   child.argStart = parent.argStart
   child.argEnd = parent.argEnd
   child.envStart = parent.envStart

@@ -1,6 +1,7 @@
 import { Scheduler } from '../base/scheduler.ts'
 import { releases, type Release, type ReleaseName } from '../base/release.ts'
 import { WaitQueue, type Kthread } from '../base/kthread.ts'
+import { RwSemaphore } from '../base/locks.ts'
 import type { Refusal, RefusalSink } from '../base/refusal.ts'
 import type { ZoneSizes } from '../memory/buddy.ts'
 import { Memory } from '../memory/memory.ts'
@@ -15,6 +16,7 @@ import { Ksm } from './ksm-state.ts'
 import type { Mm } from './mm.ts'
 import type { MmapLockHost } from './mmap-lock.ts'
 import { SwapArea } from './swap.ts'
+import type { UprobeHooks } from './uprobe-hooks.ts'
 
 export type { Capability }
 export type RlimitName = 'memlock' | 'as' | 'data' | 'stack' | 'nofile'
@@ -178,6 +180,10 @@ export class Kernel implements MmapLockHost {
   readonly ksm = new Ksm()
   /** swap entries and the swap cache */
   readonly swap: SwapArea
+  /** `dup_mmap_sem`: no address space is copied while breakpoints are put into all of them (R-UPR-5) */
+  readonly dupMmapSem: RwSemaphore
+  /** who watches the mappings of files that have uprobes; null: there are none */
+  uprobes: UprobeHooks | null = null
   /** woken whenever folios that were being moved are in place again (migrate.ts) */
   readonly migrationDone = new WaitQueue('migration')
   /** vmstat pgfault and pgmajfault (R-FLT-22) */
@@ -214,6 +220,7 @@ export class Kernel implements MmapLockHost {
     this.memory = new Memory(options.zones ?? { normal: 262_144 })
     this.scheduler = new Scheduler<CurrentTask>(new BootTask())
     this.swap = new SwapArea(this.memory)
+    this.dupMmapSem = new RwSemaphore('dup_mmap_sem', this)
     this.holders.add(this.swap)
     this.zeroPfn = this.memory.allocFolio(0, { movable: false })
     this.memory.frames.set(this.zeroPfn, PG_RESERVED)

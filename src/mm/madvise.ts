@@ -31,6 +31,7 @@ import { checkSealed } from './munmap.ts'
 import { adviseCold, adviseFree, advisePageout, adviseWillNeed } from './page-advice.ts'
 import { madvisePopulate } from './populate.ts'
 import { punchHole } from './truncate.ts'
+import { finishUprobes } from './uprobe-hooks.ts'
 import { alignUp, asWord, isPageAligned, rangeEnd } from './user-range.ts'
 import { noteRemove, takeChanges, tellChanges } from './userfaultfd-events.ts'
 import { vmaFacts, type Vma } from './vma.ts'
@@ -79,6 +80,7 @@ export function* madvise(k: Kernel, mm: Mm, addr: number, len: number, advice: n
   } else guard = (k.exploring ? null : mm.mmapLock.tryRead()) ?? (yield* lockForRead(k, mm))
   const walk = new AdviceWalk(guard)
   const result = yield* walk.run(k, mm, start, start + length, advice)
+  if (mm.uprobeWork !== null) yield* finishUprobes(k, walk.guard)
   walk.guard.release()
   return result
 }

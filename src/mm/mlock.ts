@@ -9,6 +9,7 @@ import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
 import { countMapped } from './munmap.ts'
 import { mmPopulate } from './populate.ts'
+import { finishUprobes } from './uprobe-hooks.ts'
 import { alignDown, alignUp, asWord, rangeEnd } from './user-range.ts'
 import { changedShape, vmaModify } from './vma-merge.ts'
 import type { Vma } from './vma.ts'
@@ -49,6 +50,7 @@ function* doMlock(k: Kernel, mm: Mm, addr: number, len: number, lock: number): K
   if (typeof guard === 'number') return guard
   const within = checkMlockLimit(k, guard, start, length)
   const result = within < 0 ? within : applyLockFlags(k, guard, start, length, lock)
+  if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
   guard.release()
   if (result < 0 || length === 0) return result
   const error = yield* mmPopulate(k, mm, start, length, false)
@@ -94,6 +96,7 @@ export function* munlock(k: Kernel, mm: Mm, addr: number, len: number): Kthread<
   const guard = tryWriteNow(k, mm) ?? (yield* lockForWrite(k, mm))
   if (typeof guard === 'number') return guard
   const result = applyLockFlags(k, guard, start, length, 0)
+  if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
   guard.release()
   return result
 }
@@ -126,6 +129,7 @@ export function* mlockall(k: Kernel, mm: Mm, flags: number): Kthread<number> {
   const lock = (flags & MCL_ONFAULT) !== 0 ? VM_LOCKED | VM_LOCKONFAULT : VM_LOCKED
   mm.defFlags = (mm.defFlags & ~VM_LOCKED_MASK) | ((flags & MCL_FUTURE) !== 0 ? lock : 0)
   if ((flags & MCL_CURRENT) !== 0) lockEveryVma(k, guard, lock)
+  if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
   guard.release()
   if ((flags & MCL_CURRENT) !== 0) yield* mmPopulate(k, mm, 0, TASK_SIZE, true)
   return 0
@@ -140,6 +144,7 @@ export function* munlockall(k: Kernel, mm: Mm): Kthread<number> {
   if (typeof guard === 'number') return guard
   mm.defFlags &= ~VM_LOCKED_MASK
   lockEveryVma(k, guard, 0)
+  if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
   guard.release()
   return 0
 }

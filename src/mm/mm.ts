@@ -5,6 +5,7 @@ import { PageTable } from './page-table.ts'
 import { VmaTree } from './vma-tree.ts'
 import type { Kernel } from './kernel.ts'
 import type { UffdChange } from './userfaultfd-events.ts'
+import type { UprobeWork } from './uprobe-hooks.ts'
 
 /**
  * `struct mm_struct`: one address space.
@@ -27,6 +28,8 @@ export class Mm {
   users = 1
   /** changes that userfaultfds are to hear of when the lock has been let go; under mmap_lock */
   uffdChanges: UffdChange[] | null = null
+  /** what uprobes have to do in mappings that came or changed before the lock is let go (uprobe-hooks.ts) */
+  uprobeWork: UprobeWork[] | null = null
 
   // pages, R-AS-1
   totalVm = 0
@@ -56,6 +59,8 @@ export class Mm {
   defFlags = 0
   /** MMF_HAS_PINNED: set by every FOLL_PIN attempt, never cleared, not inherited (R-GUP-72). Atomic */
   hasPinned = false
+  /** MMF_HAS_UPROBES: a breakpoint was put here; a child takes it over */
+  hasUprobes = false
   /** seqcount: odd while fork write-protects (R-GUP-76) */
   writeProtectSeq = 0
   /** PR_SET_MDWE */

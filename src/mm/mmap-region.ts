@@ -11,6 +11,7 @@ import type { MmapWriteGuard } from './mmap-lock.ts'
 import { noteUnmap } from './userfaultfd-events.ts'
 import { countMapped, firstOverlapping, removeDetached, splitEdges } from './munmap.ts'
 import { shmemFileSetup } from './shmem.ts'
+import { finishUprobes, uprobeMmap } from './uprobe-hooks.ts'
 import { freeVma, insertVma } from './vma-link.ts'
 import { mergeNewRange } from './vma-merge.ts'
 import { Vma } from './vma.ts'
@@ -141,7 +142,11 @@ function addMapping(
       if (losesLock(vma)) vma.flags &= ~VM_LOCKED_MASK
       else mm.lockedVm += pages
     }
-  } else if ((flags & VM_LOCKED) !== 0) mm.lockedVm += pages
+    uprobeMmap(k, mm, vma)
+  } else {
+    if ((flags & VM_LOCKED) !== 0) mm.lockedVm += pages
+    uprobeMmap(k, mm, merged)
+  }
   vmStatAccount(mm, flags, pages)
   k.observer?.({ type: 'map', mm: mm.id, start, end })
   return start
@@ -164,6 +169,7 @@ function* replace(
   const credit = countMapped(vmas, start, end, 0)
   if (k.release.mm.checksAfterUnmap === 'none') {
     const refused = splitEdges(k, mm, vmas, first, start, end)
+    if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
     if (refused < 0) return refused
     // the first VMA may have been cut: what is inside starts here
     const inside = firstOverlapping(vmas, start, end)!
@@ -184,6 +190,7 @@ function* replace(
   const error = mayExpandVm(k, mm, flags, pages - credit)
   if (error < 0) return error
   const refused = splitEdges(k, mm, vmas, first, start, end)
+  if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
   // @rule R-AS-48
   if (refused < 0 && k.release.mm.fixedReportsUnmapErrno) return refused
   if (refused < 0)

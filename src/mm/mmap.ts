@@ -32,6 +32,7 @@ import type { MmapWriteGuard } from './mmap-lock.ts'
 import { firstOverlapping } from './munmap.ts'
 import { readImpliesExec } from './personality.ts'
 import { mmPopulate } from './populate.ts'
+import { finishUprobes } from './uprobe-hooks.ts'
 import { alignUp, asWord, isPageAligned } from './user-range.ts'
 import { takeChanges, tellChanges } from './userfaultfd-events.ts'
 import { canDoMlock, mlockFutureOk } from './vm-accounting.ts'
@@ -158,9 +159,12 @@ export function* doMmap(k: Kernel, guard: MmapWriteGuard, request: MappingReques
   const highFlags = (flags & MAP_TYPE) === MAP_DROPPABLE && file === null ? VMH_DROPPABLE : 0
   const index = file !== null ? pgoff : (vmFlags & VM_SHARED) !== 0 ? 0 : address / PAGE_SIZE
   const replaced = isFixed(flags) ? firstOverlapping(guard.vmas, address, address + len) : null
-  return replaced === null
-    ? mapFreeRange(k, guard, address, len, vmFlags, highFlags, index, file)
-    : yield* mapOverRange(k, guard, replaced, address, len, vmFlags, highFlags, index, file)
+  const mapped =
+    replaced === null
+      ? mapFreeRange(k, guard, address, len, vmFlags, highFlags, index, file)
+      : yield* mapOverRange(k, guard, replaced, address, len, vmFlags, highFlags, index, file)
+  if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
+  return mapped
 }
 
 /**

@@ -10,6 +10,7 @@ import type { MmapWriteGuard } from './mmap-lock.ts'
 import { checkSealed } from './munmap.ts'
 import { readImpliesExec } from './personality.ts'
 import { populateVmaPageRange } from './populate.ts'
+import { finishUprobes } from './uprobe-hooks.ts'
 import { alignUp, asWord, isPageAligned } from './user-range.ts'
 import { changedShape, vmaModify } from './vma-merge.ts'
 import { vmaFacts, type Vma } from './vma.ts'
@@ -68,6 +69,7 @@ export function* mprotect(k: Kernel, mm: Mm, addr: number, len: number, prot: nu
   // @rule R-AS-7
   const implied = (access & PROT_READ) !== 0 && readImpliesExec(k.current)
   const result = yield* protectRange(k, guard, start, end, access & VM_ACCESS_FLAGS, grows, implied)
+  if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
   guard.release()
   return result
 }

@@ -11,6 +11,7 @@ import { moveVma } from './move-vma.ts'
 import { checkSealed, doMunmap, firstOverlapping, removeUnlocking, splitEdges } from './munmap.ts'
 import { mmPopulate } from './populate.ts'
 import { alignUp, asWord, isPageAligned, unsigned } from './user-range.ts'
+import { finishUprobes, uprobeMmap } from './uprobe-hooks.ts'
 import { takeChanges, tellChanges } from './userfaultfd-events.ts'
 import { mergeNewRange } from './vma-merge.ts'
 import { chargeCommit, mayExpandVm, mlockFutureOk, vmStatAccount } from './vm-accounting.ts'
@@ -77,6 +78,7 @@ export function* mremap(
   } else if (call.oldLen >= call.newLen) {
     return yield* shrink(k, guard, call)
   } else result = yield* grow(k, guard, vma!, call)
+  if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
   const changes = takeChanges(mm)
   guard.release()
   yield* tellChanges(k, changes)
@@ -242,6 +244,7 @@ function* shrink(k: Kernel, guard: MmapWriteGuard, request: Request): Kthread<nu
   const first = start < end ? firstOverlapping(vmas, start, end) : null
   const error = first === null ? 0 : splitEdges(k, mm, vmas, first, start, end)
   if (first === null || error < 0) {
+    if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
     guard.release()
     return error < 0 ? error : request.addr
   }
@@ -287,6 +290,7 @@ function extend(k: Kernel, guard: MmapWriteGuard, vma: Vma, end: number): number
   if (mergeNewRange(k, mm, vmas, vma, vma.next, start, end, vma.pageIndex(start), vma, vma) !== vma) {
     vmas.resize(vma, vma.start, end)
   }
+  uprobeMmap(k, mm, vma)
   vmStatAccount(mm, flags, pages)
   if ((flags & VM_LOCKED) !== 0) mm.lockedVm += pages
   k.observer?.({ type: 'map', mm: mm.id, start, end })

@@ -4,6 +4,7 @@ import { refuse } from '../base/refusal.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
+import { finishUprobes } from './uprobe-hooks.ts'
 import { alignUp, asWord, isPageAligned, rangeEnd } from './user-range.ts'
 import { changedShape, vmaModify } from './vma-merge.ts'
 import { VMH_SEALED } from './vm-flags.ts'
@@ -39,6 +40,7 @@ export function* mseal(k: Kernel, mm: Mm, addr: number, len: number, flags: numb
     hole < end
       ? refuse(k.current, ENOMEM, 'R-AS-115', { address: hole, why: 'nothing is mapped here' })
       : sealRange(k, guard, start, end)
+  if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
   guard.release()
   return result
 }

@@ -8,6 +8,7 @@ import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
 import { Leaf, pmdIndex, pteSlot, type PageTable } from './page-table.ts'
 import { alignUp, asWord, isPageAligned } from './user-range.ts'
+import { finishUprobes } from './uprobe-hooks.ts'
 import { noteUnmap, takeChanges, tellChanges } from './userfaultfd-events.ts'
 import { splitVma, splitVmaUnlimited } from './vma-merge.ts'
 import { freeVma, unlinkAnonVmas } from './vma-link.ts'
@@ -36,6 +37,7 @@ export function* munmap(k: Kernel, mm: Mm, addr: number, len: number): Kthread<n
   const refused = checkUnmapRange(k, start, end - start)
   const first = refused < 0 ? null : firstOverlapping(vmas, start, end)
   const error = first === null ? refused : splitEdges(k, mm, vmas, first, start, end)
+  if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
   if (first === null || error < 0) {
     guard.release()
     return error
@@ -66,6 +68,7 @@ export function* removeUnlocking(
   end: number,
 ): Kthread<void> {
   const { mm, vmas } = guard
+  if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
   noteUnmap(mm, first, start, end)
   const next = detach(mm, vmas, first, end)
   const changes = takeChanges(mm)
@@ -90,6 +93,7 @@ export function* doMunmap(k: Kernel, guard: MmapWriteGuard, addr: number, len: n
   const first = firstOverlapping(vmas, addr, end)
   if (first === null) return 0
   const refused = splitEdges(k, mm, vmas, first, addr, end)
+  if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
   if (refused < 0) return refused
   noteUnmap(mm, first, addr, end)
   yield* removeDetached(k, mm, vmas, first, addr, end)

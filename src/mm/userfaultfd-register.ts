@@ -5,6 +5,7 @@ import { TASK_SIZE } from '../base/units.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
+import { finishUprobes } from './uprobe-hooks.ts'
 import { asWord, isPageAligned } from './user-range.ts'
 import {
   NR_CONTINUE,
@@ -103,6 +104,7 @@ export function* uffdRegister(
     error = watchRange(k, guard, context, start, end, watch)
     answer.ioctls = rangeIoctls(k, mode, basic)
   }
+  if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
   guard.release()
   return error
 }
@@ -270,6 +272,7 @@ export function* uffdUnregister(
   const guard = mm.mmapLock.tryWrite() ?? (yield* mm.mmapLock.write())
   const end = start + length
   const error = checkUnregister(k, guard, context, start, end) || unwatchRange(k, guard, start, end)
+  if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
   guard.release()
   return error
 }
@@ -334,6 +337,7 @@ export function* uffdClose(k: Kernel, context: Userfaultfd): Kthread<void> {
       }
       vma = guard.vmas.find(end)
     }
+    if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
     guard.release()
   }
   context.queue.wakeAll()

@@ -6,6 +6,7 @@ import { splitHugePmd } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { HugePmd, pmdIndex } from './page-table.ts'
+import { uprobeMmap } from './uprobe-hooks.ts'
 import { Vma, vmaFacts } from './vma.ts'
 import type { VmaTree } from './vma-tree.ts'
 import { cloneAnonVmas, insertVma, removeVma } from './vma-link.ts'
@@ -223,6 +224,7 @@ function mergeChangedRange(
     removeVma(mm, vmas, next!)
     removeVma(mm, vmas, vma)
     vmas.resize(previous!, previous!.start, newEnd)
+    uprobeMmap(k, mm, previous!)
     return previous
   }
   if (left) {
@@ -234,6 +236,8 @@ function mergeChangedRange(
       vmas.resize(vma, end, vma.end)
     }
     vmas.resize(previous!, previous!.start, end)
+    uprobeMmap(k, mm, previous!)
+    if (!whole) uprobeMmap(k, mm, vma)
     return previous
   }
   if (right) {
@@ -245,6 +249,8 @@ function mergeChangedRange(
     }
     next!.pgoff = pgoff
     vmas.resize(next!, start, next!.end)
+    uprobeMmap(k, mm, next!)
+    if (!whole) uprobeMmap(k, mm, vma)
     return next
   }
   return null
@@ -306,6 +312,8 @@ export function splitVmaUnlimited(
     vmas.resize(vma, vma.start, address)
     insertVma(mm, vmas, other, vma, vma.next)
   }
+  uprobeMmap(k, mm, vma)
+  uprobeMmap(k, mm, other)
   return 0
 }
 

@@ -5,6 +5,7 @@ import { Unmodelled } from '../base/unmodelled.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
+import { finishUprobes } from './uprobe-hooks.ts'
 import { isReadable, type UserString } from './user-string.ts'
 import { alignUp, asWord, isPageAligned, rangeEnd } from './user-range.ts'
 import { changedShape, vmaModify } from './vma-merge.ts'
@@ -48,6 +49,7 @@ export function* setAnonVmaName(
   if (!isPageAligned(start)) result = invalid('the address is not page aligned')
   else if ((word !== 0 && length === 0) || end === null) result = invalid('the range wraps around')
   else result = length === 0 ? 0 : nameRange(k, guard, start, end < 0 ? Infinity : end, name)
+  if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
   guard.release()
   return result
 }

@@ -1,4 +1,5 @@
 import { EBADF, EMFILE } from '../base/errno.ts'
+import { OpenFile } from '../mm/file.ts'
 
 /** What a descriptor refers to: an open file description that counts its references. */
 export interface FileDescription {
@@ -36,6 +37,13 @@ export class FdTable {
 
   get(fd: number): FileDescription | null {
     return this.#slots[fd] ?? null
+  }
+
+  /** The first open file of a path, null: there is none. */
+  opened(path: string): OpenFile | null {
+    const isOpen = (file: FileDescription | null): file is OpenFile =>
+      file instanceof OpenFile && file.path === path
+    return this.#slots.find(isOpen) ?? null
   }
 
   close(fd: number): number {

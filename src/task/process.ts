@@ -41,6 +41,7 @@ import { RemoteCalls } from './remote-calls.ts'
 import { SignalError } from './signal-error.ts'
 import { SyscallError } from './syscall-error.ts'
 import { addTask, exitTask, type TaskStruct, type Trace } from './task.ts'
+import { UprobeCalls } from './uprobe-calls.ts'
 
 /** Bytes as a number or as people write them: `65536`, `'64k'`, `'1G'`. */
 export type Size = number | string
@@ -127,6 +128,8 @@ export class Process implements TaskStruct {
   readonly proc = new ProcCalls(this)
   /** read(2) and write(2) with user memory, vmsplice(2), O_DIRECT */
   readonly io = new IoCalls(this)
+  /** breakpoints in files: uprobe_register, tracefs */
+  readonly uprobes = new UprobeCalls(this)
   mm: Mm | null
   refusal: Refusal | null = null
   signalPending = false
