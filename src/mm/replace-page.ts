@@ -25,6 +25,7 @@ export function pteOf(mm: Mm, address: number, pfn: number): { leaf: Leaf; slot:
  * @param fresh a page of the caller's, whose reference becomes the mapping's; 0 to unmap only
  * @returns 0, or -EAGAIN when the entry has changed (`fresh` is still the caller's)
  * @rule R-UPR-10.11
+ * @rule R-UPR-12
  */
 export function replacePage(
   k: Kernel,

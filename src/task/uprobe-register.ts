@@ -10,7 +10,7 @@ import type { Kernel } from '../mm/kernel.ts'
 import type { Mm } from '../mm/mm.ts'
 import { vmaLookup, type MmapReadGuard } from '../mm/mmap-lock.ts'
 import { kmalloc } from './device/charge.ts'
-import { BREAKPOINT, isTrapAtAddr, updateRefCtrAt, uprobeWriteOpcode } from './uprobes.ts'
+import { isTrapAtAddr, updateRefCtrAt, uprobeWriteOpcode } from './uprobes.ts'
 import {
   Uprobe,
   UprobeTable,
@@ -25,8 +25,16 @@ import {
 /** Most bytes of an instruction that are kept. */
 const MAX_UINSN_BYTES = 16
 
-/** First bytes that x86 executes as a trap, and that have been seen to be refused. */
-const TRAPS: ReadonlySet<number> = new Set([BREAKPOINT, 0xcd, 0xf1])
+/**
+ * First bytes of instructions that x86-64 does not execute out of line: traps, port I/O, hlt, cli, prefixes of
+ * segments, the lock prefix, what 64-bit code does not have. Seen on 6.18, with nops behind.
+ */
+const REFUSED: ReadonlySet<number> = new Set(
+  [
+    '06 07 0e 16 17 1e 1f 26 27 2e 2f 36 37 3e 3f 60 61 6c 6d 6e 6f 82 8e 9a cc cd ce cf',
+    'd4 d6 e4 e5 e6 e7 ea ec ed ee ef f0 f1 f4 fa fb',
+  ].flatMap((row) => row.split(' ').map((byte) => parseInt(byte, 16))),
+)
 
 /**
  * `uprobe_register`: from now on a consumer is told when a process reaches a place of a file. Every process that
@@ -34,7 +42,7 @@ const TRAPS: ReadonlySet<number> = new Set([BREAKPOINT, 0xcd, 0xf1])
  * @param offset bytes into the file
  * @param refCtrOffset of a 16-bit counter in the same file that says how many breakpoints there are; 0 for none
  * @returns the uprobe, to be given back to `uprobeUnregister`; -EINVAL, -EIO, -ENOMEM, -ENOTSUPP (the instruction is
- *   a trap), or why a breakpoint could not be put; then none is left
+ *   a trap, or cannot be executed elsewhere), or why a breakpoint could not be put; then none is left
  * @rule R-UPR-4
  */
 export function* uprobeRegister(
@@ -187,8 +195,8 @@ function* removeBreakpoint(
 }
 
 /**
- * `prepare_uprobe`: reads the instruction from the file and looks whether it can be executed elsewhere. Which
- * others x86 refuses is not modelled.
+ * `prepare_uprobe`: reads the instruction from the file and looks whether it can be executed elsewhere, by its
+ * first byte.
  */
 function* prepareUprobe(k: Kernel, uprobe: Uprobe): Kthread<number> {
   const { mapping, offset } = uprobe
@@ -204,8 +212,10 @@ function* prepareUprobe(k: Kernel, uprobe: Uprobe): Kthread<number> {
     k.memory.contents.read(pfn, at % PAGE_SIZE, part)
     done += part.length
   }
-  if (TRAPS.has(bytes[0]!))
-    return refuse(k.current, ENOTSUPP, 'R-UPR-5', { why: 'the instruction is a trap itself' })
+  if (REFUSED.has(bytes[0]!))
+    return refuse(k.current, ENOTSUPP, 'R-UPR-5', {
+      why: 'the instruction is a trap, or cannot be executed elsewhere',
+    })
   uprobe.instruction = bytes
   return 0
 }

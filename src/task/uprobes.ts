@@ -68,6 +68,7 @@ export function* uprobeWriteOpcode(
     // @rule R-UPR-11
     if (page < 0 || (page === 0 && noPageIsDone)) return page
     // @rule R-UPR-31
+    // @rule R-COM-20
     const vma = given ?? vmaLookup(guard, address)
     const result =
       vma === null
@@ -217,6 +218,10 @@ function stillLarge(k: Kernel, address: number): number {
   return refuse(k.current, EINVAL, 'R-UPR-10', { address, why: 'the breakpoint lies in a large page' })
 }
 
+/**
+ * Every breakpoint that is put or removed counts, however many there are in a process.
+ * @rule R-UPR-24
+ */
 function* countOnce(
   k: Kernel,
   guard: MmapReadGuard,
@@ -269,6 +274,7 @@ function* updateRefCtr(k: Kernel, guard: MmapReadGuard, uprobe: Uprobe, delta: 1
     if (delta > 0) return result
   }
   if (delta < 0) {
+    // @rule R-UPR-25
     table.forget(uprobe, mm)
     return result
   }

@@ -2,10 +2,9 @@ import { describe, expect, test } from 'vitest'
 import type { Kthread } from '../../src/base/kthread.ts'
 import { audit } from '../../src/mm/audit.ts'
 import { completeIo } from '../../src/mm/filemap.ts'
-import { Kernel } from '../../src/mm/kernel.ts'
 import { punchHole, truncateFile } from '../../src/mm/truncate.ts'
 import { uprobeRegister } from '../../src/task/uprobe-register.ts'
-import { result } from '../support/kernel.ts'
+import { result, testKernel } from '../support/kernel.ts'
 import { walkFailures } from '../support/walk-failures.ts'
 import { COUNTER, INT3, NOP, P, PLACE, RELEASES, UprobeRig } from './uprobe-rig.ts'
 
@@ -200,7 +199,7 @@ describe.each(RELEASES)('something fails on %s', (release) => {
 
   test('R-UPR-5 the tool is killed at every step', () => {
     for (let n = 1; ; n++) {
-      const k = new Kernel({ release, zones: { normal: 3072 }, checkStaleVmas: true })
+      const k = testKernel({ release, zones: { normal: 1024 } })
       const rig = new UprobeRig(k)
       const act = life(rig)
       let seen = 0
@@ -238,7 +237,7 @@ function interleaves(
   n: number,
   rival: (rig: UprobeRig, a: number) => void,
 ): boolean {
-  const k = new Kernel({ release, zones: { normal: 3072 }, checkStaleVmas: true })
+  const k = testKernel({ release, zones: { normal: 1024 } })
   const rig = new UprobeRig(k)
   const a = rig.map()
   rig.mapCounter()

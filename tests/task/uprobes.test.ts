@@ -75,17 +75,20 @@ describe.each(RELEASES)('a breakpoint on %s', (release) => {
     expect([rig.byte(a + PLACE), rig.count(counter), rig.log]).toEqual([0x91, 1, []])
   })
 
-  test.each([INT3, 0xcd, 0xf1])('REMOTE vector 46: the instruction is a trap: 0x%s', (trap) => {
-    const rig = new UprobeRig(release)
-    rig.app.write(rig.fd, new Uint8Array([trap]), PLACE)
-    // nobody maps it, nobody looks
-    const probe = rig.register()
-    const late = rig.map()
-    expect(rig.byte(late + PLACE)).toBe(trap)
-    probe.unregister()
-    expect([rig.enable(), rig.tool.refusal?.rule]).toEqual(['-ENOTSUPP', 'R-UPR-5'])
-    expect([rig.byte(late + PLACE), rig.isAnon(late + PLACE)]).toEqual([trap, false])
-  })
+  test.each([INT3, 0xcd, 0xf1, 0xf4])(
+    'REMOTE vector 46: the instruction is a trap, or the like: %i',
+    (trap) => {
+      const rig = new UprobeRig(release)
+      rig.app.write(rig.fd, new Uint8Array([trap]), PLACE)
+      // nobody maps it, nobody looks
+      const probe = rig.register()
+      const late = rig.map()
+      expect(rig.byte(late + PLACE)).toBe(trap)
+      probe.unregister()
+      expect([rig.enable(), rig.tool.refusal?.rule]).toEqual(['-ENOTSUPP', 'R-UPR-5'])
+      expect([rig.byte(late + PLACE), rig.isAnon(late + PLACE)]).toEqual([trap, false])
+    },
+  )
 
   test('REMOTE vector 47: places at the end of the file and beyond it', () => {
     const rig = new UprobeRig(release)
@@ -114,20 +117,6 @@ describe.each(RELEASES)('a breakpoint on %s', (release) => {
     expect(rig.log).toEqual(['ref_ctr_offset mismatch'])
     probe.unregister()
     expect(rig.enable()).toBe(0)
-  })
-
-  test(`REMOTE vector ${inPlace ? 52 : 51}: the page is the process's own already`, () => {
-    const rig = new UprobeRig(release)
-    const a = rig.map()
-    rig.poke(a + P, [0x42])
-    const own = rig.pfn(a + P)
-    const probe = rig.register()
-    expect([rig.pfn(a + P) === own, rig.byte(a + P), rig.byte(a + PLACE)]).toEqual([inPlace, 0x42, INT3])
-    const breakpoint = rig.pfn(a + P)
-    // what it has changed keeps the file's page away when the breakpoint goes
-    probe.unregister()
-    expect([rig.isAnon(a + P), rig.byte(a + P), rig.byte(a + PLACE)]).toEqual([true, 0x42, NOP])
-    expect(rig.pfn(a + P) === breakpoint).toBe(inPlace)
   })
 
   test('R-UPR-1 two consumers share the breakpoint, two places of a page do not', () => {
@@ -304,6 +293,29 @@ describe.each(RELEASES)('a breakpoint on %s', (release) => {
     expect([rig.byte(a + PLACE), rig.isAnon(a + PLACE), rig.count(counter)]).toEqual([INT3, false, 0])
   })
 })
+
+/** A breakpoint in a page that is the process's own already, from its being put to its being gone. */
+function inOwnPage(release: (typeof RELEASES)[number], inPlace: boolean): void {
+  const rig = new UprobeRig(release)
+  const a = rig.map()
+  rig.poke(a + P, [0x42])
+  const own = rig.pfn(a + P)
+  const probe = rig.register()
+  expect([rig.pfn(a + P) === own, rig.byte(a + P), rig.byte(a + PLACE)]).toEqual([inPlace, 0x42, INT3])
+  const breakpoint = rig.pfn(a + P)
+  // what it has changed keeps the file's page away when the breakpoint goes
+  probe.unregister()
+  expect([rig.isAnon(a + P), rig.byte(a + P), rig.byte(a + PLACE)]).toEqual([true, 0x42, NOP])
+  expect(rig.pfn(a + P) === breakpoint).toBe(inPlace)
+}
+
+test.each(['6.1', 'gup-v3', '6.6', '6.12'] as const)(
+  "REMOTE vector 51: on %s a page that is the process's own already is replaced",
+  (release) => inOwnPage(release, false),
+)
+
+test("REMOTE vector 52: on 6.18 a page that is the process's own already stays", () =>
+  inOwnPage('6.18', true))
 
 describe.each(RELEASES)('mappings that change on %s', (release) => {
   /** the breakpoint is overwritten; who looks at the mapping again puts it back */
