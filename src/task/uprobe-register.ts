@@ -70,6 +70,7 @@ export function* uprobeRegister(
       continue
     }
     uprobe.consumers.add(consumer)
+    uprobe.file ??= file.get()
     const error = yield* registerForEachVma(k, uprobe, true)
     const { refusal } = k.current
     if (error < 0) yield* unregisterLocked(k, uprobe, consumer)
@@ -114,6 +115,8 @@ function* unregisterLocked(k: Kernel, uprobe: Uprobe, consumer: UprobeConsumer):
   const error = yield* registerForEachVma(k, uprobe, false)
   if (error === 0) uprobeTable(k)!.remove(uprobe)
   else if (k.release.uprobes.tellsOfLeaks) logUprobe(k, 'failed to unregister, leaking uprobe')
+  uprobe.file?.put()
+  uprobe.file = null
 }
 
 /** One mapping of the place, with a user reference on its address space. */
@@ -150,9 +153,13 @@ function* registerForEachVma(k: Kernel, uprobe: Uprobe, install: boolean): Kthre
   return error
 }
 
-/** @returns 0, or -ENOMEM with what was listed so far */
+/**
+ * Lists the mappings: those that begin latest in the file come first, of several that begin alike the youngest.
+ * @returns 0, or -ENOMEM with what was listed so far
+ */
 function buildMapInfo(k: Kernel, uprobe: Uprobe, install: boolean, places: MapInfo[]): number {
-  for (const vma of uprobe.mapping.mappers) {
+  const mappers = [...uprobe.mapping.mappers].sort((a, b) => a.pgoff - b.pgoff).reverse()
+  for (const vma of mappers) {
     const { mm } = vma
     const address = addressOfOffset(vma, uprobe.offset)
     if (mm === null || address === null || !validVma(vma, install)) continue

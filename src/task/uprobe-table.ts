@@ -20,8 +20,6 @@ export interface UprobeConsumer {
  * @rule R-UPR-1
  */
 export class Uprobe {
-  /** keeps the file */
-  readonly file: OpenFile
   readonly mapping: AddressSpace
   /** bytes into the file */
   readonly offset: number
@@ -32,11 +30,12 @@ export class Uprobe {
   instruction: Uint8Array | null = null
   /** `register_rwsem`: consumers come and go one after the other */
   readonly lock: Mutex
+  /** keeps the file while there are consumers; a uprobe that leaks does not */
+  file: OpenFile | null = null
   /** out of the table: whoever waited for the lock looks it up again */
   gone = false
 
   constructor(k: Kernel, file: OpenFile, offset: number, refCtrOffset: number) {
-    this.file = file.get()
     this.mapping = file.mapping
     this.offset = offset
     this.refCtrOffset = refCtrOffset
@@ -100,7 +99,7 @@ export class UprobeTable implements UprobeHooks {
     places.set(uprobe.offset, uprobe)
   }
 
-  /** The uprobe is freed, and lets go of its file. */
+  /** The uprobe is freed. */
   remove(uprobe: Uprobe): void {
     const places = this.#byFile.get(uprobe.mapping)
     places?.delete(uprobe.offset)
@@ -110,7 +109,6 @@ export class UprobeTable implements UprobeHooks {
       if (owed.size === 0) this.#delayed.delete(mm)
     }
     uprobe.gone = true
-    uprobe.file.put()
   }
 
   /** Once per pair, however many breakpoints there are. */

@@ -35,6 +35,8 @@ export const BREAKPOINT = 0xcc
 interface Attempts {
   /** the counter has been changed */
   counted: boolean
+  /** the page that was met first, 0: none yet */
+  first: number
 }
 
 /**
@@ -53,7 +55,7 @@ export function* uprobeWriteOpcode(
 ): Kthread<number> {
   const { vmaFrom, noPageIsDone, writesInPlace } = k.release.uprobes
   if (writesInPlace) return yield* writeInPlace(k, guard, uprobe, address, install)
-  const attempts: Attempts = { counted: false }
+  const attempts: Attempts = { counted: false, first: 0 }
   const flags = install ? FOLL_FORCE | FOLL_SPLIT_PMD : FOLL_FORCE
   for (;;) {
     let page: number
@@ -129,7 +131,7 @@ function* writeInPlace(
   address: number,
   install: boolean,
 ): Kthread<number> {
-  const attempts: Attempts = { counted: false }
+  const attempts: Attempts = { counted: false, first: 0 }
   let flags = install ? FOLL_FORCE | FOLL_WRITE | FOLL_SPLIT_PMD : FOLL_FORCE
   let result: number
   do {
@@ -162,6 +164,7 @@ function* patch(
 ): Kthread<number> {
   const { mm } = guard
   const { frames, contents } = k.memory
+  if (attempts.first === 0) attempts.first = page
   if (isBreakpoint(k, page, address) === install) return 0
   const refused = yield* countOnce(k, guard, uprobe, install ? 1 : -1, attempts)
   if (refused < 0) return refused
@@ -175,7 +178,9 @@ function* patch(
   if (install || vma === null) return 0
   // @rule R-UPR-14
   const watched = (vma.flags & VM_UFFD_MISSING) !== 0
-  if (!watched && onlyMapped(k, page) && isCachedAs(k, vma, address, page))
+  // a copy that was made just now is held by the list of fresh pages of this processor
+  const fresh = page !== attempts.first
+  if (!watched && !fresh && onlyMapped(k, page) && isCachedAs(k, vma, address, page))
     return replacePage(k, mm, vma, at, page, 0)
   return 0
 }

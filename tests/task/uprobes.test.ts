@@ -156,10 +156,10 @@ describe.each(RELEASES)('a breakpoint on %s', (release) => {
     const rig = new UprobeRig(release)
     const other = rig.spawn('other')
     other.install(rig.file.get())
+    const b = rig.map()
+    // the youngest mapping comes first: this one has its breakpoint when the other cannot be counted
     const a = rig.map(3, { app: other })
     const counter = rig.mapCounter(other)
-    const b = rig.map()
-    // the second process's counter cannot be written: it lies beyond the end of the file
     rig.setCount(rig.mapCounter(), -5)
     expect([rig.enable({ refCtrOffset: COUNTER }), rig.tool.refusal?.rule]).toEqual(['-EINVAL', 'R-UPR-21'])
     expect([rig.byte(a + PLACE, other), rig.byte(b + PLACE), rig.count(counter, other)]).toEqual([
@@ -194,9 +194,10 @@ describe.each(RELEASES)('a breakpoint on %s', (release) => {
     const probe = rig.register()
     const child = rig.app.fork()
     probe.unregister()
+    // the child comes first; 6.18 copies the page for it, and a fresh copy is not dropped
     expect([rig.app, child].map((app) => [rig.byte(a + PLACE, app), rig.isAnon(a + PLACE, app)])).toEqual([
       [NOP, false],
-      [NOP, false],
+      [NOP, inPlace],
     ])
   })
 
@@ -444,8 +445,8 @@ describe.each(RELEASES)('reference counters on %s', (release) => {
     expect(rig.count(counter)).toBe(1)
     probe.unregister()
     expect(rig.count(counter)).toBe(0)
-    // R-UPR-25
-    expect(places.map((a) => rig.byte(a + PLACE))).toEqual([NOP, INT3, INT3])
+    // R-UPR-25: the youngest mapping came first
+    expect(places.map((a) => rig.byte(a + PLACE))).toEqual([INT3, INT3, NOP])
     const failed = ['ref_ctr going negative', 'ref_ctr decrement failed']
     expect(rig.log).toEqual([...failed, ...failed, ...leak])
     // R-UPR-7: nobody wants it any more, and it is still there
