@@ -5,6 +5,8 @@ import { nearestRelease } from '../../src/host/kernel-release.ts'
 import { isRoot } from '../host/live.ts'
 import {
   EngineSide,
+  ONE,
+  OTHER,
   KernelSide,
   buildAgent,
   firstDifference,
@@ -13,12 +15,13 @@ import {
 } from './uprobes/lockstep.ts'
 
 const P = 4096
-const PLACE = P + 5
+const PLACE = P + ONE
 const COUNTER = 3 * P + 16
 const RX = 5
 const RW = 3
 const DONTNEED = 4
 
+/** REMOTE vector 50 is not here: it leaves a uprobe in the kernel until it is booted again. */
 const programs: Readonly<Record<string, readonly Step[]>> = {
   'REMOTE vector 42: a private mapping, a shared one, the file': [
     ['map', 0, 4, 0, RX, 0],
@@ -50,7 +53,7 @@ const programs: Readonly<Record<string, readonly Step[]>> = {
     ['map', 0, 3, 0, RX, 0],
     ['event', 'e', PLACE, 0],
     ['on', 'e'],
-    ['poke', 1, 5, 0x91],
+    ['poke', 1, ONE, 0x91],
     ['off', 'e'],
   ],
   'REMOTE vector 46: the instruction is a trap': [
@@ -105,10 +108,10 @@ const programs: Readonly<Record<string, readonly Step[]>> = {
   ],
   'R-UPR-13 a page that is private already, another byte of it, two breakpoints in it': [
     ['map', 0, 3, 0, RX, 0],
-    ['poke', 1, 9, 0x42],
+    ['poke', 1, OTHER, 0x42],
     ['event', 'e', PLACE, 0],
-    ['event', 'f', 2 * P + 9, 0],
-    ['event', 'g', 2 * P + 5, 0],
+    ['event', 'f', 2 * P + OTHER, 0],
+    ['event', 'g', 2 * P + ONE, 0],
     ['on', 'e'],
     ['on', 'f'],
     ['on', 'g'],
@@ -172,7 +175,7 @@ const programs: Readonly<Record<string, readonly Step[]>> = {
     ['advise', 5, 1, DONTNEED],
     ['map', 4, 2, 0, 1, 1],
     ['map', 8, 3, 0, RX, 0],
-    ['poke', 9, 5, 0x91],
+    ['poke', 9, ONE, 0x91],
     ['unmap', 10, 1],
     ['off', 'e'],
   ],
@@ -194,11 +197,11 @@ const programs: Readonly<Record<string, readonly Step[]>> = {
     ['on', 'e'],
     ['advise', 1, 1, DONTNEED],
     ['protect', 3, 1, 1],
-    ['poke', 1, 5, 0x91],
+    ['poke', 1, ONE, 0x91],
     ['protect', 3, 1, RX],
-    ['poke', 1, 5, 0x91],
+    ['poke', 1, ONE, 0x91],
     ['lock', 0, 1],
-    ['poke', 1, 5, 0x91],
+    ['poke', 1, ONE, 0x91],
     ['unlock', 0, 1],
     ['advise', 1, 1, DONTNEED],
     ['remap', 0, 4, 4, 16],
@@ -236,11 +239,11 @@ else {
       ...Object.entries(programs),
       ...SEEDS.map((seed): [string, readonly Step[]] => [`random program ${seed}`, randomSteps(seed, STEPS)]),
     ]
-    it.each(cases)(
+    it.for(cases)(
       '%s',
-      async (_name, steps) => {
+      async ([, steps], { skip }) => {
         kernel = await KernelSide.start(built.path)
-        if (kernel.skip !== null) return expect(kernel.skip).toMatch(/^no /)
+        if (kernel.skip !== null) skip(kernel.skip)
         expect(await firstDifference(kernel, new EngineSide(running.release), steps)).toBeNull()
       },
       60_000,

@@ -142,7 +142,7 @@ static void see(pid_t pid)
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
 	int map = open(path, O_RDONLY);
 	for (long i = 0; i < PAGES; i++) {
-		unsigned char bytes[24];
+		unsigned char bytes[112];
 		uint64_t word = 0;
 		long at = BASE + i * PAGE;
 		if (pread(mem, bytes, sizeof(bytes), at) != sizeof(bytes)) {
@@ -151,7 +151,7 @@ static void see(pid_t pid)
 		}
 		if (pread(map, &word, 8, at / PAGE * 8) != 8)
 			word = 0;
-		printf(" %02x,%02x,%02x%02x,%c", bytes[5], bytes[9], bytes[17], bytes[16],
+		printf(" %02x,%02x,%02x%02x,%c", bytes[0x65], bytes[0x69], bytes[17], bytes[16],
 		       !(word >> 63) ? '?' : (word >> 61) & 1 ? 'f' : 'a');
 	}
 	close(mem);
