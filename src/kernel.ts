@@ -92,6 +92,10 @@ export { accessRemoteVm } from './mm/access-remote-vm.ts'
 export { mmPopulate } from './mm/populate.ts'
 export { faultInReadable, faultInSafeWriteable, faultInWriteable } from './mm/fault-in.ts'
 
+// breakpoints in files
+export { handleSwbp, uprobeRegister, uprobeUnregister } from './task/uprobe-register.ts'
+export type { Uprobe, UprobeConsumer } from './task/uprobe-table.ts'
+
 // letting them go
 export {
   putPage,

@@ -239,14 +239,10 @@ else {
       ...Object.entries(programs),
       ...SEEDS.map((seed): [string, readonly Step[]] => [`random program ${seed}`, randomSteps(seed, STEPS)]),
     ]
-    it.for(cases)(
-      '%s',
-      async ([, steps], { skip }) => {
-        kernel = await KernelSide.start(built.path)
-        if (kernel.skip !== null) skip(kernel.skip)
-        expect(await firstDifference(kernel, new EngineSide(running.release), steps)).toBeNull()
-      },
-      60_000,
-    )
+    it.for(cases)('%s', { timeout: 60_000 }, async ([, steps], { skip }) => {
+      kernel = await KernelSide.start(built.path)
+      if (kernel.skip !== null) skip(kernel.skip)
+      expect(await firstDifference(kernel, new EngineSide(running.release), steps)).toBeNull()
+    })
   })
 }
