@@ -4,19 +4,19 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { nearestRelease } from '../../src/host/kernel-release.ts'
 import { isRoot } from '../host/live.ts'
 import {
+  COUNTER,
   EngineSide,
   ONE,
   OTHER,
   KernelSide,
   buildAgent,
   firstDifference,
-  randomSteps,
+  randomPrograms,
   type Step,
 } from './uprobes/lockstep.ts'
 
 const P = 4096
 const PLACE = P + ONE
-const COUNTER = 3 * P + 16
 const RX = 5
 const RW = 3
 const DONTNEED = 4
@@ -214,7 +214,7 @@ const programs: Readonly<Record<string, readonly Step[]>> = {
 }
 
 /** What random programs do is the same in every run. */
-const SEEDS = Array.from({ length: Number(process.env['PINSCOPE_UPROBE_PROGRAMS'] ?? 6) }, (_, i) => i + 1)
+const PROGRAMS = Number(process.env['PINSCOPE_UPROBE_PROGRAMS'] ?? 6)
 const STEPS = 40
 
 const running = nearestRelease(release())
@@ -237,7 +237,7 @@ else {
 
     const cases: [string, readonly Step[]][] = [
       ...Object.entries(programs),
-      ...SEEDS.map((seed): [string, readonly Step[]] => [`random program ${seed}`, randomSteps(seed, STEPS)]),
+      ...randomPrograms(running.release, PROGRAMS, STEPS),
     ]
     it.for(cases)('%s', { timeout: 60_000 }, async ([, steps], { skip }) => {
       kernel = await KernelSide.start(built.path)

@@ -99,7 +99,12 @@ export class UprobeRig {
 
   /** A byte of a process, as a debugger reads it: without changing anything but what a read fault changes. */
   byte(address: number, app = this.app): number {
-    return this.#access(address, new Uint8Array(1), false, app)[0]!
+    return this.bytes(address, 1, app)[0]!
+  }
+
+  /** As `byte`, several of them. @throws Error where not all can be read */
+  bytes(address: number, length: number, app = this.app): Uint8Array {
+    return this.#access(address, new Uint8Array(length), false, app)
   }
 
   /** Writes bytes into a process with force, as a debugger does. */
