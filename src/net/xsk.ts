@@ -76,7 +76,11 @@ interface XskPool {
   readonly umem: XdpUmem
   readonly device: NetDevice
   readonly queue: number
-  sockets: number
+  readonly zerocopy: boolean
+  /** sockets that use it; one that is closed does so until its work item has run */
+  users: number
+  /** those of them that are not closed */
+  readonly sockets: Set<XskSocket>
 }
 
 const devices = new WeakMap<Kernel, Map<string, NetDevice>>()
@@ -191,14 +195,22 @@ export class XskSocket extends Device {
     if (device === undefined) return refused(ENODEV, 'no such interface')
     if (!this.rings.has(XDP_RX_RING) && !this.rings.has(XDP_TX_RING))
       return refused(EINVAL, 'the socket has neither a receive nor a transmit ring')
-    if ((flags & XDP_SHARED_UMEM) !== 0) return this.#bindShared(address, device, queue, flags)
+    if ((flags & XDP_SHARED_UMEM) !== 0) return yield* this.#bindShared(address, device, queue, flags)
     if (this.umem === null) return refused(EINVAL, 'the socket has no umem')
-    if (!this.rings.has(XDP_UMEM_FILL_RING) || !this.rings.has(XDP_UMEM_COMPLETION_RING))
-      return refused(EINVAL, 'the umem has no fill or no completion ring')
     return yield* this.#bindPool(this.umem, device, queue, flags)
   }
 
-  #bindShared({ sharedUmem = null }: SockaddrXdp, device: NetDevice, queue: number, flags: number): number {
+  /**
+   * A umem that another socket registered. On the same queue both use its pool and its rings; another queue or
+   * interface gets a pool of its own, which takes a fill and a completion ring of its own.
+   * @throws Unmodelled for a pool that is to work without copying elsewhere, too
+   */
+  *#bindShared(
+    { sharedUmem = null }: SockaddrXdp,
+    device: NetDevice,
+    queue: number,
+    flags: number,
+  ): Kthread<number> {
     const refused = (errno: number, why: string): number =>
       refuse(this.kernel.current, errno, 'R-XDP-14', { why })
     if ((flags & (XDP_COPY | XDP_ZEROCOPY | XDP_USE_NEED_WAKEUP)) !== 0)
@@ -208,12 +220,20 @@ export class XskSocket extends Device {
       return refused(ENOTSOCK, 'the umem is to be shared with something that is no AF_XDP socket')
     const { umem, pool } = sharedUmem.device
     if (umem === null || pool === null) return refused(EBADF, 'the socket to share with is not bound')
-    if (pool.device !== device || pool.queue !== queue)
-      throw new Unmodelled('a umem shared with another queue or interface', 'R-XDP-14')
-    pool.sockets++
+    if (pool.device !== device || pool.queue !== queue) {
+      if (pool.zerocopy)
+        throw new Unmodelled('a umem in use without copying, shared with another queue', 'R-XDP-14')
+      const error = yield* this.#bindPool(umem, device, queue, XDP_COPY)
+      if (error < 0) return error
+    } else {
+      if (this.rings.has(XDP_UMEM_FILL_RING) || this.rings.has(XDP_UMEM_COMPLETION_RING))
+        return refused(EINVAL, 'on one queue the rings of the first socket are used: there can be no others')
+      pool.users++
+      pool.sockets.add(this)
+      this.pool = pool
+    }
     umem.users++
     this.umem = umem
-    this.pool = pool
     return 0
   }
 
@@ -221,13 +241,17 @@ export class XskSocket extends Device {
   *#bindPool(umem: XdpUmem, device: NetDevice, queue: number, flags: number): Kthread<number> {
     const k = this.kernel
     const refused = (errno: number, why: string): number => refuse(k.current, errno, 'R-XDP-14', { why })
-    const noMemory = kmalloc(k, 'R-XDP-14')
-    if (noMemory < 0) return noMemory
+    if (!this.rings.has(XDP_UMEM_FILL_RING) || !this.rings.has(XDP_UMEM_COMPLETION_RING))
+      return refused(EINVAL, 'this queue would have no fill or no completion ring')
+    if (kmalloc(k, 'R-XDP-14') < 0)
+      return refused(ENOMEM, 'there is no memory for the buffer pool of the queue; the umem stays as it is')
     if (queue >= device.queues) return refused(EINVAL, 'the interface has no such queue')
-    if (device.pools.has(queue)) return refused(EBUSY, 'another socket is bound to this queue')
-    if ((flags & XDP_ZEROCOPY) !== 0 && !device.zerocopy)
-      return refused(EOPNOTSUPP, 'the interface cannot do without copying')
-    this.pool = { umem, device, queue, sockets: 1 }
+    const other = device.pools.get(queue)
+    if (other !== undefined) return refuseBusy(k, other)
+    const zerocopy = (flags & XDP_ZEROCOPY) !== 0
+    if (zerocopy && !device.zerocopy)
+      return refused(EOPNOTSUPP, 'the driver of the interface cannot do without copying: XDP_COPY would do')
+    this.pool = { umem, device, queue, zerocopy, users: 1, sockets: new Set([this]) }
     umem.users++
     device.pools.set(queue, this.pool)
     return 0
@@ -245,14 +269,30 @@ export class XskSocket extends Device {
     this.rings.clear()
     const { umem, pool } = this
     if (umem === null) return
+    pool?.sockets.delete(this)
     this.kernel.delayedWork.set(this, () => {
-      if (pool !== null && --pool.sockets === 0) {
+      if (pool !== null && --pool.users === 0) {
         pool.device.pools.delete(pool.queue)
         umem.put()
       }
       umem.put()
     })
   }
+}
+
+/** Who holds a queue: a socket in use, one that only mappings of its rings keep, or one whose release is to come. */
+function refuseBusy(k: Kernel, { sockets }: XskPool): number {
+  if (sockets.size === 0)
+    return refuse(k.current, EBUSY, 'R-XDP-12', {
+      why: 'the socket that was bound to this queue is closed, but a work item lets go of the queue a little later',
+    })
+  for (const { file } of sockets) {
+    if (file.refs > file.mapping.mappers.size)
+      return refuse(k.current, EBUSY, 'R-XDP-14', { why: 'another socket is bound to this queue' })
+  }
+  return refuse(k.current, EBUSY, 'R-XDP-13', {
+    why: 'the socket that was bound to this queue is closed, but mappings of its rings keep it',
+  })
 }
 
 function isRingOption(option: number): option is RingOption {
