@@ -91,14 +91,16 @@ export function* pinnedRuns(
 
 /** The dmas of a container, sorted by IOVA; they never overlap. */
 export class DmaList {
-  readonly #sorted: VfioDma[] = []
+  #sorted: VfioDma[] = []
+  /** what has been removed from the front stays before this index for a while: all of 65,535 go one by one */
+  #first = 0
 
   get length(): number {
-    return this.#sorted.length
+    return this.#sorted.length - this.#first
   }
 
   [Symbol.iterator](): IterableIterator<VfioDma> {
-    return [...this.#sorted].values()
+    return this.#sorted.slice(this.#first).values()
   }
 
   /** `vfio_find_dma`: the first one that overlaps [start, start + size); size 0 stands for one byte. */
@@ -113,11 +115,16 @@ export class DmaList {
   }
 
   remove(dma: VfioDma): void {
-    this.#sorted.splice(this.#sorted.indexOf(dma), 1)
+    const at = this.#sorted.indexOf(dma, this.#first)
+    if (at !== this.#first) this.#sorted.splice(at, 1)
+    else if (++this.#first * 2 > this.#sorted.length) {
+      this.#sorted = this.#sorted.slice(this.#first)
+      this.#first = 0
+    }
   }
 
   #firstEndingAfter(iova: number): number {
-    let [low, high] = [0, this.#sorted.length]
+    let [low, high] = [this.#first, this.#sorted.length]
     while (low < high) {
       const middle = (low + high) >> 1
       if (this.#sorted[middle]!.end > iova) high = middle
