@@ -24,6 +24,8 @@ interface ExplainOptions {
   readonly unaligned?: true
   readonly bounceSize?: string
   readonly forkSafe?: true
+  readonly hugepagesSafe?: true
+  readonly iovaBits?: string
   readonly kernel?: string
   readonly json?: true
 }
@@ -82,7 +84,8 @@ function accessOf({ access = 'write' }: ExplainOptions): 'write' | 'read' {
 }
 
 function givenOptions(options: ExplainOptions): GivenOptions {
-  const { offset, iova, frameSize, headroom, bounceSize, unaligned, forkSafe } = options
+  const { offset, iova, frameSize, headroom, bounceSize, unaligned, forkSafe, hugepagesSafe, iovaBits } =
+    options
   return {
     access: accessOf(options),
     flags: (options.flags ?? '').split(',').flatMap((flag) => flag.trim() || []),
@@ -93,6 +96,8 @@ function givenOptions(options: ExplainOptions): GivenOptions {
     bounceSize: numberOf('--bounce-size', bounceSize, 'size'),
     unaligned,
     forkSafe,
+    hugepagesSafe,
+    iovaBits: numberOf('--iova-bits', iovaBits, 'number of address bits'),
   }
 }
 

@@ -41,11 +41,14 @@ The process is only read, never stopped or changed. Your own need no privileges;
                        direct-io:read              read(2) of a file opened with O_DIRECT (ext4)
                        direct-io:write             write(2) of such a file
                        rdma:reg-mr                 ibv_reg_mr(3)
+                       rdma:create-cq              ibv_create_cq(3) with this buffer, or a QP or SRQ
                        vfio:map-dma                VFIO_IOMMU_MAP_DMA, type 1 with an IOMMU
+                       vfio:mdev-pin               a mediated device pins its pages, without one
                        iommufd:ioas-map            IOMMU_IOAS_MAP with a device attached
                        xdp:umem-reg                setsockopt(XDP_UMEM_REG) of AF_XDP
                        vhost-vdpa:map              an IOTLB update written to /dev/vhost-vdpa-N
                        vduse:reg-umem              VDUSE_IOTLB_REG_UMEM
+                       sgx:add-pages               SGX_IOC_ENCLAVE_ADD_PAGES from this memory
                        kvm:memslot                 a guest that uses it as its memory
                        process_vm:readv            another process reads it, process_vm_readv(2)
                        process_vm:writev           another process writes it
@@ -56,11 +59,13 @@ The process is only read, never stopped or changed. Your own need no privileges;
                      iommufd, vhost-vdpa, kvm and gup
   --iova ADDRESS     where the device (or the guest) finds it; for rdma, vfio, iommufd, vhost-vdpa
                      and kvm (default: at the user address; kvm: at 0)
+  --iova-bits N      address bits of the IOMMU, for vfio:map-dma and iommufd (default 48)
   --frame-size SIZE  bytes of a frame of xdp:umem-reg (default 4096)
   --headroom SIZE    bytes kept free in each (default 0)
   --unaligned        frames need no alignment (XDP_UMEM_UNALIGNED_CHUNK_FLAG)
   --bounce-size SIZE of vduse:reg-umem: bounce buffers of the device (default 64M)
   --fork-safe        rdma:reg-mr after ibv_fork_init(3): MADV_DONTFORK comes first
+  --hugepages-safe   … and RDMAV_HUGEPAGES_SAFE: of whole huge pages
   --offset OFFSET    where in the file direct-io:read and direct-io:write begin (default 0)
   --flags FLAGS      more FOLL_ flags for gup:get and gup:pin, separated by commas
   --kernel KERNEL    gup-v3, 6.1, 6.6, 6.12, 6.18, host (default: the release nearest to the kernel

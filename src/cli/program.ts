@@ -26,6 +26,8 @@ export function buildProgram(): Command {
       .option('--unaligned')
       .option('--bounce-size <SIZE>')
       .option('--fork-safe')
+      .option('--hugepages-safe')
+      .option('--iova-bits <N>')
       .option('--kernel <KERNEL>')
       .option('--json')
       .action(runExplain),

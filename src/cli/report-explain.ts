@@ -31,6 +31,7 @@ export function reportExplain(received: Answer, terminal: Terminal, options: Rep
   refusal(out, answer)
   memlock(out, answer)
   effects(out, answer)
+  for (const [i, line] of answer.kernelLog.entries()) out.field(i === 0 ? 'dmesg' : '', line)
   if (answer.hints.length > 0) {
     out.gap()
     out.items(
@@ -144,7 +145,7 @@ function memlock(
   { memlock: facts, process: { uid }, range, pinned, request }: Answer,
 ): void {
   if (facts === null) return
-  const { needed, used, limit, exempt, budget, liftedBy } = facts
+  const { needed, used, limit, exempt, capability, budget, liftedBy } = facts
   const onlySmall = pinned === null || pinned.hugePages === 0
   const ring = request.startsWith('io_uring:') && onlySmall && needed > range.pages
   const needs = `needs ${pagesAndSize(needed)}${ring ? ', the ring itself included' : ''}`
@@ -157,9 +158,21 @@ function memlock(
       'mm->locked_vm': `the process has ${amount} locked (VmLck)`,
       'mm->pinned_vm': `the process has ${amount} pinned (VmPin)`,
     }[budget]
-    const lifts = liftedBy === null && needed + used > limit ? '; CAP_IPC_LOCK does not lift it here' : ''
+    const over = needed + used > limit
+    const lifts = liftedBy === null && over ? '; CAP_IPC_LOCK does not lift it here' : ''
     out.field('memlock', `${needs}; ${inUse}; RLIMIT_MEMLOCK allows ${pagesAndSize(limit)}${lifts}`)
+    if (over && liftedBy !== null)
+      out.field('', `CAP_IPC_LOCK lifts the limit; ${capabilityWords[capability]}`)
   }
+}
+
+const capabilityWords: Readonly<Record<NonNullable<Answer['memlock']>['capability'], string>> = {
+  effective: 'the process has it',
+  'user-namespace': 'the process has it in a user namespace of its own only, where it does not count',
+  permitted: 'the process has it permitted, but not effective',
+  bounding: 'the process has it in its bounding set only, not effective',
+  missing: 'the process does not have it',
+  'not-effective': 'the process does not have it effective',
 }
 
 /** What requests do that do not pin. */

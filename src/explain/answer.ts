@@ -57,6 +57,11 @@ const Memlock = z.object({
   ),
   limit: pages.nullable().describe('RLIMIT_MEMLOCK of the process in pages; null = unlimited'),
   exempt: z.boolean().describe('CAP_IPC_LOCK: no limit applies'),
+  capability: z
+    .enum(['effective', 'user-namespace', 'permitted', 'bounding', 'missing', 'not-effective'])
+    .describe(
+      'how the process has CAP_IPC_LOCK, which counts only where it is effective: effective in a user namespace of its own; permitted, or in the bounding set, and not effective; not at all; not effective, and older snapshots say no more',
+    ),
   budget: z
     .enum(['user->locked_vm', 'mm->locked_vm', 'mm->pinned_vm'])
     .describe('which counter is compared with the limit: of all processes of the uid, VmLck, or VmPin'),
@@ -105,6 +110,7 @@ export const AnswerSchema = z.object({
   faultedIn: pages.describe('pages that were absent and would be made resident on the way'),
   copied: pages.describe('pages shared with another process or file that would get a private copy'),
   memlock: Memlock.nullable().describe('null where the request charges nothing'),
+  kernelLog: z.array(z.string()).describe('what the kernel writes to its log on the way (dmesg)'),
   hints: z.array(Hint),
   otherReleases: z.array(OtherRelease),
   seen: z.object({

@@ -37,6 +37,7 @@ export interface Asked {
   readonly copied: number
   /** null where the request charges nothing or did not get as far as a charge */
   readonly memlock: Answer['memlock']
+  readonly kernelLog: readonly string[]
   readonly assumptions: readonly string[]
   readonly doubts: readonly Doubt[]
 }
@@ -65,12 +66,21 @@ export function ask(question: Question, guesses: Guesses, prepare?: Preparation)
   }
 }
 
-const unanswered = { pinned: null, faultedIn: 0, copied: 0, memlock: null, assumptions: [], doubts: [] }
+const unanswered = {
+  pinned: null,
+  faultedIn: 0,
+  copied: 0,
+  memlock: null,
+  kernelLog: [],
+  assumptions: [],
+  doubts: [],
+}
 
 function run({ snapshot, release, request, range, options }: Question, restored: Restored): Asked {
   const { kernel, task, mm, doubts } = restored
-  const assumptions = [...restored.assumptions, ...(request.notes?.(snapshot, release) ?? [])]
+  const assumptions = [...restored.assumptions, ...(request.notes?.(snapshot, release, range, options) ?? [])]
   const before = countersOf(restored)
+  const logged = kernel.warnings.length
   const presentBefore = countPresent(mm.pageTable, range)
   let copied = 0
   kernel.observer = (event) => {
@@ -99,7 +109,7 @@ function run({ snapshot, release, request, range, options }: Question, restored:
   const memlock =
     request.charges === null
       ? null
-      : memlockOf(restored, request.charges, before, ok ? null : task.refusal, ok ? pagesOf(range) : 0)
+      : memlockOf(restored, request.charges, before, ok ? null : task.refusal, pagesOf(range))
   const limited = memlock !== null && !memlock.exempt && memlock.limit !== null
   return {
     verdict,
@@ -107,6 +117,7 @@ function run({ snapshot, release, request, range, options }: Question, restored:
     faultedIn: Math.max(0, countPresent(mm.pageTable, range) - presentBefore),
     copied,
     memlock,
+    kernelLog: kernel.warnings.slice(logged).map(({ message }) => message),
     assumptions:
       limited && request.charges?.wholeFolios === true
         ? [...assumptions, ...chargeAssumptions(snapshot, range)]
@@ -131,21 +142,22 @@ function countersOf({ kernel, task, mm }: Restored): Counters {
 
 /**
  * The arithmetic of RLIMIT_MEMLOCK. What a ring charges for its own memory belongs to what the request needs.
- * @param pages what the request holds: what those who are exempt would charge otherwise
+ * @param pages of the request: what those who are exempt would charge otherwise
  * @returns null where a refusal came before any charge
  * @rule R-URING-42
  * @rule R-REP-1
  */
 function memlockOf(
   restored: Restored,
-  { budget, liftedBy, wholeFolios }: Charges,
+  { budget, liftedBy, wholeFolios, pageByPage }: Charges,
   before: Counters,
   refusal: Refusal | null,
   pages: number,
 ): Answer['memlock'] {
   const { task } = restored
   const root = refusal === null ? null : rootRefusal(refusal)
-  if (root !== null && root.needed === undefined) return null
+  // who may lock nothing at all is told so before anything is counted (R-DRV-5)
+  if (root !== null && root.needed === undefined && root.limit === undefined) return null
   const limit = task.rlimit('memlock')
   const exempt = liftedBy !== null && task.capable(liftedBy)
   const after = countersOf(restored)
@@ -154,10 +166,12 @@ function memlockOf(
   const unlimited = wholeFolios === true ? after['mm->pinned_vm'] - before['mm->pinned_vm'] : pages
   const charged = exempt ? unlimited : after[budget] - used
   return {
-    needed: root === null ? charged : root.needed! + (root.used ?? used) - used,
+    needed:
+      root === null ? charged : pageByPage ? pages : (root.needed ?? pages) + (root.used ?? used) - used,
     used,
     limit: limit === Infinity ? null : Math.floor(limit / PAGE_SIZE),
     exempt,
+    capability: task.lockCapability,
     budget,
     liftedBy,
   }

@@ -1,88 +1,65 @@
 import { VhostVdpa, VHOST_ACCESS_RO, VHOST_ACCESS_RW } from '../drivers/vhost/vdpa.ts'
 import { VduseDev } from '../drivers/vdpa/vduse-dev.ts'
 import {
-  IB_ACCESS_LOCAL_WRITE,
-  IB_ACCESS_REMOTE_READ,
-  IB_ACCESS_REMOTE_WRITE,
-} from '../drivers/infiniband/access.ts'
-import { UverbsDevice } from '../drivers/infiniband/uverbs.ts'
-import {
   Domain,
   IOMMU_IOAS_MAP_FIXED_IOVA,
   IOMMU_IOAS_MAP_READABLE,
   IOMMU_IOAS_MAP_WRITEABLE,
   openIommufd,
 } from '../drivers/iommufd/ioas.ts'
-import { IommuGroup } from '../drivers/vfio/group.ts'
+import { IommuGroup, MdevGroup } from '../drivers/vfio/group.ts'
 import {
   VFIO_DMA_MAP_FLAG_READ,
   VFIO_DMA_MAP_FLAG_WRITE,
   VfioContainer,
 } from '../drivers/vfio/iommu-type1.ts'
+import { vfioPinPages } from '../drivers/vfio/mdev.ts'
+import { capabilitiesOf } from '../mm/capability.ts'
+import { PageArray } from '../mm/page-array.ts'
 import type { Snapshot } from '../host/snapshot.ts'
-import { MADV_DONTFORK } from '../mm/mman.ts'
-import { madvise } from '../mm/madvise.ts'
 import { XDP_UMEM_UNALIGNED_CHUNK_FLAG } from '../net/xdp-umem.ts'
 import { SOL_XDP, XDP_UMEM_REG, XskSocket } from '../net/xsk.ts'
-import { pageAlign, pageAlignDown } from '../base/units.ts'
-import { allOrNothing, type Charges, type Request } from './request.ts'
+import { pageAlignDown } from '../base/units.ts'
+import { mappingsOf } from './mappings.ts'
+import {
+  allOrNothing,
+  pagesOf,
+  type Charges,
+  type Request,
+  type RequestOptions,
+  type RequestRange,
+} from './request.ts'
 
-const PINNED_VM: Charges = { budget: 'mm->pinned_vm', liftedBy: 'CAP_IPC_LOCK' }
+const LOCKED_VM: Charges = { budget: 'mm->locked_vm', liftedBy: 'CAP_IPC_LOCK' }
 
-const anyIova = 'any IOVA below 2^48 is taken for usable: what the IOMMU reserves is not visible'
+const anyIova = ({ iovaBits }: RequestOptions): string =>
+  `any IOVA below 2^${iovaBits} is taken for usable: what the IOMMU reserves is not visible`
 
 /** What is said of devices on a kernel that had none to try. */
-function untried(release: string): string[] {
+export function untried(release: string): string[] {
   return release === '6.18'
     ? ['what 6.12 does is taken for 6.18, too: nobody has seen this device there']
     : []
 }
 
-/**
- * ibv_reg_mr(3). With `ibv_fork_init` the range gets MADV_DONTFORK first, page by page or huge page by huge page.
- * @rule R-UMEM-10
- */
-export const regMr: Request = {
-  name: 'rdma:reg-mr',
-  charges: PINNED_VM,
-  takes: ['access', 'iova', 'forkSafe'],
-  longest: Infinity,
-  notes: (_snapshot, release) => [
-    'the RDMA driver leaves pinning to the core (ib_umem_get), as mlx4, mlx5 and rxe do',
-    ...untried(release),
-  ],
-  *run(restored, range, { access, iova, forkSafe }) {
-    const { kernel, mm } = restored
-    const { start, length } = range
-    if (forkSafe) {
-      const first = pageAlignDown(start)
-      const advised = yield* madvise(kernel, mm, first, pageAlign(start + length) - first, MADV_DONTFORK)
-      if (advised < 0) return allOrNothing(restored, range, advised)
-    }
-    const device = new UverbsDevice(kernel)
-    const flags =
-      access === 'write'
-        ? IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_READ | IB_ACCESS_REMOTE_WRITE
-        : IB_ACCESS_REMOTE_READ
-    const result = yield* device.regMr({ start, length, access: flags, hcaVa: iova ?? start })
-    return allOrNothing(restored, range, result)
-  },
-}
-
 /** VFIO_IOMMU_MAP_DMA in a container with an IOMMU. */
 export const mapDma: Request = {
   name: 'vfio:map-dma',
-  charges: { budget: 'mm->locked_vm', liftedBy: 'CAP_IPC_LOCK' },
-  takes: ['access', 'iova'],
+  charges: LOCKED_VM,
+  takes: ['access', 'iova', 'iovaBits'],
   longest: Infinity,
-  notes: (_snapshot, release) => [
-    anyIova,
-    'the container is new: nothing is mapped in it yet, and it may have 65,535 mappings',
+  notes: ({ process }, release, _range, options) => [
+    'the container is new: VFIO_SET_IOMMU is done (before it everything is EINVAL), nothing is mapped in it yet (what overlaps is EEXIST), and it may have 65,535 mappings (then ENOSPC)',
+    ...(process.memory !== null && process.memory.locked > 0
+      ? ['VmLck has what other containers mapped: memory counts once for each container that maps it']
+      : []),
+    anyIova(options),
     ...untried(release),
   ],
-  *run(restored, range, { access, iova }) {
+  *run(restored, range, { access, iova, iovaBits }) {
     const container = new VfioContainer(restored.kernel)
-    const joined = yield* new IommuGroup(restored.kernel).setContainer(container)
+    const group = new IommuGroup(restored.kernel, { windows: [{ start: 0, end: 2 ** iovaBits }] })
+    const joined = yield* group.setContainer(container)
     if (joined < 0) return allOrNothing(restored, range, joined)
     yield* container.setIommu('type1v2')
     const flags = VFIO_DMA_MAP_FLAG_READ | (access === 'write' ? VFIO_DMA_MAP_FLAG_WRITE : 0)
@@ -91,22 +68,59 @@ export const mapDma: Request = {
   },
 }
 
+/** A mediated device (a vGPU, say) pins the pages of a range one by one, by their IOVA, in a container without IOMMU. */
+export const mdevPin: Request = {
+  name: 'vfio:mdev-pin',
+  charges: { ...LOCKED_VM, pageByPage: true },
+  takes: ['access', 'iova'],
+  longest: Infinity,
+  notes: (_snapshot, release) => [
+    'the driver of the device pins and charges page by page, as the guest uses them: here it comes to all of them',
+    ...untried(release),
+  ],
+  *run(restored, range, { access, iova }) {
+    const { kernel } = restored
+    const container = new VfioContainer(kernel)
+    const joined = yield* new MdevGroup(kernel).setContainer(container)
+    if (joined < 0) return allOrNothing(restored, range, joined)
+    yield* container.setIommu('type1v2')
+    const write = access === 'write'
+    const flags = VFIO_DMA_MAP_FLAG_READ | (write ? VFIO_DMA_MAP_FLAG_WRITE : 0)
+    const map = { flags, vaddr: range.start, iova: iova ?? range.start, size: range.length }
+    const mapped = yield* container.mapDma(map)
+    if (mapped < 0) return allOrNothing(restored, range, mapped)
+    const pages = new PageArray(pagesOf(range))
+    const result = yield* vfioPinPages(container, pageAlignDown(map.iova), pages.length, write, pages)
+    return allOrNothing(restored, range, result)
+  },
+}
+
+/** What becomes of a BAR that VFIO would map. @rule R-IOMMUFD-5 */
+function rawNotes(snapshot: Snapshot, range: RequestRange): string[] {
+  if (!mappingsOf(snapshot, range).some(({ flags }) => flags.includes('pf'))) return []
+  return [
+    'iommufd follows no raw mapping (a BAR of another device); VFIO type 1 does, newer kernels take a dma-buf of it, and without peer-to-peer transfers it need not be mapped at all',
+  ]
+}
+
 /** IOMMU_IOAS_MAP with a device attached. */
 export const ioasMap: Request = {
   name: 'iommufd:ioas-map',
   charges: { budget: 'user->locked_vm', liftedBy: 'CAP_IPC_LOCK' },
-  takes: ['access', 'iova'],
+  takes: ['access', 'iova', 'iovaBits'],
   longest: Infinity,
-  notes: (_snapshot, release) => [
+  notes: (snapshot, release, range, options) => [
+    ...rawNotes(snapshot, range),
     'a device is attached already; without one nothing is pinned, and the attach fails instead',
-    anyIova,
+    anyIova(options),
     ...untried(release),
   ],
-  *run(restored, range, { access, iova }) {
+  *run(restored, range, { access, iova, iovaBits }) {
     const iommufd = openIommufd(restored.kernel)
     if (typeof iommufd === 'number') return allOrNothing(restored, range, iommufd)
     const ioas = yield* iommufd.ioasAlloc()
-    yield* iommufd.attach(ioas, new Domain())
+    const reserved = [{ start: 2 ** iovaBits, end: 2 ** 64 }]
+    yield* iommufd.attach(ioas, new Domain({ reserved }))
     const flags =
       IOMMU_IOAS_MAP_FIXED_IOVA |
       IOMMU_IOAS_MAP_READABLE |
@@ -126,7 +140,8 @@ export const umemReg: Request = {
   takes: ['frameSize', 'headroom', 'unaligned'],
   longest: Infinity,
   notes: ({ process }) => [
-    'the process has an AF_XDP socket without a umem; opening one takes CAP_NET_RAW',
+    `the process has an AF_XDP socket without a umem; opening one takes CAP_NET_RAW${capabilitiesOf(process.capEff).has('CAP_NET_RAW') ? '' : ', which it has not: it must be handed an open one'}`,
+    'the kernel sees these values: where strace shows no setsockopt(XDP_UMEM_REG) that fails, a library refused before it',
     `whatever uid ${process.uid.real} charges to locked_vm elsewhere counts, io_uring and iommufd included, and so does what earlier registrations that ended in ENOMEM have left charged (R-XDP-10)`,
   ],
   *run(restored, range, { frameSize, headroom, unaligned }) {
@@ -146,10 +161,10 @@ export const vhostMap: Request = {
   charges: { budget: 'mm->pinned_vm', liftedBy: null },
   takes: ['access', 'iova'],
   longest: Infinity,
-  notes: (_snapshot, release) => [
+  notes: (_snapshot, release, _range, options) => [
     'write() of an IOTLB message answers EFAULT for every failure: what is wrong is in the step behind it',
     'the device pins memory (it does not work on virtual addresses) and belongs to this process',
-    anyIova,
+    anyIova(options),
     ...untried(release),
   ],
   *run(restored, range, { access, iova }) {

@@ -73,6 +73,7 @@ export function explain(options: ExplainOptions): Answer {
     faultedIn: asked.faultedIn,
     copied: asked.copied,
     memlock: asked.memlock,
+    kernelLog: [...asked.kernelLog],
     hints: hintsFor(question, asked).map((text) => ({ text, verified: true as const })),
     otherReleases: RELEASE_NAMES.filter((name) => name !== release).map((name) =>
       otherRelease(question, name),

@@ -1,4 +1,4 @@
-import { PAGE_SIZE, pageAlign, pageAlignDown } from '../base/units.ts'
+import { PAGE_SIZE, PMD_SIZE, pageAlign, pageAlignDown } from '../base/units.ts'
 import type { Mapping } from '../host/snapshot.ts'
 import { FOLL_WRITE } from '../mm/gup-flags.ts'
 import {
@@ -19,9 +19,10 @@ import { truncateFile } from '../mm/truncate.ts'
 import type { OpenFile } from '../mm/file.ts'
 import type { Asked, Preparation, Question } from './ask.ts'
 import { mappingsOf } from './mappings.ts'
-import type { RequestOptions, RequestRange } from './request.ts'
+import { pagesOf, type RequestOptions, type RequestRange } from './request.ts'
 import type { Restored } from './restore.ts'
 import { settle } from './settle.ts'
+import { hex } from './verdict.ts'
 
 /** A change that might help: what to tell people, and how to try it in the engine. */
 interface Candidate {
@@ -62,6 +63,7 @@ function succeeds(question: Question, candidate: Candidate): boolean {
 
 function* candidatesFor(question: Question, asked: Asked): Candidates {
   yield* memlockCandidates(question, asked)
+  yield* argumentCandidates(question)
   yield* pieceCandidates(question, asked)
   yield* mappingCandidates(question)
   yield* fileCandidates(question)
@@ -85,24 +87,70 @@ function* memlockCandidates(question: Question, { memlock }: Asked): Candidates 
   if (free === null || free.memlock === null || free.verdict.ok !== true) return
   const bytes = (free.memlock.used + free.memlock.needed) * PAGE_SIZE
   const { process } = question.snapshot
-  const { hard } = process.limits.memlock
-  const beyond =
-    hard !== null && hard < bytes ? `; its hard limit is ${hard}, raising that needs CAP_SYS_RESOURCE` : ''
   const more =
     memlock.budget === 'user->locked_vm'
       ? `, more if uid ${process.uid.real} has registrations that could not be seen`
       : ''
   yield {
-    text: `raise RLIMIT_MEMLOCK to at least ${bytes} bytes (ulimit -l ${bytes / 1024})${more}${beyond}`,
+    text: `raise RLIMIT_MEMLOCK to at least ${bytes} bytes (ulimit -l ${bytes / 1024} where the program is started; prlimit --pid ${process.pid} --memlock=${bytes} for this one)${more}${obstacles(question, bytes)}`,
     prepare: limitTo(bytes),
   }
   if (memlock.liftedBy === null) return
   yield {
-    text: 'give the process CAP_IPC_LOCK (in the initial user namespace): no limit applies then',
+    text: `give the process CAP_IPC_LOCK (in the initial user namespace): no limit applies then${alreadyHeld[memlock.capability]}`,
     prepare: ({ task }) => {
       task.grant('CAP_IPC_LOCK')
       return 0
     },
+  }
+}
+
+/** What keeps a process from raising its limit by itself. */
+function obstacles({ snapshot: { process } }: Question, bytes: number): string {
+  const { hard } = process.limits.memlock
+  if (hard === null || hard >= bytes) return ''
+  const filtered = process.seccomp === 2 ? '; a seccomp filter may refuse that to the process itself' : ''
+  return `; its hard limit is ${hard}, raising that needs CAP_SYS_RESOURCE${filtered}`
+}
+
+/** Why a capability that people see somewhere does not count. */
+const alreadyHeld: Readonly<Record<NonNullable<Asked['memlock']>['capability'], string>> = {
+  effective: '',
+  'user-namespace': '; the one it has counts in its own user namespace only',
+  permitted: '; it is permitted, and must be made effective',
+  bounding:
+    '; to be in the bounding set gives nothing: it must be effective (run as uid 0, ambient set, file capability)',
+  missing: '',
+  'not-effective': '',
+}
+
+/** The same memory, asked for in another way. */
+function* argumentCandidates({ snapshot, request, range, options }: Question): Candidates {
+  const first = pageAlignDown(range.start)
+  const aligned = { start: first, length: range.length }
+  const pages = pagesOf(range)
+  if (first !== range.start && pagesOf(aligned) < pages)
+    yield {
+      text: `begin it with a page: at ${hex(first)} the same ${range.length} bytes take ${pagesOf(aligned)} pages instead of ${pages}`,
+      ranges: [aligned],
+    }
+  const { iova, iovaBits, forkSafe } = options
+  if (request.takes.includes('iovaBits') && (iova ?? range.start) + range.length > 2 ** iovaBits) {
+    const low = PMD_SIZE + (range.start % PMD_SIZE)
+    yield {
+      text: `map it where the IOMMU has addresses, below 2^${iovaBits}: ${hex(low)} was tried`,
+      options: { iova: low },
+    }
+  }
+  if (!forkSafe && !options.hugepagesSafe) return
+  if (mappingsOf(snapshot, range).some(({ pageSize }) => pageSize > PAGE_SIZE))
+    yield {
+      text: 'set RDMAV_HUGEPAGES_SAFE before ibv_fork_init(3) (--hugepages-safe): whole huge pages are advised then',
+      options: { hugepagesSafe: true },
+    }
+  yield {
+    text: 'do without ibv_fork_init(3): where ibv_is_fork_initialized(3) says IBV_FORK_UNNEEDED, pinned pages are copied at fork',
+    options: { forkSafe: false, hugepagesSafe: false },
   }
 }
 

@@ -40,6 +40,10 @@ export interface RequestOptions {
   readonly bounceSize: number
   /** ibv_fork_init() was called: `rdma:reg-mr` */
   readonly forkSafe: boolean
+  /** … with RDMAV_HUGEPAGES_SAFE: whole huge pages are advised */
+  readonly hugepagesSafe: boolean
+  /** addresses that the IOMMU has, 2 to that power */
+  readonly iovaBits: number
 }
 
 export type OptionName = keyof RequestOptions
@@ -54,6 +58,8 @@ export const defaultOptions: RequestOptions = {
   unaligned: false,
   bounceSize: 64 * 1024 * 1024,
   forkSafe: false,
+  hugepagesSafe: false,
+  iovaBits: 48,
 }
 
 /** Which counter a request charges, and what lifts the limit it is compared with. */
@@ -62,6 +68,8 @@ export interface Charges {
   readonly liftedBy: 'CAP_IPC_LOCK' | null
   /** large folios count with their full size (R-URING-44); default: only the pages asked for */
   readonly wholeFolios?: true
+  /** charged page by page: a refusal knows only how far it came, the request needs all of its pages */
+  readonly pageByPage?: true
 }
 
 /** One thing that can be asked: the real caller's code, run in the engine. */
@@ -74,7 +82,7 @@ export interface Request {
   /** bytes beyond which nothing is looked at any more: the length alone refuses it */
   readonly longest: number
   /** what the answer takes for granted about the device, or should say about the interface */
-  notes?(snapshot: Snapshot, release: string): readonly string[]
+  notes?(snapshot: Snapshot, release: string, range: RequestRange, options: RequestOptions): readonly string[]
   /**
    * Makes the request as the restored task. What it holds afterwards is registered with the kernel, so its
    * books balance.

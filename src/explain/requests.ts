@@ -4,10 +4,12 @@ import { PageArray, getUserPages, pinUserPages } from '../mm/gup.ts'
 import type { PageHolder } from '../mm/kernel.ts'
 import { ioUringSetup } from '../io_uring/io-uring.ts'
 import { IORING_REGISTER_BUFFERS, ioUringRegister } from '../io_uring/register.ts'
-import { ioasMap, mapDma, regMr, regUmem, umemReg, vhostMap } from './device-requests.ts'
+import { ioasMap, mapDma, mdevPin, regUmem, umemReg, vhostMap } from './device-requests.ts'
 import { directIoRequest } from './direct-io-request.ts'
 import { memslot } from './kvm-request.ts'
+import { createCq, regMr } from './rdma-requests.ts'
 import { processVmRequest, ptraceRequest } from './remote-requests.ts'
+import { addPages } from './sgx-request.ts'
 import { defaultOptions, pagesOf, type OptionName, type Request, type RequestOptions } from './request.ts'
 
 export { pagesOf, type Outcome, type Request, type RequestOptions, type RequestRange } from './request.ts'
@@ -70,12 +72,15 @@ const all: readonly Request[] = [
   directIoRequest('read'),
   directIoRequest('write'),
   regMr,
+  createCq,
   mapDma,
+  mdevPin,
   ioasMap,
   umemReg,
   vhostMap,
   regUmem,
   memslot,
+  addPages,
   processVmRequest('readv'),
   processVmRequest('writev'),
   ptraceRequest('peek'),
@@ -109,6 +114,8 @@ export interface GivenOptions {
   readonly unaligned?: boolean | undefined
   readonly bounceSize?: number | undefined
   readonly forkSafe?: boolean | undefined
+  readonly hugepagesSafe?: boolean | undefined
+  readonly iovaBits?: number | undefined
 }
 
 const onCommandLine: Readonly<Record<Exclude<OptionName, 'flags'>, string>> = {
@@ -120,6 +127,8 @@ const onCommandLine: Readonly<Record<Exclude<OptionName, 'flags'>, string>> = {
   unaligned: '--unaligned',
   bounceSize: '--bounce-size',
   forkSafe: '--fork-safe',
+  hugepagesSafe: '--hugepages-safe',
+  iovaBits: '--iova-bits',
 }
 
 /**
@@ -137,7 +146,8 @@ export function requestOptions(request: Request, given: GivenOptions): RequestOp
     if (value === undefined || value === false || (name === 'access' && value === 'write')) continue
     if (!request.takes.includes(name as OptionName))
       throw new HostError('usage', misplaced(name, written, request))
-    if (typeof value === 'number' && (!Number.isSafeInteger(value) || value < 0))
+    const [least, most] = name === 'iovaBits' ? [12, 64] : [0, Number.MAX_SAFE_INTEGER]
+    if (typeof value === 'number' && (!Number.isSafeInteger(value) || value < least || value > most))
       throw new HostError('usage', `${value} is no ${meaning(name)}`)
     options[name] = value
   }
@@ -154,6 +164,7 @@ function misplaced(name: string, written: string, request: Request): string {
 }
 
 function meaning(name: string): string {
+  if (name === 'iovaBits') return 'number of address bits: 12 to 64'
   if (name === 'offset') return 'position in a file'
   return name === 'iova' ? 'address of a device' : 'size'
 }

@@ -12,6 +12,7 @@ import { restoreVmas } from './restore-vmas.ts'
 
 /** An observed process inside an engine that behaves like one release. */
 export interface Restored {
+  readonly snapshot: Snapshot
   readonly kernel: Kernel
   readonly task: RestoredTask
   readonly mm: Mm
@@ -78,7 +79,7 @@ export function restore(snapshot: Snapshot, release: ReleaseName, range: Window,
   guard.release()
   restorePages(restoration, snapshot, vmas, window)
   restoreCharges(kernel, task, mm, snapshot)
-  return { kernel, task, mm, assumptions: restoration.assumptions, doubts: restoration.doubts }
+  return { snapshot, kernel, task, mm, assumptions: restoration.assumptions, doubts: restoration.doubts }
 }
 
 function settingsOf(snapshot: Snapshot): Partial<MmSettings> {

@@ -1,5 +1,6 @@
 import type { Refusal } from '../base/refusal.ts'
 import { capabilitiesOf } from '../mm/capability.ts'
+import type { Answer } from './answer.ts'
 import type { Capability, CurrentTask, RlimitName } from '../mm/kernel.ts'
 import type { Mm } from '../mm/mm.ts'
 import type { Snapshot } from '../host/snapshot.ts'
@@ -14,6 +15,8 @@ export class RestoredTask implements CurrentTask {
   signalPending = false
   fatalSignalPending = false
   memallocPin = false
+  /** how it was seen to have CAP_IPC_LOCK */
+  readonly lockCapability: NonNullable<Answer['memlock']>['capability']
   readonly #limits: Record<RlimitName, number>
   readonly #capabilities: Set<Capability>
 
@@ -30,6 +33,7 @@ export class RestoredTask implements CurrentTask {
       stack: soft(process.limits.stack),
       nofile: soft(process.limits.openFiles),
     }
+    this.lockCapability = lockCapabilityOf(process)
     // capabilities count only where they are held in the initial user namespace (R-URING-7)
     this.#capabilities = process.initialUserNamespace === false ? new Set() : capabilitiesOf(process.capEff)
   }
@@ -51,4 +55,18 @@ export class RestoredTask implements CurrentTask {
   capable(capability: Capability): boolean {
     return this.#capabilities.has(capability)
   }
+}
+
+/** @rule R-DRV-3 */
+function lockCapabilityOf({
+  capEff,
+  capPrm,
+  capBnd,
+  initialUserNamespace,
+}: Snapshot['process']): NonNullable<Answer['memlock']>['capability'] {
+  const has = (set: string): boolean => capabilitiesOf(set).has('CAP_IPC_LOCK')
+  if (has(capEff)) return initialUserNamespace === false ? 'user-namespace' : 'effective'
+  if (capPrm === undefined || capBnd === undefined) return 'not-effective'
+  if (has(capPrm)) return 'permitted'
+  return has(capBnd) ? 'bounding' : 'missing'
 }

@@ -129,6 +129,9 @@ const ProcessFacts = z.object({
   uid: Ids,
   gid: Ids,
   capEff: z.string().describe('16 hex digits'),
+  capPrm: z.string().optional().describe('16 hex digits: what it may make effective by itself'),
+  capBnd: z.string().optional().describe('16 hex digits: what an execve(2) may give it'),
+  seccomp: count.optional().describe('2: its system calls pass a filter (seccomp(2))'),
   initialUserNamespace: z
     .boolean()
     .nullable()

@@ -38,6 +38,11 @@ export interface Status {
   readonly gid: Ids
   /** 16 hex digits */
   readonly capEff: string
+  /** 16 hex digits each: what the process may make effective, and what an execve(2) may give it */
+  readonly capPrm: string
+  readonly capBnd: string
+  /** 0 none, 1 strict, 2 filter: system calls of it are refused by a filter of its own (seccomp(2)) */
+  readonly seccomp: number
   /** null on kernels that do not print it ([6.1]) */
   readonly kernelThread: boolean | null
   /** null when not printed */
@@ -56,6 +61,8 @@ export function hasCapability(hexSet: string, bit: number): boolean {
   const digit = hexSet[hexSet.length - 1 - (bit >>> 2)]
   return digit !== undefined && ((parseInt(digit, 16) >>> (bit & 3)) & 1) === 1
 }
+
+const noCapabilities = '0000000000000000'
 
 /**
  * @throws HostError 'unreadable' when State or Uid is missing
@@ -82,7 +89,10 @@ export function parseStatus(text: string): Status {
     threads: number('Threads'),
     uid,
     gid,
-    capEff: values.get('CapEff') ?? '0000000000000000',
+    capEff: values.get('CapEff') ?? noCapabilities,
+    capPrm: values.get('CapPrm') ?? noCapabilities,
+    capBnd: values.get('CapBnd') ?? noCapabilities,
+    seccomp: number('Seccomp'),
     kernelThread: kthread === undefined ? null : kthread === '1',
     thpEnabled: thp === undefined ? null : thp === '1',
     memory: !values.has('VmSize')

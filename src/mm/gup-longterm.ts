@@ -55,7 +55,7 @@ export function* gupLongtermLocked(
         return refuse(k.current, ENOMEM, 'R-GUP-50', {
           address: start,
           page: at,
-          why: 'a page in a movable zone could not be moved for a long-term pin',
+          why: 'a page in a movable zone or in CMA could not be moved away for a long-term pin: somebody else holds it',
         })
       }
       if (k.exploring) yield PREEMPT

@@ -30,9 +30,11 @@ export const success: Answer = {
     used: 0,
     limit: 2048,
     exempt: false,
+    capability: 'missing',
     budget: 'user->locked_vm',
     liftedBy: 'CAP_IPC_LOCK',
   },
+  kernelLog: [],
   hints: [],
   otherReleases: ['gup-v3', '6.1', '6.6', '6.12'].map((release) => ({
     release,

@@ -98,12 +98,12 @@ describe('--kernel all', () => {
 })
 
 describe('R-ST-3 the memlock arithmetic', () => {
-  const USER = { budget: 'user->locked_vm', liftedBy: 'CAP_IPC_LOCK' } as const
+  const USER = { capability: 'missing', budget: 'user->locked_vm', liftedBy: 'CAP_IPC_LOCK' } as const
   const rows: readonly [name: string, memlock: Answer['memlock'], says: string | null][] = [
     [
       'a limit',
       { needed: 16, used: 3, limit: 16, exempt: false, ...USER },
-      'needs 16 pages (64 KiB); uid 1000 has 3 pages (12 KiB) in use (a lower bound); RLIMIT_MEMLOCK allows 16 pages (64 KiB)',
+      'needs 16 pages (64 KiB); uid 1000 has 3 pages (12 KiB) in use (a lower bound); RLIMIT_MEMLOCK allows 16 pages (64 KiB) CAP_IPC_LOCK lifts the limit; the process does not have it',
     ],
     [
       'no limit',
@@ -112,18 +112,31 @@ describe('R-ST-3 the memlock arithmetic', () => {
     ],
     [
       'a capability',
-      { needed: 1, used: 9, limit: 4, exempt: true, ...USER },
+      { needed: 1, used: 9, limit: 4, exempt: true, ...USER, capability: 'effective' },
       'no limit applies: the process has CAP_IPC_LOCK',
     ],
     [
       'VmPin, which no capability lifts',
-      { needed: 9, used: 3, limit: 8, exempt: false, budget: 'mm->pinned_vm', liftedBy: null },
+      {
+        needed: 9,
+        used: 3,
+        limit: 8,
+        exempt: false,
+        capability: 'missing',
+        budget: 'mm->pinned_vm',
+        liftedBy: null,
+      },
       'the process has 3 pages (12 KiB) pinned (VmPin); RLIMIT_MEMLOCK allows 8 pages (32 KiB); CAP_IPC_LOCK does not lift it here',
     ],
     [
       'VmLck',
-      { needed: 9, used: 0, limit: 80, exempt: false, budget: 'mm->locked_vm', liftedBy: 'CAP_IPC_LOCK' },
+      { needed: 9, used: 0, limit: 80, exempt: false, ...USER, budget: 'mm->locked_vm' },
       'the process has none locked (VmLck); RLIMIT_MEMLOCK allows 80 pages (320 KiB)',
+    ],
+    [
+      'a capability that counts elsewhere only',
+      { needed: 9, used: 0, limit: 8, exempt: false, ...USER, capability: 'user-namespace' },
+      'CAP_IPC_LOCK lifts the limit; the process has it in a user namespace of its own only, where it does not count',
     ],
     ['nothing charged', null, null],
   ]
@@ -133,6 +146,14 @@ describe('R-ST-3 the memlock arithmetic', () => {
     if (says === null) expect(text).not.toContain('memlock')
     else expect(text).toContain(says)
   })
+})
+
+it('shows what the kernel writes to its log', () => {
+  const kernelLog = ['vfio_pin_pages_remote: RLIMIT_MEMLOCK (65536) exceeded']
+  expect(report(failure, { kernelLog })).toMatch(
+    /dmesg +vfio_pin_pages_remote: RLIMIT_MEMLOCK \(65536\) exceeded/,
+  )
+  expect(report(failure)).not.toContain('dmesg')
 })
 
 describe('the effect', () => {

@@ -53,7 +53,9 @@ describe('hints', () => {
   it('R-URING-42 a limit too low: the very number of bytes, and the hard limit in the way', () => {
     const spec: SnapshotSpec = { mappings: [{ look: [['anon', 4]] }], memlock: 4 * P, registered: 0 }
     const text = hints(spec)
-    expect(text).toContain(`at least ${6 * P} bytes (ulimit -l ${(6 * P) / 1024})`)
+    expect(text).toContain(
+      `at least ${6 * P} bytes (ulimit -l ${(6 * P) / 1024} where the program is started;`,
+    )
     expect(text).toContain(`its hard limit is ${4 * P}`)
     expect(text).toMatch(/CAP_IPC_LOCK/)
     expect(answerTo({ ...spec, memlock: 6 * P }).verdict.ok).toBe(true)

@@ -16,7 +16,11 @@ import {
 
 const P = PAGE_SIZE
 /** io_uring's budget */
-const USER = { budget: 'user->locked_vm', liftedBy: 'CAP_IPC_LOCK' } as const
+const USER = {
+  capability: 'not-effective',
+  budget: 'user->locked_vm',
+  liftedBy: 'CAP_IPC_LOCK',
+} as const
 /** pages a ring of 8 entries has (R-URING-8) */
 const RING = 2
 const small: MappingSpec = { pages: 4, look: [['anon', 4]] }

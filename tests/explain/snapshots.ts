@@ -257,12 +257,18 @@ function pagesOf(mappings: readonly Mapping[], specs: readonly MappingSpec[]): S
 
 export interface SnapshotSpec {
   mappings: readonly MappingSpec[]
-  /** soft RLIMIT_MEMLOCK in bytes; default unlimited */
+  /** RLIMIT_MEMLOCK in bytes, soft and hard; default unlimited */
   memlock?: number | null
+  /** hard RLIMIT_MEMLOCK in bytes; default the soft one */
+  memlockHard?: number | null
   /** bytes; default 8 MiB */
   stack?: number | null
   /** 16 hex digits; default none */
   capEff?: string
+  /** 16 hex digits each; default not seen */
+  capPrm?: string
+  capBnd?: string
+  seccomp?: number
   initialUserNamespace?: boolean
   /** bytes of buffers the user has registered already */
   registered?: number
@@ -283,6 +289,7 @@ function memoryOf({ locked = 0, pinned = 0 }: SnapshotSpec): Snapshot['process']
 }
 
 export const CAP_IPC_LOCK = '0000000000004000'
+export const ALL_CAPABILITIES = '000001ffffffffff'
 
 /** A privileged (T3) view of a process of uid 1000 that has just these mappings. */
 export function snapshot(spec: SnapshotSpec): Snapshot {
@@ -311,11 +318,14 @@ export function snapshot(spec: SnapshotSpec): Snapshot {
       uid: ids,
       gid: ids,
       capEff: spec.capEff ?? '0000000000000000',
+      ...(spec.capPrm !== undefined && { capPrm: spec.capPrm }),
+      ...(spec.capBnd !== undefined && { capBnd: spec.capBnd }),
+      ...(spec.seccomp !== undefined && { seccomp: spec.seccomp }),
       initialUserNamespace: spec.initialUserNamespace ?? true,
       thpEnabled: true,
       memory: spec.locked === undefined && spec.pinned === undefined ? null : memoryOf(spec),
       limits: {
-        memlock: { soft: memlock, hard: memlock },
+        memlock: { soft: memlock, hard: spec.memlockHard === undefined ? memlock : spec.memlockHard },
         addressSpace: unlimited,
         data: unlimited,
         stack: { soft: spec.stack === undefined ? 8 << 20 : spec.stack, hard: null },

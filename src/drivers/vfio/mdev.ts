@@ -90,7 +90,8 @@ function* pinExternal(container: VfioContainer, dma: VfioDma, page: number): Kth
   const limit = memlockLimit(dma.task) * PAGE_SIZE
   const message = `vfio_pin_page_external: Task ${dma.task.comm} (${dma.task.pid}) RLIMIT_MEMLOCK (${limit}) exceeded`
   k.warnOnce('vfio-memlock-external', message)
-  return over
+  const facts = { address: dma.vaddr + page * PAGE_SIZE, page, why: 'the page is charged by itself' }
+  return refuse(k.current, ENOMEM, 'R-VFIO-11', facts, k.current.refusal)
 }
 
 function* unpinExternal(container: VfioContainer, dma: VfioDma, pfn: number): Kthread<void> {
