@@ -6,6 +6,9 @@ export type SpecRule = { id: string; file: string; text: string }
 /** One row of a "Test vectors" table. `name` is what tests call it: `GUP vector 5`, `HUGE vector H5`. */
 export type SpecVector = { name: string; file: string; action: string }
 
+/** One row of a "Failures users report" table. `name` is what tests call it: `DRV report 5`. */
+export type SpecReport = { name: string; file: string; symptom: string; cause: string }
+
 /** Files of docs/spec in the order the documents are read, with the prefix their vectors carry in tests. */
 export const specFiles: ReadonlyArray<readonly [file: string, vectorPrefix: string]> = [
   ['gup.md', 'GUP'],
@@ -73,12 +76,33 @@ export function readSpecVectors(directory: string): SpecVector[] {
   )
 }
 
+/** Failures that people reported in public, with what their threads ended with. */
+export function readSpecReports(directory: string): SpecReport[] {
+  return specFiles.flatMap(([file, prefix]) => {
+    const section = sectionOf(readFileSync(`${directory}/${file}`, 'utf8'), 'Failures users report')
+    const rows = section?.split('\n').map(tableCells) ?? []
+    return rows
+      .filter((cells) => cells !== undefined && /^\d+$/.test(cells[0]!))
+      .map((cells) => ({
+        name: `${prefix} report ${cells![0]}`,
+        file,
+        symptom: cells![1]!,
+        cause: cells![3]!,
+      }))
+  })
+}
+
+/** What stands between a heading that begins so and the next one; undefined without it. */
+function sectionOf(markdown: string, title: string): string | undefined {
+  return new RegExp(`^## \\d+\\. ${title}.*$([\\s\\S]*?)(?=^## |$(?![\\s\\S]))`, 'm').exec(markdown)?.[1]
+}
+
 function vectorsOf(file: string, prefix: string, markdown: string): SpecVector[] {
-  const section = /^## \d+\. Test vectors$([\s\S]*?)(?=^## |$(?![\s\S]))/m.exec(markdown)
-  if (!section) throw new Error(`${file} has no section "Test vectors"`)
+  const section = sectionOf(markdown, 'Test vectors')
+  if (section === undefined) throw new Error(`${file} has no section "Test vectors"`)
   const vectors: SpecVector[] = []
   let actionColumn = 1
-  for (const line of section[1]!.split('\n')) {
+  for (const line of section.split('\n')) {
     const cells = tableCells(line)
     if (!cells) continue
     if (cells[0] === '#') actionColumn = cells.findIndex((cell) => /action/i.test(cell))

@@ -4,17 +4,18 @@ import { callersPage } from './callers.ts'
 import { ruleSentence } from './sentence.ts'
 import { readSources } from './sources.ts'
 import type { SourceFacts } from './sources.ts'
-import { readSpecRules, readSpecVectors, specFiles } from './spec.ts'
-import type { SpecRule, SpecVector } from './spec.ts'
+import { readSpecReports, readSpecRules, readSpecVectors, specFiles } from './spec.ts'
+import type { SpecReport, SpecRule, SpecVector } from './spec.ts'
 
 const idInText = /\bR-[A-Z][A-Z0-9]*-\d+(?:\.\w+)?/g
 const vectorInText = /\b[A-Z]+ vector H?\d+(?!\w)/g
+const reportInText = /\b[A-Z]+ report \d+(?!\w)/g
 
 /** What the sources claim and what is wrong with it, and the generated files by path. */
 export type RuleTables = {
   files: Map<string, string>
   problems: string[]
-  /** Rules that must be implemented or named in docs/limits.md and are neither. */
+  /** Rules and reported failures that must be implemented, or tested, or named in docs/limits.md and are not. */
   unaccounted: string[]
 }
 
@@ -22,17 +23,23 @@ export type RuleTables = {
 export async function ruleTables(root: string): Promise<RuleTables> {
   const rules = readSpecRules(`${root}/docs/spec`)
   const vectors = readSpecVectors(`${root}/docs/spec`)
+  const reports = readSpecReports(`${root}/docs/spec`)
   const src = readSources(root, 'src')
   const tests = readSources(root, 'tests').filter(
     (facts) => facts.file.endsWith('.test.ts') && !facts.file.startsWith('tests/ground/'),
   )
-  const problems = [...problemsOfRules(rules, src), ...problemsOfVectors(vectors, tests)]
-  const limits = `${root}/docs/limits.md`
-  const unaccounted = unaccountedRules(rules, src, existsSync(limits) ? readFileSync(limits, 'utf8') : '')
+  const problems = [
+    ...problemsOfRules(rules, src),
+    ...problemsOfNames(vectors, tests, vectorsNamed),
+    ...problemsOfNames(reports, tests, reportsNamed),
+  ]
+  const limitsFile = `${root}/docs/limits.md`
+  const limits = existsSync(limitsFile) ? readFileSync(limitsFile, 'utf8') : ''
+  const unaccounted = [...unaccountedRules(rules, src, limits), ...unaccountedReports(reports, tests, limits)]
   const files = new Map<string, string>()
   files.set('src/explain/rules.generated.ts', await sentencesFile(rules, src))
   files.set('docs/rules.md', rulesPage(rules, src, tests))
-  files.set('docs/vectors.md', vectorsPage(vectors, tests))
+  files.set('docs/vectors.md', vectorsPage(vectors, reports, tests, limits))
   const callers = callersPage(root)
   files.set('docs/callers.md', callers.text)
   problems.push(...callers.problems)
@@ -90,11 +97,15 @@ function unaccountedRules(
     .map(({ id, file }) => `${id} (${file}) has no "@rule" in src and no row in docs/limits.md`)
 }
 
-function problemsOfVectors(vectors: readonly SpecVector[], tests: readonly SourceFacts[]): string[] {
-  const known = new Set(vectors.map((vector) => vector.name))
-  const prefixes = new Set(vectors.map((vector) => vector.name.split(' ')[0]))
+function problemsOfNames(
+  rows: readonly { readonly name: string }[],
+  tests: readonly SourceFacts[],
+  named: (facts: SourceFacts) => string[],
+): string[] {
+  const known = new Set(rows.map((row) => row.name))
+  const prefixes = new Set(rows.map((row) => row.name.split(' ')[0]))
   return tests.flatMap((facts) =>
-    vectorsNamed(facts)
+    named(facts)
       .filter((name) => prefixes.has(name.split(' ')[0]) && !known.has(name))
       .map((name) => `${facts.file}: names "${name}", which docs/spec does not have`),
   )
@@ -102,6 +113,22 @@ function problemsOfVectors(vectors: readonly SpecVector[], tests: readonly Sourc
 
 function vectorsNamed(facts: SourceFacts): string[] {
   return facts.strings.flatMap((text) => text.match(vectorInText) ?? [])
+}
+
+function reportsNamed(facts: SourceFacts): string[] {
+  return facts.strings.flatMap((text) => text.match(reportInText) ?? [])
+}
+
+/** Failures that people reported, that no test rebuilds and of which docs/limits.md does not say why. */
+export function unaccountedReports(
+  reports: readonly SpecReport[],
+  tests: readonly SourceFacts[],
+  limits: string,
+): string[] {
+  const accounted = new Set([...tests.flatMap(reportsNamed), ...(limits.match(reportInText) ?? [])])
+  return reports
+    .filter(({ name }) => !accounted.has(name))
+    .map(({ name, file }) => `${name} (${file}) has no test and no row in docs/limits.md`)
 }
 
 async function sentencesFile(
@@ -165,7 +192,12 @@ function rulesPage(
   return lines.join('\n')
 }
 
-function vectorsPage(vectors: readonly SpecVector[], tests: readonly SourceFacts[]): string {
+function vectorsPage(
+  vectors: readonly SpecVector[],
+  reports: readonly SpecReport[],
+  tests: readonly SourceFacts[],
+  limits: string,
+): string {
   const coveredIn = filesBy(tests, vectorsNamed)
   const covered = vectors.filter((vector) => coveredIn.has(vector.name))
   const lines = [
@@ -193,7 +225,26 @@ function vectorsPage(vectors: readonly SpecVector[], tests: readonly SourceFacts
     }
     lines.push('')
   }
-  return lines.join('\n')
+  return [...lines, ...reportLines(reports, tests, limits)].join('\n')
+}
+
+function reportLines(
+  reports: readonly SpecReport[],
+  tests: readonly SourceFacts[],
+  limits: string,
+): string[] {
+  const rebuiltIn = filesBy(tests, reportsNamed)
+  const unmodelled = new Set(limits.match(reportInText))
+  const where = ({ name }: SpecReport): string =>
+    fileList(rebuiltIn.get(name)) || (unmodelled.has(name) ? '`docs/limits.md`' : 'pending')
+  return [
+    `## Failures that users reported: ${reports.filter(({ name }) => rebuiltIn.has(name)).length} of ${reports.length} rebuilt`,
+    '',
+    '| report | symptom | what its thread ended with | rebuilt by |',
+    '|---|---|---|---|',
+    ...reports.map((report) => `| ${report.name} | ${report.symptom} | ${report.cause} | ${where(report)} |`),
+    '',
+  ]
 }
 
 /** Rule → `file:line` of its tags. */
