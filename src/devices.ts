@@ -66,7 +66,7 @@ export {
   Iommufd,
   openIommufd,
 } from './drivers/iommufd/ioas.ts'
-export type { CommandSize, DomainData, IoasCopy, IoasMap } from './drivers/iommufd/ioas.ts'
+export type { CommandSize, DomainData, IoasCopy, IoasMap, IoasMapFile } from './drivers/iommufd/ioas.ts'
 export { IommufdAccess } from './drivers/iommufd/access.ts'
 export { VfioCompat } from './drivers/iommufd/vfio-compat.ts'
 export { SpaprContainer } from './arch/powerpc/iommu-api.ts'

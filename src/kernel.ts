@@ -87,6 +87,7 @@ export {
   pinUserPagesRemote,
   pinUserPagesUnlocked,
 } from './mm/gup.ts'
+export { memfdPinFolios, type FolioStretch } from './mm/gup-memfd.ts'
 export * from './mm/gup-flags.ts'
 export { accessRemoteVm } from './mm/access-remote-vm.ts'
 export { mmPopulate } from './mm/populate.ts'

@@ -144,6 +144,17 @@ export function isLongtermPinnable(k: Kernel, pfn: number): boolean {
 }
 
 /**
+ * `folio_add_pins`: pins for further pages of a folio that a caller has pinned once and gives back page by page.
+ * @param pfn the first of them
+ * @rule R-GUP-97
+ */
+export function folioAddPins(k: Kernel, pfn: number, pages: number): void {
+  if (pages === 0) return
+  addPins(k, k.memory.frames.head(pfn), pages)
+  k.observer?.({ type: 'pin', pfn, pages })
+}
+
+/**
  * `folio_add_pin`: one more pin on a folio that is pinned already. Does not count as acquired, though
  * its release counts as released.
  * @rule R-GUP-68

@@ -1,6 +1,6 @@
 import { ENOMEM } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
-import { refuse } from '../base/refusal.ts'
+import { refuse, type RefusalFacts } from '../base/refusal.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
 import { PG_LOCKED, ZONE_MASK } from '../memory/page-flags.ts'
 import { FOLL_LONGTERM } from './gup-flags.ts'
@@ -13,7 +13,7 @@ import { waitForMigration } from './migration-entry.ts'
 import { unpinRange } from './unpin.ts'
 
 /** The kernel's loop has no bound (R-GUP-51); a folio that is still in the way after so many rounds stays. */
-const MAX_ROUNDS = 32
+export const MAX_ROUNDS = 32
 
 /**
  * `__gup_longterm_locked`: without FOLL_LONGTERM the locked loop; with it, pages that may not be pinned
@@ -45,36 +45,64 @@ export function* gupLongtermLocked(
       const movable: number[] = []
       const inTheWay = collectUnpinnable(k, pfns, at, at + pinned, movable)
       if (inTheWay === 0) return pinned
-      const moving = movable.length === 0 && isBeingMoved(k, pfns, at, at + pinned)
-      // @rule R-GUP-52
-      unpinRange(k, pfns, at, at + pinned)
-      pfns.fill(0, at, at + pinned)
-      // whoever moves them now will be done
-      if (moving) yield* waitForMigration(k)
-      if ((yield* migratePages(k, movable)) > 0) {
-        return refuse(k.current, ENOMEM, 'R-GUP-50', {
-          address: start,
-          page: at,
-          why: 'a page in a movable zone or in CMA could not be moved away for a long-term pin: somebody else holds it',
-        })
-      }
-      if (k.exploring) yield PREEMPT
+      const error = yield* moveAway(k, pfns, at, at + pinned, movable, { address: start, page: at })
+      if (error < 0) return error
     }
   } finally {
     current.memallocPin = outer
   }
-  // @rule R-GUP-51
-  throw new Unmodelled(
-    'livelock possible: a page that may not be pinned for long can never be moved away',
-    'R-GUP-51',
-  )
+  throw neverMoved()
+}
+
+/** @rule R-GUP-51 */
+export function neverMoved(): Unmodelled {
+  const what = 'livelock possible: a page that may not be pinned for long can never be moved away'
+  return new Unmodelled(what, 'R-GUP-51')
+}
+
+/**
+ * Something among what was pinned may not stay where it is: all of it is unpinned, and what could be isolated moved.
+ * Whoever pins walks its range again afterwards.
+ * @param pfns [from, to): one pin each
+ * @param facts of the refusal
+ * @returns 0, or -ENOMEM when something stays; nothing is pinned either way
+ * @rule R-GUP-50
+ */
+export function* moveAway(
+  k: Kernel,
+  pfns: Int32Array,
+  from: number,
+  to: number,
+  movable: readonly number[],
+  facts: RefusalFacts,
+): Kthread<number> {
+  const moving = movable.length === 0 && isBeingMoved(k, pfns, from, to)
+  // @rule R-GUP-52
+  unpinRange(k, pfns, from, to)
+  pfns.fill(0, from, to)
+  // whoever moves them now will be done
+  if (moving) yield* waitForMigration(k)
+  if ((yield* migratePages(k, movable)) > 0) {
+    return refuse(k.current, ENOMEM, 'R-GUP-50', {
+      ...facts,
+      why: 'a page in a movable zone or in CMA could not be moved away for a long-term pin: somebody else holds it',
+    })
+  }
+  if (k.exploring) yield PREEMPT
+  return 0
 }
 
 /**
  * Counts the distinct folios that are in the way; those that can be isolated go to `movable`.
  * @rule R-GUP-49
  */
-function collectUnpinnable(k: Kernel, pfns: Int32Array, from: number, to: number, movable: number[]): number {
+export function collectUnpinnable(
+  k: Kernel,
+  pfns: Int32Array,
+  from: number,
+  to: number,
+  movable: number[],
+): number {
   const { frames } = k.memory
   let seen: Set<number> | null = null
   for (let i = from; (i = firstOutsideNormal(pfns, i, to, frames.flags)) < to; i++) {

@@ -123,7 +123,7 @@ export class IommufdAccess {
     const k = this.#k
     const { pages } = area
     const mm = pages.sourceMm
-    if (mm === k.current.mm) {
+    if (pages.file === null && mm === k.current.mm) {
       const done = yield* write
         ? storeUser(k, mm, address, bytes, 'kernel')
         : loadUser(k, mm, address, bytes, 'kernel')
@@ -131,7 +131,8 @@ export class IommufdAccess {
     }
     const first = Math.floor((address - pages.uptr) / PAGE_SIZE)
     const end = Math.ceil((address + bytes.length - pages.uptr) / PAGE_SIZE)
-    if (end - first === 1 && mm.users > 0) return yield* this.#copyPage(area, address, bytes, write)
+    if (pages.file === null && end - first === 1 && mm.users > 0)
+      return yield* this.#copyPage(area, address, bytes, write)
     const error = yield* pages.use(first, end, () => 0)
     if (error < 0) return error
     for (let done = 0; done < bytes.length;) {

@@ -55,13 +55,18 @@ export interface IoptArea {
   preventAccess: boolean
 }
 
+/** A stretch of pages that is to be shown. */
+export interface Slice {
+  readonly pages: IoptPages
+  readonly length: number
+  /** bytes from the start of the pages */
+  readonly offset: number
+}
+
 /** Permissions and place of a mapping. */
 export interface Placement {
   /** null: anywhere */
   readonly iova: number | null
-  readonly length: number
-  /** bytes from the start of the pages */
-  readonly offset: number
   readonly read: boolean
   readonly write: boolean
 }
@@ -110,39 +115,56 @@ export class IoPagetable {
   }
 
   /**
-   * `iopt_map_pages`: finds or checks the place and fills the domains there are. Without one nothing is pinned.
-   * @returns the IOVA, or a negative errno with the area gone
+   * `iopt_map_pages`: finds or checks the place and fills the domains there are. Without one nothing is pinned. A copy
+   * of several mappings comes as several slices, which are shown one behind the other.
+   * @returns the IOVA, or a negative errno with all of the areas gone
    * @rule R-IOMMUFD-2
    * @rule R-IOMMUFD-3
+   * @rule R-IOMMUFD-10
    */
-  *map(pages: IoptPages, place: Placement): Kthread<number> {
-    return yield* this.locked(() => this.#mapLocked(pages, place))
+  *map(slices: readonly [Slice, ...Slice[]], place: Placement): Kthread<number> {
+    return yield* this.locked(() => this.#mapLocked(slices, place))
   }
 
-  *#mapLocked(pages: IoptPages, place: Placement): Kthread<number> {
-    const { length, offset, read, write } = place
+  *#mapLocked(slices: readonly [Slice, ...Slice[]], { iova, read, write }: Placement): Kthread<number> {
+    const refused = (errno: number, why: string): number => this.#refused(errno, 'R-IOMMUFD-2', why)
     const alignment = this.iovaAlignment
     const noMemory = kmalloc(this.kernel, 'R-IOMMUFD-2')
     if (noMemory < 0) return noMemory
-    if (length % alignment !== 0)
-      return this.#refused(EINVAL, 'R-IOMMUFD-2', `the length is no multiple of ${alignment}`)
-    const address = pages.uptr + offset
-    const iova =
-      place.iova === null ? this.#allocate(address, length, alignment) : this.#checkFixed(place.iova, length)
-    if (iova < 0) return iova
-    if (offset % alignment !== 0)
-      return this.#refused(EINVAL, 'R-IOMMUFD-2', `the address is no multiple of ${alignment}`)
-    if (write && !pages.writable)
+    if (slices.some(({ length }) => length % alignment !== 0))
+      return refused(EINVAL, `the length is no multiple of ${alignment}`)
+    const [first] = slices
+    const total = slices.reduce((sum, { length }) => sum + length, 0)
+    const start =
+      iova === null
+        ? this.#allocate(first.pages.uptr + first.offset, total, alignment)
+        : this.#checkFixed(iova, total)
+    if (start < 0) return start
+    if (slices.some(({ offset }) => offset % alignment !== 0))
+      return refused(EINVAL, `the address is no multiple of ${alignment}`)
+    if (write && slices.some(({ pages }) => !pages.writable))
       return this.#refused(EPERM, 'R-IOMMUFD-10', 'the pages were mapped for reading only')
-    const state = { filled: false, busy: false, accesses: 0, preventAccess: false }
-    const area: IoptArea = { iova, length, pages, offset, read, write, ...state }
-    this.#insert(area)
-    pages.areas++
-    if (this.domains.size === 0) return iova
-    const error = yield* this.#fill(area, this.domains)
-    if (error === 0) return iova
-    this.#remove(area)
-    return error
+    const areas: IoptArea[] = []
+    let at = start
+    for (const { pages, length, offset } of slices) {
+      const state = { filled: false, busy: false, accesses: 0, preventAccess: false }
+      const area: IoptArea = { iova: at, length, pages, offset, read, write, ...state }
+      this.#insert(area)
+      pages.areas++
+      areas.push(area)
+      at += length
+    }
+    if (this.domains.size === 0) return start
+    for (const area of areas) {
+      const error = yield* this.#fill(area, this.domains)
+      if (error === 0) continue
+      for (const undone of areas) {
+        yield* this.#unfill(undone)
+        this.#remove(undone)
+      }
+      return error
+    }
+    return start
   }
 
   #insert(area: IoptArea): void {
@@ -212,7 +234,7 @@ export class IoPagetable {
   /**
    * `iopt_table_add_domain`: a device is attached. With the first domain everything that is mapped is pinned.
    * @returns 0, or a negative errno with the domain left out
-   * @throws Unmodelled where an area does not suit the pages of the domain
+   * @throws Unmodelled where an area does not suit the pages of the domain, or lies in IOVAs it reserves
    * @rule R-IOMMUFD-3
    */
   *addDomain(domain: Domain): Kthread<number> {
@@ -222,8 +244,12 @@ export class IoPagetable {
   *#addLocked(domain: Domain): Kthread<number> {
     const k = this.kernel
     for (const { iova, length, offset } of this.#areas) {
-      if ([iova, length, offset].some((n) => n % domain.minPage !== 0))
-        throw new Unmodelled('attaching a device whose pages do not suit what is mapped', 'R-IOMMUFD-3')
+      const reserved = domain.reserved.some((r) => r.start < iova + length && iova < r.end)
+      if (reserved || [iova, length, offset].some((n) => n % domain.minPage !== 0))
+        throw new Unmodelled(
+          'attaching a device whose pages or IOVAs do not suit what is mapped',
+          'R-IOMMUFD-3',
+        )
     }
     const first = this.domains.size === 0
     const done: IoptArea[] = []

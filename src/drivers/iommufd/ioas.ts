@@ -1,5 +1,6 @@
 import {
   E2BIG,
+  EBADF,
   EBUSY,
   EFAULT,
   EINVAL,
@@ -13,11 +14,12 @@ import type { Kthread } from '../../base/kthread.ts'
 import { refuse } from '../../base/refusal.ts'
 import { Unmodelled } from '../../base/unmodelled.ts'
 import { PAGE_SIZE } from '../../base/units.ts'
+import { F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, type OpenFile } from '../../mm/file.ts'
 import type { Unreadable } from '../../mm/iovec.ts'
 import type { Kernel } from '../../mm/kernel.ts'
 import { canLock, kmalloc } from '../../task/device/charge.ts'
 import { Device } from '../../task/device/device.ts'
-import { Domain, IoPagetable, type DomainData } from './io-pagetable.ts'
+import { Domain, IoPagetable, type DomainData, type Slice } from './io-pagetable.ts'
 import { IoptPages, type AccountMode } from './pages.ts'
 
 export const IOMMU_IOAS_MAP_FIXED_IOVA = 1
@@ -36,6 +38,20 @@ export interface IoasMap {
   readonly length: number
   iova?: number
   readonly reserved?: number
+}
+
+/** `struct iommu_ioas_map_file`; `iova` is written back */
+export interface IoasMapFile {
+  /** IOMMU_IOAS_MAP_* */
+  readonly flags: number
+  readonly ioas: number
+  /** what the descriptor leads to; null: to nothing */
+  readonly file: OpenFile | null
+  /** bytes from the start of the file */
+  readonly start: number
+  /** bytes */
+  readonly length: number
+  iova?: number
 }
 
 /** `struct iommu_ioas_copy`; `iova` is written back */
@@ -121,24 +137,58 @@ export class Iommufd extends Device {
    * @rule R-IOMMUFD-2
    */
   *ioasMap(map: IoasMap): Kthread<number> {
-    const { flags, userVa, length, iova = 0, reserved = 0 } = map
-    const refused = (errno: number, why: string): number => this.#refused(errno, 'R-IOMMUFD-2', why)
-    if ((flags & ~MAP_FLAGS) !== 0 || reserved !== 0)
-      return refused(EOPNOTSUPP, 'a flag or field that is not known')
-    if (iova >= ULONG_MAX || length >= ULONG_MAX) return refused(EOVERFLOW, 'IOVA or length is too large')
-    const forbidden = this.#checkAccess(flags, 'R-IOMMUFD-2')
-    if (forbidden < 0) return forbidden
-    const ioas = this.ioases.get(map.ioas)
-    if (ioas === undefined) return refused(ENOENT, 'there is no such IO address space')
-    const fixed = (flags & IOMMU_IOAS_MAP_FIXED_IOVA) !== 0
-    const at = yield* this.mapUser(ioas, userVa, length, flags, fixed ? iova : null)
+    const ioas = this.#checkMap(map)
+    if (typeof ioas === 'number') return ioas
+    const at = yield* this.mapUser(ioas, map.userVa, map.length, map.flags, fixedIova(map))
     if (at < 0) return at
     map.iova = at
     return 0
   }
 
+  #checkMap(map: IoasMap | IoasMapFile): IoPagetable | number {
+    const { flags, length, iova = 0 } = map
+    const refused = (errno: number, why: string): number => this.#refused(errno, 'R-IOMMUFD-2', why)
+    const reserved = 'reserved' in map ? (map.reserved ?? 0) : 0
+    if ((flags & ~MAP_FLAGS) !== 0 || reserved !== 0)
+      return refused(EOPNOTSUPP, 'a flag or field that is not known')
+    if (iova >= ULONG_MAX || length >= ULONG_MAX) return refused(EOVERFLOW, 'IOVA or length is too large')
+    const forbidden = this.#checkAccess(flags, 'R-IOMMUFD-2')
+    if (forbidden < 0) return forbidden
+    return this.ioases.get(map.ioas) ?? refused(ENOENT, 'there is no such IO address space')
+  }
+
   /**
-   * `iopt_map_user_pages`.
+   * IOMMU_IOAS_MAP_FILE: memory of a memfd or of a hugetlb file, wherever it is mapped or not at all.
+   * @param map its `iova` says afterwards where
+   * @returns 0, -EBADF, or as IOMMU_IOAS_MAP; a file of another kind or a range beyond its end is -EINVAL when it is
+   *   pinned
+   * @throws Unmodelled for a writeable mapping of a file that may not be written
+   * @rule R-IOMMUFD-15
+   */
+  *ioasMapFile(map: IoasMapFile): Kthread<number> {
+    const missing = this.#newerCommand()
+    if (missing < 0) return missing
+    const ioas = this.#checkMap(map)
+    if (typeof ioas === 'number') return ioas
+    const { file, flags } = map
+    if (file === null) return this.#refused(EBADF, 'R-IOMMUFD-15', 'the descriptor is not open')
+    const write = (flags & IOMMU_IOAS_MAP_WRITEABLE) !== 0
+    if (write && (!file.writable || (file.mapping.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) !== 0))
+      throw new Unmodelled('a writeable mapping of a file that may not be written', 'R-IOMMUFD-15')
+    const at = yield* this.mapUser(ioas, map.start, map.length, flags, fixedIova(map), file)
+    if (at < 0) return at
+    map.iova = at
+    return 0
+  }
+
+  #newerCommand(): number {
+    if (this.kernel.release.drivers.iommufdMapsFiles) return 0
+    return this.#refused(ENOTTY, 'R-IOMMUFD-15', 'this release has no such command')
+  }
+
+  /**
+   * `iopt_map_user_pages`, and the same for a file.
+   * @param userVa or with `file` the position in it
    * @returns the IOVA or a negative errno
    * @internal MAP and its VFIO form
    */
@@ -148,6 +198,7 @@ export class Iommufd extends Device {
     length: number,
     flags: number,
     iova: number | null,
+    file: OpenFile | null = null,
   ): Kthread<number> {
     const refused = (errno: number, why: string): number => this.#refused(errno, 'R-IOMMUFD-2', why)
     if (length === 0 || length > ULONG_MAX - PAGE_SIZE) return refused(EINVAL, 'no bytes, or too many')
@@ -156,9 +207,9 @@ export class Iommufd extends Device {
     if (noMemory < 0) return noMemory
     const write = (flags & IOMMU_IOAS_MAP_WRITEABLE) !== 0
     const read = (flags & IOMMU_IOAS_MAP_READABLE) !== 0
-    const pages = new IoptPages(this.kernel, userVa, length, write, this.#mode())
-    const place = { iova, length, offset: userVa - pages.uptr, read, write }
-    const at = yield* ioas.map(pages, place)
+    const pages = new IoptPages(this.kernel, userVa, length, write, this.#mode(), file)
+    const slice = { pages, length, offset: userVa - pages.uptr }
+    const at = yield* ioas.map([slice], { iova, read, write })
     if (pages.areas === 0) pages.putArea()
     return at
   }
@@ -182,15 +233,19 @@ export class Iommufd extends Device {
     if (parts === null) return refused(ENOENT, 'the source is not mapped as a whole')
     const target = this.ioases.get(copy.target)
     if (target === undefined) return refused(ENOENT, 'there is no such target')
-    if (parts.length > 1) throw new Unmodelled('a copy of several mappings at once', 'R-IOMMUFD-10')
-    const { area, from } = parts[0]!
-    const at = yield* target.map(area.pages, {
-      iova: (flags & IOMMU_IOAS_MAP_FIXED_IOVA) !== 0 ? iova : null,
-      length,
+    const slices = parts.map(({ area, from, to }) => ({
+      pages: area.pages,
+      length: to - from,
       offset: area.offset + from - area.iova,
+    }))
+    // they stay while the target's lock is waited for, whatever becomes of the source
+    for (const { pages } of slices) pages.areas++
+    const at = yield* target.map(slices as [Slice, ...Slice[]], {
+      iova: (flags & IOMMU_IOAS_MAP_FIXED_IOVA) !== 0 ? iova : null,
       read: (flags & IOMMU_IOAS_MAP_READABLE) !== 0,
       write: (flags & IOMMU_IOAS_MAP_WRITEABLE) !== 0,
     })
+    for (const { pages } of slices) pages.putArea()
     if (at < 0) return at
     copy.iova = at
     return 0
@@ -211,14 +266,27 @@ export class Iommufd extends Device {
   }
 
   /**
-   * IOMMU_IOAS_MAP_FILE and IOMMU_IOAS_CHANGE_PROCESS, which only the newest release has.
-   * @throws Unmodelled there
+   * IOMMU_IOAS_CHANGE_PROCESS: the calling process, which inherited the descriptor, pays from now on for everything
+   * that is pinned. It is charged first, then the one that paid gets back what it was charged.
+   * @returns 0; -EINVAL where anything but files is mapped; -ENOMEM over its limit, with nothing changed
    * @rule R-IOMMUFD-15
    */
-  // oxlint-disable-next-line require-yield -- decided at once
-  *newerCommand(name: 'IOMMU_IOAS_MAP_FILE' | 'IOMMU_IOAS_CHANGE_PROCESS'): Kthread<number> {
-    if (this.kernel.release.drivers.iommufdMapsFiles) throw new Unmodelled(name, 'R-IOMMUFD-15')
-    return this.#refused(ENOTTY, 'R-IOMMUFD-15', 'this release has no such command')
+  *changeProcess(): Kthread<number> {
+    const missing = this.#newerCommand()
+    if (missing < 0) return missing
+    const task = this.kernel.current
+    const all = new Set([...this.ioases.values()].flatMap(({ areas }) => areas.map(({ pages }) => pages)))
+    for (const { file } of all)
+      if (file === null) return this.#refused(EINVAL, 'R-IOMMUFD-15', 'memory of a process is mapped, too')
+    const others = [...all].filter(({ sourceMm }) => sourceMm !== task.mm)
+    for (const [i, pages] of others.entries()) {
+      const error = yield* pages.chargeCaller()
+      if (error === 0) continue
+      for (const charged of others.slice(0, i)) yield* charged.undoCharge(task)
+      return error
+    }
+    for (const pages of others) yield* pages.moveTo(task)
+    return 0
   }
 
   /** IOMMU_OPTION_RLIMIT_MODE. @returns 0 or a negative errno @rule R-IOMMUFD-7 */
@@ -280,6 +348,11 @@ export class Iommufd extends Device {
 export function openIommufd(k: Kernel): Iommufd | number {
   if (k.release.drivers.iommufd) return new Iommufd(k)
   return refuse(k.current, ENOENT, 'R-IOMMUFD-1', { why: 'this release has no iommufd' })
+}
+
+/** null: anywhere */
+function fixedIova({ flags, iova = 0 }: IoasMap | IoasMapFile): number | null {
+  return (flags & IOMMU_IOAS_MAP_FIXED_IOVA) !== 0 ? iova : null
 }
 
 export { Domain, type DomainData }

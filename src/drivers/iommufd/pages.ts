@@ -3,18 +3,20 @@ import type { Kthread } from '../../base/kthread.ts'
 import { refuse } from '../../base/refusal.ts'
 import { PAGE_SIZE, pageAlignDown } from '../../base/units.ts'
 import { mmput } from '../../mm/exit-mmap.ts'
+import type { OpenFile } from '../../mm/file.ts'
 import { FOLL_LONGTERM, FOLL_WRITE } from '../../mm/gup-flags.ts'
 import { LockedGuard, PageArray, pinUserPagesFast, pinUserPagesRemote } from '../../mm/gup.ts'
 import { pinIsCounted } from '../../mm/gup-grab.ts'
 import type { CurrentTask, Kernel, PageHolder, PinCharge, UserStruct } from '../../mm/kernel.ts'
 import type { Mm } from '../../mm/mm.ts'
 import { unpinUserPageRangeDirtyLock } from '../../mm/unpin.ts'
-import { adjust, charge, dmaMap } from '../../task/device/charge.ts'
+import { adjust, charge, dmaMap, type Account, type ChargeTerms } from '../../task/device/charge.ts'
+import { FileReader } from './file-reader.ts'
 
 /*
  * @caller iommufd areas
- * @entry ioctl IOMMU_IOAS_MAP with a device, attach of a device, accesses
- * @gup pin_user_pages_fast or, of another process, pin_user_pages_remote; FOLL_LONGTERM, FOLL_WRITE when writable
+ * @entry ioctl IOMMU_IOAS_MAP or MAP_FILE with a device, attach of a device, accesses
+ * @gup pin_user_pages_fast or, of another process, pin_user_pages_remote; FOLL_LONGTERM, FOLL_WRITE when writable; files: memfd_pin_folios
  * @lock none held, or mmap_lock for read, lent
  * @budget user->locked_vm (or VmLck) after the pin, VmPin always; CAP_IPC_LOCK lifts it
  * @errno ENOMEM over the limit; the real errno of the page comes first
@@ -25,18 +27,29 @@ import { adjust, charge, dmaMap } from '../../task/device/charge.ts'
 /** Entries of the array that one GUP call fills: 64 KiB of pointers. */
 const GUP_ENTRIES = 8192
 
+/** What pins stretches of a range as they are needed. */
+interface PfnReader {
+  /** one frame a page, filled by `pin` */
+  readonly pages: PageArray
+  /** @returns pages, at least 1, or a negative errno */
+  pin(index: number, n: number): Kthread<number>
+  destroy(): Kthread<void>
+}
+
 /** Who pays for pins: nobody, the user, or the address space (R-IOMMUFD-7). */
 export type AccountMode = 'none' | 'user' | 'mm'
 
-/** `struct iopt_pages`: one linear range of user memory, pinned page by page as somebody needs it, each once. */
+/** `struct iopt_pages`: one linear range of user memory or of a file, pinned page by page as somebody needs it, each once. */
 export class IoptPages implements PageHolder {
   readonly kernel: Kernel
   readonly name: string
-  readonly sourceMm: Mm
+  sourceMm: Mm
   /** whose limit counts */
-  readonly sourceTask: CurrentTask
-  readonly sourceUser: UserStruct
-  /** page aligned user address */
+  sourceTask: CurrentTask
+  sourceUser: UserStruct
+  /** a memfd or a hugetlb file, of which a reference is held; null: user memory */
+  readonly file: OpenFile | null
+  /** page aligned: the user address, or the position in the file */
   readonly uptr: number
   readonly nrPages: number
   readonly writable: boolean
@@ -52,8 +65,17 @@ export class IoptPages implements PageHolder {
   /** areas in a domain and accesses that use a page */
   #users: Uint16Array | null = null
 
-  constructor(k: Kernel, address: number, length: number, writable: boolean, mode: AccountMode) {
+  /** @param address or position in `file` */
+  constructor(
+    k: Kernel,
+    address: number,
+    length: number,
+    writable: boolean,
+    mode: AccountMode,
+    file: OpenFile | null = null,
+  ) {
     this.kernel = k
+    this.file = file === null ? null : file.get()
     this.name = `iommufd pages ${k.nextId()} of ${k.current.comm}`
     this.sourceMm = k.current.mm!
     this.sourceTask = k.current
@@ -104,7 +126,11 @@ export class IoptPages implements PageHolder {
   *use(first: number, end: number, mapped: (from: number, to: number) => number): Kthread<number> {
     this.#pfns ??= new Int32Array(this.nrPages)
     this.#users ??= new Uint16Array(this.nrPages)
-    const reader = new PfnReader(this)
+    const entries = Math.min(this.nrPages, GUP_ENTRIES)
+    const reader: PfnReader =
+      this.file === null
+        ? new UserReader(this, entries)
+        : new FileReader(this.kernel, this.file, this.uptr, entries)
     let error = 0
     let at = first
     while (at < end && error === 0) {
@@ -192,43 +218,104 @@ export class IoptPages implements PageHolder {
       task: this.sourceTask,
     } as const
     let error = 0
-    if (mode === 'user') {
-      const account = { budget: 'user->locked_vm', user: this.sourceUser } as const
-      if (pages < 0) adjust(account, pages)
-      else error = charge(k, account, pages, terms)
-    } else if (mode === 'mm') {
-      const account = { budget: 'mm->locked_vm', mm } as const
-      if (mm.users === 0) {
-        if (pages > 0)
-          error = refuse(k.current, EINVAL, 'R-IOMMUFD-7', { why: 'the address space that pays has gone' })
-      } else {
-        const guard = mm.mmapLock.tryWrite() ?? (yield* mm.mmapLock.write())
-        if (pages < 0) adjust(account, pages)
-        else error = charge(k, account, pages, terms)
-        guard.release()
-      }
-    }
+    if (mode === 'mm' && mm.users === 0) {
+      if (pages > 0)
+        error = refuse(k.current, EINVAL, 'R-IOMMUFD-7', { why: 'the address space that pays has gone' })
+    } else if (mode !== 'none') error = yield* account(k, this.#account, pages, terms)
     if (error < 0) return error
     adjust({ budget: 'mm->pinned_vm', mm }, pages)
     this.lastNpinned = this.npinned
     return 0
   }
 
+  /** What is compared with the limit. */
+  get #account(): Account {
+    return this.accountMode === 'mm'
+      ? { budget: 'mm->locked_vm', mm: this.sourceMm }
+      : { budget: 'user->locked_vm', user: this.sourceUser }
+  }
+
+  /**
+   * IOMMU_IOAS_CHANGE_PROCESS, the first half: the calling process is charged for what is pinned.
+   * @returns 0, or -ENOMEM over its limit with nothing charged
+   * @rule R-IOMMUFD-15
+   */
+  *chargeCaller(): Kthread<number> {
+    const k = this.kernel
+    const { current } = k
+    const mm = current.mm!
+    const [pages, mode] = [this.lastNpinned, this.accountMode]
+    if (mode !== 'none') {
+      const terms = { rule: 'R-IOMMUFD-15', exempt: false, capability: 'CAP_IPC_LOCK' } as const
+      const to: Account =
+        mode === 'mm'
+          ? { budget: 'mm->locked_vm', mm }
+          : { budget: 'user->locked_vm', user: k.user(current.uid) }
+      const error = yield* account(k, to, pages, terms)
+      if (error < 0) return error
+    }
+    adjust({ budget: 'mm->pinned_vm', mm }, pages)
+    return 0
+  }
+
+  /** The second half: from now on `task` pays, and who did is given back what he was charged. */
+  *moveTo(task: CurrentTask): Kthread<void> {
+    yield* this.#uncharge()
+    this.sourceTask = task
+    this.sourceMm = task.mm!
+    this.sourceUser = this.kernel.user(task.uid)
+  }
+
+  /** What `chargeCaller` charged `task` is taken back. */
+  *undoCharge(task: CurrentTask): Kthread<void> {
+    const { sourceTask, sourceMm, sourceUser } = this
+    this.sourceMm = task.mm!
+    this.sourceUser = this.kernel.user(task.uid)
+    yield* this.#uncharge()
+    this.sourceTask = sourceTask
+    this.sourceMm = sourceMm
+    this.sourceUser = sourceUser
+  }
+
+  *#uncharge(): Kthread<void> {
+    const pages = -this.lastNpinned
+    const gone = this.accountMode === 'mm' && this.sourceMm.users === 0
+    const terms = { rule: 'R-IOMMUFD-15', exempt: true, capability: null } as const
+    if (this.accountMode !== 'none' && !gone) yield* account(this.kernel, this.#account, pages, terms)
+    adjust({ budget: 'mm->pinned_vm', mm: this.sourceMm }, pages)
+  }
+
   /** One area less; without any the range is forgotten. */
   putArea(): void {
-    if (--this.areas <= 0) this.kernel.holders.delete(this)
+    if (--this.areas > 0 || !this.kernel.holders.delete(this)) return
+    this.file?.put()
+  }
+}
+
+/** Charges pages or, with a negative count, takes a charge back; the mm's under its write lock. @returns 0 or -ENOMEM */
+function* account(k: Kernel, to: Account, pages: number, terms: ChargeTerms): Kthread<number> {
+  if (to.budget === 'user->locked_vm') return change()
+  const guard = to.mm.mmapLock.tryWrite() ?? (yield* to.mm.mmapLock.write())
+  const error = change()
+  guard.release()
+  return error
+
+  function change(): number {
+    if (pages > 0) return charge(k, to, pages, terms)
+    adjust(to, pages)
+    return 0
   }
 }
 
 /** `struct pfn_reader_user`: GUP on the source mm, one's own or another's, whose lock is kept from call to call. */
-class PfnReader {
+class UserReader implements PfnReader {
   readonly pages: PageArray
   readonly #source: IoptPages
   #lock: LockedGuard | null = null
 
-  constructor(source: IoptPages) {
+  constructor(source: IoptPages, entries: number) {
     this.#source = source
-    this.pages = new PageArray(Math.min(source.nrPages, GUP_ENTRIES))
+    this.pages = new PageArray(entries)
   }
 
   /** @returns pages, at least 1, or a negative errno */

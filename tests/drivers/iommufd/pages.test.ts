@@ -426,13 +426,6 @@ describe.each(HAVING)('IOMMU_IOAS_MAP on %s', (release) => {
     ]).toEqual(['-EFAULT', '-ENOTTY', '-EINVAL', '-E2BIG', 0])
   })
 
-  it('R-IOMMUFD-15 the commands of 6.18 are outside the model', () => {
-    const ask = (): number =>
-      open(new Rig(release).app).call('ioctl', (d) => d.newerCommand('IOMMU_IOAS_MAP_FILE'))
-    if (release === '6.18') expect(ask).toThrow('R-IOMMUFD-15')
-    else expect(answer(ask)).toBe('-ENOTTY')
-  })
-
   it('R-IOMMUFD-8 what fails anywhere is undone, and a killed process leaves nothing', () => {
     const steps = walkDevice(
       release,
