@@ -179,6 +179,7 @@ const capabilityWords: Readonly<Record<NonNullable<Answer['memlock']>['capabilit
 const verbs: Readonly<Record<string, string>> = {
   'gup:get': 'take references on',
   'kvm:memslot': 'give the guest',
+  'sgx:add-pages': 'copy into the enclave',
   'ptrace:peek': 'look at',
   'ptrace:poke': 'write to',
 }

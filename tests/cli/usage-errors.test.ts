@@ -40,7 +40,7 @@ const mistakes: readonly [name: string, args: readonly string[], says: RegExp][]
   [
     'an unknown request',
     ['explain', '--pid', pid, '--range', '[stack]', '--request', 'rdma'],
-    /unknown request "rdma"; known are io_uring:register-buffers, direct-io:read, .*rdma:reg-mr, vfio:map-dma, .*gup:get, gup:pin/,
+    /unknown request "rdma"; known are io_uring:register-buffers, direct-io:read, .*rdma:reg-mr, .*vfio:map-dma, .*gup:get, gup:pin/,
   ],
   [
     'a request named like a property of every object',
