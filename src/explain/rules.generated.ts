@@ -318,6 +318,9 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-CMD-5':
     'normal mode: page-sized chunks; stops at the first chunk that yields nothing; returns what was copied; EFAULT only if the first copy-out failed.',
   'R-CMD-6': 'environ: chunks of min(PS, count) from env_start+pos.',
+  'R-COM-20':
+    'four sites look the VMA up themselves after a successful GUP: __access_remote_vm, uprobe_write_opcode, __access_remote_tags, io_pin_pages. __access_remote_vm looks it up whether or not GUP…',
+  'R-COM-21': 'handling of "GUP succeeded but no VMA".',
   'R-CONS-1':
     'A read(2) of maps returns at most one page of text (4067 bytes was the maximum, buffer sizes 4 KiB to 1 MB); lines are never split across reads.',
   'R-CONS-2':
@@ -348,7 +351,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Growing a file zeroes what its last page has beyond the old end: write(2) at a later position, on 6.18 also ftruncate; a direct write further on does not, nor what it leaves to the page cache…',
   'R-DIO-11': 'Pages a read has filled are dirty when they are let go (R-GUP-67).',
   'R-DIO-12':
-    'A write that stops in the middle of a new block, at memory that cannot be had, has only to zero the rest of the block, and its success hides the error: what was moved counts, the end of the file…',
+    'not 6.1, where it fails as a whole (R-DIO-7): a write that stops in the middle of a new block, at memory that cannot be had, has only to zero the rest of the block, and its success hides the error…',
   'R-DIO-13':
     'A direct read that reaches a page of a hole which has been written to in the cache but not to the disk yet → EIO: it has dirtied it itself, by zeroing memory that is a shared mapping of that very…',
   'R-DIO-14':
@@ -772,6 +775,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'fixup_user_fault: untag; if unlocked given add ALLOW_RETRY|KILLABLE; look up VMA (as R-GUP-13) none → -EFAULT; needs VM_WRITE for a write fault, VM_READ otherwise, and architecture permission, else…',
   'R-GUP-96':
     'get_user_page_vma_remote ≥6.6: get_user_pages_remote for 1 page with locked null; negative → error pointer; then vma_lookup; none → warn once, drop the reference, -EINVAL; success → page and *vma.',
+  'R-GUP-97':
+    'memfd_pin_folios(memfd, start, end /inclusive/, folios, max_folios, offset*) 6.12: -EINVAL if start<0, start>end, max 0, file null, file neither shmem nor hugetlbfs, end ≥ file size.',
   'R-GUP-98': '__access_remote_vm (ptrace, /proc/PID/mem) 6.12: killable L, failure → 0 bytes.',
   'R-GUP-99': 'Which user-visible operation uses which entry.',
   'R-GUP-100':
@@ -1102,6 +1107,44 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Fork practice in user space: ibv_fork_init()/RDMAV_FORK_SAFE makes libibverbs call MADV_DONTFORK on every registered range (page granular; hugetlb needs the huge-page-aligned range…',
   'R-UMEM-11':
     'fsdax mapping → EOPNOTSUPP ("Operation not supported"); PFNMAP/VM_IO (XPMEM, BAR, GPU BAR) and device pointers that are no CPU mapping → EFAULT.',
+  'R-UPR-1':
+    'A uprobe is keyed by (inode, file offset), carries ref_ctr_offset (0 = none), a list of consumers and a copy of the original instruction.',
+  'R-UPR-2':
+    'tracefs ABI: append p:GROUP/EVENT PATH:OFFSET or …(REF_CTR_OFFSET) to uprobe_events (also r:/%return); write 1/0 to events/GROUP/EVENT/enable; -:GROUP/EVENT deletes.',
+  'R-UPR-3':
+    'valid VMA: file-backed, VM_MAYEXEC set, VM_HUGETLB and VM_MAYSHARE clear, and for installing also VM_WRITE clear.',
+  'R-UPR-4':
+    'Register checks in order (done when the event is enabled): consumer without handler → EINVAL; mapping cannot read folios and is not shmem → EIO; offset > i_size → EINVAL (offset == i_size passes…',
+  'R-UPR-5':
+    'Installation: dup_mmap_sem for write (blocks fork), list of (mm, vaddr) built under i_mmap lock, then per mm: mmap_write_lock; re-validate VMA, inode and offset (silently skipped if they no longer…',
+  'R-UPR-6': 'uprobe_mmap (new or split/merged mapping) ignores all errors.',
+  'R-UPR-7': 'Unregistration walks all mms again with the relaxed VMA rule; errors are OR-ed.',
+  'R-UPR-10': 'mmap_lock held for write (install, unregister) or read (handler-requested removal).',
+  'R-UPR-10.11':
+    'replace: memcg charge (errno returned); old folio locked; mmu notifier CLEAR for the page; entry vanished (or 6.12 is non-present) → EAGAIN; else swap the PTE.',
+  'R-UPR-11':
+    'Defect kept in 6.1, v3, 6.12: if a retry (13→1) fails in step 1 the function returns at once and the counter increment of step 6 is not undone. v3: a missing VMA in step 2 of a retry does undo it…',
+  'R-UPR-12':
+    'The page always changes identity on install: a fresh anon page (COW of a private file page), other mappings of the file and the file itself keep the original byte (rx mapping: pagemap file bit…',
+  'R-UPR-13':
+    '(src>6.18 and): installing uses FOLL_FORCE|FOLL_WRITE|FOLL_SPLIT_PMD so that GUP itself breaks COW, then the bytes are written in place while the PTE is temporarily cleared; an already exclusive…',
+  'R-UPR-14':
+    'Removal on 6.18: the anon page is dropped (next access refaults the file page) only if userfaultfd MISSING is off, the folio has no unexpected references and the content equals the page cache…',
+  'R-UPR-20':
+    "Counter VMA: file-backed by the uprobe's inode, VM_WRITE set, VM_SHARED clear, contains the address of ref_ctr_offset.",
+  'R-UPR-21':
+    '__update_ref_ctr: address 0 or delta 0 → EINVAL; GUP(FOLL_WRITE, 1 page, no FORCE): negative → returned; 0 → EBUSY; the 16-bit signed value plus delta < 0 → log "ref_ctr going negative", EINVAL…',
+  'R-UPR-22':
+    'update_ref_ctr: VMA found → apply; failure logs "ref_ctr increment/decrement failed"; for +1 the result is final.',
+  'R-UPR-23':
+    'A later mmap of a private writable file mapping in an mm with MMF_HAS_UPROBES applies +1 for each remembered uprobe whose counter lies in it.',
+  'R-UPR-24':
+    'The counter counts breakpoints installed in VMAs, not processes: three valid mappings of the offset in one mm → 3; two probes sharing a counter add up; disabling brings it back to 0.',
+  'R-UPR-25':
+    'Consequence: with two or more mappings and the counter VMA absent at enable time, the delayed list holds one entry, so mapping it later gives 1; disabling decrements to 0, the next decrement fails…',
+  'R-UPR-30': 'Runs in the trapped task with mmap_read_lock.',
+  'R-UPR-31':
+    'Series change (3/7): is_trap_at_addr loses the NULL vmas; __update_ref_ctr loses its unused variable; uprobe_write_opcode gains the explicit lookup (R-COM-21).',
   'R-URING-1': 'Order of checks. The first hit is the result.',
   'R-URING-2':
     'Registration does not require an enabled ring: on an IORING_SETUP_R_DISABLED ring BUFFERS and UNREGISTER_BUFFERS work; only submission fails (io_uring_enter → EBADFD).',
