@@ -10,12 +10,21 @@ import {
   PG_SWAPCACHE,
 } from '../memory/page-flags.ts'
 import { PTRS_PER_PTE } from '../base/units.ts'
+import { keepsMapcount } from './device-exclusive-entry.ts'
 import type { AddressSpace } from './file.ts'
 import { auditHugetlb } from './hugetlb-audit.ts'
 import type { Kernel, UserStruct } from './kernel.ts'
 import type { Mm } from './mm.ts'
 
-import { HugePmd, PTE_MIGRATION, PTE_PRESENT, PTE_SPECIAL, PTE_SWAP, PTE_WRITE } from './page-table.ts'
+import {
+  HugePmd,
+  PTE_DEVICE_EXCLUSIVE,
+  PTE_MIGRATION,
+  PTE_PRESENT,
+  PTE_SPECIAL,
+  PTE_SWAP,
+  PTE_WRITE,
+} from './page-table.ts'
 import type { Vma } from './vma.ts'
 import { VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_SHARED, VM_WRITE } from './vm-flags.ts'
 
@@ -177,6 +186,17 @@ function auditPageTable(kernel: Kernel, mm: Mm, name: string, ledger: Ledger, ex
       }
       const pfn = entry.pfn[slot]!
       if ((bits & PTE_MIGRATION) !== 0 && pfn !== 0) countPages(pfn, 1)
+      if ((bits & PTE_DEVICE_EXCLUSIVE) !== 0) {
+        // @rule R-DEX-3
+        ledger.refs[frames.head(pfn)]!++
+        if (keepsMapcount(kernel)) ledger.maps[pfn]!++
+        countPages(pfn, 1)
+        expect(
+          `${where} slot ${slot}: what a device has to itself is anonymous`,
+          1,
+          frames.has(frames.head(pfn), PG_ANON) ? 1 : 0,
+        )
+      }
       if ((bits & PTE_PRESENT) === 0 || (bits & PTE_SPECIAL) !== 0) continue
       ledger.maps[pfn]!++
       ledger.refs[frames.head(pfn)]!++

@@ -5,6 +5,7 @@ import { Unmodelled } from '../base/unmodelled.ts'
 import { HPAGE_PMD_ORDER, PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import { PG_KSM, PG_LOCKED, PG_LRU, PG_SWAPCACHE } from '../memory/page-flags.ts'
 import { VM_FAULT_ERROR } from './fault-flags.ts'
+import { restoreByFault } from './device-exclusive-entry.ts'
 import { NEEDS_MIGRATION } from './fault-sleep.ts'
 import type { Kernel } from './kernel.ts'
 import { waitForMigration } from './migration-entry.ts'
@@ -13,6 +14,7 @@ import { unwatched, type MmapReadGuard } from './mmap-lock.ts'
 import {
   HugePmd,
   Leaf,
+  PTE_DEVICE_EXCLUSIVE,
   PTE_MARKER_UFFD_WP,
   PTE_MIGRATION,
   PTE_PRESENT,
@@ -204,9 +206,15 @@ function* swapIn(k: Kernel, guard: MmapReadGuard, address: number): Kthread<Fail
   for (let slot = 0; slot < PTRS_PER_PTE; slot++) {
     const bits = leaf.bits[slot]!
     if (bits === 0 || (bits & PTE_PRESENT) !== 0) continue
+    const at = address + slot * PAGE_SIZE
+    // @rule R-DEX-11
+    if ((bits & PTE_DEVICE_EXCLUSIVE) !== 0) {
+      if (restoreByFault(k, mm, vma, at, leaf)) continue
+      yield* waitForMigration(k)
+      return LOCKED
+    }
     if ((bits & (PTE_SWAP | PTE_MIGRATION)) === 0) return NOT_PRESENT
-    const code =
-      (bits & PTE_SWAP) === 0 ? NEEDS_MIGRATION : doSwapPage(k, mm, vma, address + slot * PAGE_SIZE, leaf, 0)
+    const code = (bits & PTE_SWAP) === 0 ? NEEDS_MIGRATION : doSwapPage(k, mm, vma, at, leaf, 0)
     if (code < 0) {
       yield* waitForMigration(k)
       slot--

@@ -1,9 +1,10 @@
-import { ENOMEM } from '../base/errno.ts'
+import { EBUSY, ENOMEM } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import { GUP_PIN_COUNTING_BIAS } from '../memory/frames.ts'
 import { ORDER_SHIFT, PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED } from '../memory/page-flags.ts'
+import { restoreEntry } from './device-exclusive-entry.ts'
 import { exitMmap } from './exit-mmap.ts'
 import { copyHugePmd } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
@@ -16,6 +17,7 @@ import {
   HugePmd,
   Leaf,
   PTE_ACCESSED,
+  PTE_DEVICE_EXCLUSIVE,
   PTE_DIRTY,
   PTE_MARKER_GUARD,
   PTE_MARKER_POISON,
@@ -199,9 +201,14 @@ function copyLeaf(
   let used = 0
   let error = 0
   for (let slot = first; slot < end; slot++) {
-    const word = bits[slot]!
+    let word = bits[slot]!
     if (word === 0) continue
     const pfn = pfns[slot]!
+    if ((word & PTE_DEVICE_EXCLUSIVE) !== 0) {
+      error = restoreForFork(k, vma, source, slot, base)
+      if (error < 0) break
+      word = bits[slot]!
+    }
     if ((word & (PTE_PRESENT | PTE_SPECIAL)) !== PTE_PRESENT) {
       const copy =
         (word & PTE_PRESENT) !== 0 ? word & ~dropped : copyNonpresent(k, child, source, slot, watched, cow)
@@ -245,6 +252,20 @@ function copyLeaf(
   child.rssFile += file
   child.rssShmem += shmem
   return error
+}
+
+/**
+ * What a device has to itself is mapped again in the parent and then shared like any page; those who watch have been
+ * told of the whole mapping.
+ * @returns 0, -EBUSY while the device holds the page's lock
+ * @rule R-DEX-9
+ */
+function restoreForFork(k: Kernel, vma: Vma, leaf: Leaf, slot: number, base: number): number {
+  if (restoreEntry(k, vma, leaf, slot)) return 0
+  return refuse(k.current, EBUSY, 'R-DEX-9', {
+    address: base + slot * PAGE_SIZE,
+    why: 'a device holds the lock of a page that it has to itself',
+  })
 }
 
 /**

@@ -184,7 +184,7 @@ export class Kernel implements MmapLockHost {
   readonly dupMmapSem: RwSemaphore
   /** who watches the mappings of files that have uprobes; null: there are none */
   uprobes: UprobeHooks | null = null
-  /** woken whenever folios that were being moved are in place again (migrate.ts) */
+  /** woken whenever folios that were being moved are in place again (migrate.ts), or are unlocked (folio-lock.ts) */
   readonly migrationDone = new WaitQueue('migration')
   /** vmstat pgfault and pgmajfault (R-FLT-22) */
   pgfault = 0

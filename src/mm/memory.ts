@@ -37,6 +37,7 @@ import { unwatched, type MmapReadGuard } from './mmap-lock.ts'
 import {
   HugePmd,
   PTE_ACCESSED,
+  PTE_DEVICE_EXCLUSIVE,
   PTE_DIRTY,
   PTE_MARKER_GUARD,
   PTE_MARKER_POISON,
@@ -51,6 +52,7 @@ import {
   type Leaf,
 } from './page-table.ts'
 import { newProtection } from './change-protection.ts'
+import { restoreByFault } from './device-exclusive-entry.ts'
 import { doSwapPage } from './swap-fault.ts'
 import { handleUserfault } from './userfaultfd-fault.ts'
 import type { Vma } from './vma.ts'
@@ -252,6 +254,8 @@ function notPresent(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, fl
     return NEEDS_MIGRATION
   }
   if ((bits & PTE_SWAP) !== 0) return doSwapPage(k, mm, vma, address, leaf, flags)
+  if ((bits & PTE_DEVICE_EXCLUSIVE) !== 0)
+    return restoreByFault(k, mm, vma, address, leaf) ? 0 : NEEDS_UNLOCKED
   if ((bits & PTE_MARKER_POISON) !== 0) {
     return refuseFault(k, VM_FAULT_HWPOISON, 'R-FLT-51', vma, address, 'the entry is marked poisoned')
   }
@@ -299,15 +303,20 @@ function* waitForRead(
 }
 
 /**
- * `folio_lock_or_retry` for a page that is being moved: sleeps until it has its place, without `mmap_lock` where the
- * caller allows that once.
+ * `folio_lock_or_retry` for a page that is being moved, or that a device holds: sleeps until it is unlocked, without
+ * `mmap_lock` where the caller allows that once.
  * @returns 0 go on (guard still held), 1 the fault must be retried
  * @rule R-FLT-21
  */
 function* waitForUnlock(k: Kernel, guard: MmapReadGuard, flags: number): Kthread<number> {
   if ((flags & FAULT_FLAG_RETRY_NOWAIT) !== 0) return 1
   const drops = (flags & (FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_TRIED)) === FAULT_FLAG_ALLOW_RETRY
+  const killable = (flags & FAULT_FLAG_KILLABLE) !== 0
   if (drops) guard.release()
-  yield* waitForMigration(k)
-  return drops ? 1 : 0
+  yield { queue: k.migrationDone, what: 'the lock of a page', signals: killable ? 'fatal' : 'none' }
+  if (drops) return 1
+  if (!killable || !k.fatalSignalPending) return 0
+  // callers look for signals only when a fault is to be retried
+  guard.release()
+  return 1
 }

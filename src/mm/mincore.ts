@@ -6,7 +6,16 @@ import { PG_UPTODATE } from '../memory/page-flags.ts'
 import { mayWriteInode } from './file.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
-import { HugePmd, Leaf, PTE_MIGRATION, PTE_PRESENT, PTE_SWAP, pmdIndex, pteSlot } from './page-table.ts'
+import {
+  HugePmd,
+  Leaf,
+  PTE_DEVICE_EXCLUSIVE,
+  PTE_MIGRATION,
+  PTE_PRESENT,
+  PTE_SWAP,
+  pmdIndex,
+  pteSlot,
+} from './page-table.ts'
 import { storeUser } from './user-access.ts'
 import { asWord, alignUp, isPageAligned } from './user-range.ts'
 import type { Vma } from './vma.ts'
@@ -80,7 +89,7 @@ function residence(k: Kernel, mm: Mm, vma: Vma, start: number, answer: Uint8Arra
     }
     const slot = pteSlot(address)
     const bits = entry instanceof Leaf ? entry.bits[slot]! : 0
-    if ((bits & (PTE_PRESENT | PTE_MIGRATION)) !== 0) answer[i] = 1
+    if ((bits & (PTE_PRESENT | PTE_MIGRATION | PTE_DEVICE_EXCLUSIVE)) !== 0) answer[i] = 1
     else if ((bits & PTE_SWAP) !== 0)
       answer[i] = isUptodate(k, k.swap.cached((entry as Leaf).pfn[slot]!)) ? 1 : 0
     // markers count as nothing: the cache of the file decides

@@ -8,6 +8,7 @@ import { invalidateRange } from './mmu-notifier.ts'
 import {
   HugePmd,
   Leaf,
+  PTE_DEVICE_EXCLUSIVE,
   PTE_MARKER_UFFD_WP,
   PTE_MIGRATION,
   PTE_PRESENT,
@@ -94,7 +95,7 @@ function movePtes(mm: Mm, leaf: Leaf, start: number, end: number, shift: number,
 
 /** A move ends userfaultfd write protection: the mark goes, and so does an entry that was nothing else. */
 function withoutUffdWp(bits: number): number {
-  return (bits & (PTE_PRESENT | PTE_SWAP | PTE_MIGRATION)) !== 0
+  return (bits & (PTE_PRESENT | PTE_SWAP | PTE_MIGRATION | PTE_DEVICE_EXCLUSIVE)) !== 0
     ? bits & ~PTE_UFFD_WP
     : bits & ~PTE_MARKER_UFFD_WP
 }

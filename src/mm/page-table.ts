@@ -24,8 +24,10 @@ export const PTE_MARKER_GUARD = 1 << 11
 export const PTE_MARKER_POISON = 1 << 12
 /** uffd-wp marker on an unpopulated entry */
 export const PTE_MARKER_UFFD_WP = 1 << 13
+/** a device has the page to itself: `pfn` stays (device-exclusive-entry.ts) */
+export const PTE_DEVICE_EXCLUSIVE = 1 << 14
 export const PTE_NONPRESENT_KINDS =
-  PTE_SWAP | PTE_MIGRATION | PTE_MARKER_GUARD | PTE_MARKER_POISON | PTE_MARKER_UFFD_WP
+  PTE_SWAP | PTE_MIGRATION | PTE_MARKER_GUARD | PTE_MARKER_POISON | PTE_MARKER_UFFD_WP | PTE_DEVICE_EXCLUSIVE
 
 /** One leaf page table: 512 entries, 2 MiB of address space, 6 bytes a page. */
 export class Leaf {

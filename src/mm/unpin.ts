@@ -213,8 +213,8 @@ export function* unpinUserPageRangeDirtyLock(
 export function* dirtyLock(k: Kernel, head: number): Kthread<void> {
   const { frames } = k.memory
   while (frames.has(head, PG_LOCKED)) {
-    const queue = k.mappings.get(frames.mapping[head]!)?.io
-    if (queue === undefined) throw new Error(`pfn ${head}: locked, but belongs to no file`)
+    // what belongs to no file is being moved, or a device holds it
+    const queue = k.mappings.get(frames.mapping[head]!)?.io ?? k.migrationDone
     yield { queue, what: `lock of page ${head}`, signals: 'none' }
   }
   frames.set(head, PG_DIRTY)

@@ -11,6 +11,7 @@ import { maybeWrite, vmPageProt } from './page-prot.ts'
 import {
   HugePmd,
   PTE_ACCESSED,
+  PTE_DEVICE_EXCLUSIVE,
   PTE_DIRTY,
   PTE_MARKER_POISON,
   PTE_PRESENT,
@@ -203,7 +204,7 @@ function fillPage(k: Kernel, mm: Mm, vma: Vma, address: number, offset: number, 
   const leaf = mm.pageTable.leafFor(address)
   const before = leaf.bits[slot]!
   // markers do not keep pages away, but from the requests that install no page
-  const taken = (before & (PTE_PRESENT | PTE_SWAP | PTE_MIGRATION)) !== 0
+  const taken = (before & (PTE_PRESENT | PTE_SWAP | PTE_MIGRATION | PTE_DEVICE_EXCLUSIVE)) !== 0
   const mapping = vma.isAnonymous ? null : vma.file!.mapping
   const index = vma.pageIndex(address)
   const beyondEnd = mapping !== null && index * PAGE_SIZE >= mapping.size

@@ -204,7 +204,10 @@ function movePage(k: Kernel, mm: Mm, to: Vma, src: number, dst: number, holes: b
     if ((word & PTE_MIGRATION) !== 0)
       return refuse(k.current, EAGAIN, 'R-FLT-124', { address: src, why: 'the page is being migrated' })
     if ((word & PTE_SWAP) === 0)
-      return refuse(k.current, EFAULT, 'R-FLT-124', { address: src, why: 'the source has a marker here' })
+      return refuse(k.current, EFAULT, 'R-FLT-124', {
+        address: src,
+        why: 'the source has a marker here, or a device has the page to itself',
+      })
     if ((word & PTE_SWAP_EXCLUSIVE) === 0) return busy(k, src)
     source.set(slot, 0, 0)
     target.set(into, pfn, PTE_SWAP | PTE_SWAP_EXCLUSIVE)

@@ -9,9 +9,11 @@ import { uffdWpHugetlb } from './hugetlb-uffd.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { unwatched, type MmapReadGuard } from './mmap-lock.ts'
+import { invalidateRange } from './mmu-notifier.ts'
 import {
   HugePmd,
   Leaf,
+  PTE_DEVICE_EXCLUSIVE,
   PTE_MARKER_UFFD_WP,
   PTE_MIGRATION,
   PTE_NONPRESENT_KINDS,
@@ -113,6 +115,7 @@ export function uffdWpRange(
   end: number,
   enable: boolean,
 ): void {
+  if (mm.notifiers !== null) invalidateRange(mm, start, end)
   const vma = unwatched(maybeWatched)
   const { pageTable } = mm
   const markers = enable && usesMarkers(vma)
@@ -158,7 +161,7 @@ function protectLeaf(leaf: Leaf, first: number, end: number, markers: boolean): 
     if (word === 0) {
       if (markers) leaf.set(slot, 0, PTE_MARKER_UFFD_WP)
     } else if ((word & PTE_PRESENT) !== 0) bits[slot] = (word | PTE_UFFD_WP) & ~PTE_WRITE
-    else if ((word & PTE_SWAP) !== 0) bits[slot] = word | PTE_UFFD_WP
+    else if ((word & (PTE_SWAP | PTE_DEVICE_EXCLUSIVE)) !== 0) bits[slot] = word | PTE_UFFD_WP
     else if ((word & PTE_MIGRATION) !== 0) bits[slot] = (word | PTE_UFFD_WP) & ~PTE_WRITE
   }
 }

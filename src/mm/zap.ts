@@ -10,6 +10,7 @@ import {
   PG_SWAPCACHE,
 } from '../memory/page-flags.ts'
 import { splitHugePmd, zapHugePmd } from './huge-memory.ts'
+import { zapExclusiveEntry } from './device-exclusive-entry.ts'
 import type { Kernel } from './kernel.ts'
 import { countMigrating } from './migration-entry.ts'
 import type { Mm } from './mm.ts'
@@ -18,6 +19,7 @@ import { invalidateRange } from './mmu-notifier.ts'
 import {
   HugePmd,
   Leaf,
+  PTE_DEVICE_EXCLUSIVE,
   PTE_DIRTY,
   PTE_MARKER_GUARD,
   PTE_MARKER_UFFD_WP,
@@ -188,7 +190,7 @@ function zapsNonpresent(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number, h
   if ((word & PTE_SWAP) !== 0) {
     mm.swapents--
     k.swap.free(leaf.pfn[slot]!)
-  }
+  } else if ((word & PTE_DEVICE_EXCLUSIVE) !== 0) zapExclusiveEntry(k, mm, leaf.pfn[slot]!)
   return true
 }
 

@@ -48,6 +48,11 @@ export interface FaultSwitches {
   readonly onceOfHead: boolean
   /** kpageflags shows the folio head's word for every page of it, not the page's own: seen on 6.12 and 6.18, not on 6.1 (R-PM-4, R-FLT-167) */
   readonly pageFlagsOfHead: boolean
+  /**
+   * make_device_exclusive_range over a range, whose entries are no mappings any more; make_device_exclusive for one page
+   * only, whose entry stays one and is restored with MMU_NOTIFY_CLEAR: 6.18, seen on 7.2 (R-DEX-2, R-DEX-7)
+   */
+  readonly deviceExclusive: 'range' | 'page'
 }
 
 const r61: FaultSwitches = {
@@ -74,6 +79,7 @@ const r61: FaultSwitches = {
   splitMapsZeroPage: false,
   onceOfHead: true,
   pageFlagsOfHead: false,
+  deviceExclusive: 'range',
 }
 const v3: FaultSwitches = {
   ...r61,
@@ -115,5 +121,6 @@ export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
     growingZeroesTail: true,
     collapseNeedsWritable: false,
     onceOfHead: true,
+    deviceExclusive: 'page',
   },
 }

@@ -114,7 +114,7 @@ function* create(k: Kernel): Kthread<XskSocket | number> {
 
 /** What closed sockets release some time later is released now: the other side waits for it. @rule R-XDP-12 */
 export function settleSockets(k: Kernel): void {
-  for (const [owner, work] of [...k.delayedWork]) {
+  for (const [owner, work] of k.delayedWork) {
     if (!(owner instanceof XskSocket)) continue
     k.delayedWork.delete(owner)
     work()

@@ -9,6 +9,7 @@ import type { Kernel } from '../../mm/kernel.ts'
 import type { Mm } from '../../mm/mm.ts'
 import {
   HugePmd,
+  PTE_DEVICE_EXCLUSIVE,
   PTE_MARKER_GUARD,
   PTE_MARKER_POISON,
   PTE_MARKER_UFFD_WP,
@@ -34,6 +35,8 @@ export const PM_GUARD = 1 << 26
 export const PM_FILE = 1 << 29
 export const PM_SWAP = 1 << 30
 export const PM_PRESENT = (1 << 31) >>> 0
+/** type of the swap entries that device-exclusive entries look like: seen on 7.2 (R-DEX-13) */
+const DEVICE_EXCLUSIVE_TYPE = 30
 
 /**
  * The pagemap words of pages in one 2 MiB span, as pairs of halves, the lower first.
@@ -68,7 +71,11 @@ export function pagemapWords(
     let lower = pfn[slot]!
     if ((word & PTE_PRESENT) === 0) {
       upper |= PM_SWAP
-      if ((word & PTE_SWAP) === 0) {
+      if ((word & PTE_DEVICE_EXCLUSIVE) !== 0) {
+        // @rule R-DEX-13
+        if (shown) upper |= lower >>> 27
+        lower = ((lower << 5) | DEVICE_EXCLUSIVE_TYPE) >>> 0
+      } else if ((word & PTE_SWAP) === 0) {
         if ((word & PTE_MARKER_GUARD) !== 0 && k.release.proc.pagemapShowsGuards) upper |= PM_GUARD
         lower = markerEntry(k, word)
       } else {

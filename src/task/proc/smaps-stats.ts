@@ -12,6 +12,7 @@ import type { Mm } from '../../mm/mm.ts'
 import {
   HugePmd,
   PTE_ACCESSED,
+  PTE_DEVICE_EXCLUSIVE,
   PTE_DIRTY,
   PTE_PRESENT,
   PTE_SPECIAL,
@@ -85,6 +86,9 @@ export class SmapsStats {
       const word = bits[slot]!
       if ((word & PTE_PRESENT) !== 0) {
         if ((word & PTE_SPECIAL) === 0) this.#page(k, pfn[slot]!, word, locked)
+      } else if ((word & PTE_DEVICE_EXCLUSIVE) !== 0) {
+        // @rule R-DEX-13
+        this.#page(k, pfn[slot]!, 0, locked, true)
       } else if ((word & PTE_SWAP) !== 0) {
         this.swap++
         const count = k.swap.count(pfn[slot]!)
@@ -117,8 +121,8 @@ export class SmapsStats {
     for (let i = 0; i < PTRS_PER_PTE; i++) this.#page(k, pfn + i, bits, locked)
   }
 
-  /** @param bits of the entry that maps it */
-  #page(k: Kernel, pfn: number, bits: number, locked: boolean): void {
+  /** @param bits of the entry that maps it @param shared counted as shared with somebody */
+  #page(k: Kernel, pfn: number, bits: number, locked: boolean, shared = false): void {
     const { frames } = k.memory
     const flags = frames.flags[frames.head(pfn)]!
     const mappings = frames.pageMapcount(pfn)
@@ -136,7 +140,7 @@ export class SmapsStats {
     this.pss += share
     if (dirty) this.pssDirty += share
     if (locked) this.pssLocked += share
-    if (mappings < 2) {
+    if (mappings < 2 && !shared) {
       if (dirty) this.privateDirty++
       else this.privateClean++
     } else if (dirty) this.sharedDirty++
