@@ -92,3 +92,8 @@ export { HmmMirror } from './drivers/misc/hmm-mirror.ts'
 export type { ExclusiveOptions } from './drivers/misc/hmm-mirror.ts'
 export { SgxEnclave, secinfoOf } from './arch/x86/sgx-ioctl.ts'
 export type { AddPages, Secinfo, SgxData } from './arch/x86/sgx-ioctl.ts'
+
+// tags of memory, on an arm64 machine (`settings: { mte: true }`)
+export { PTRACE_PEEKMTETAGS, PTRACE_POKEMTETAGS, mtePtraceCopyTags } from './arch/arm64/mte.ts'
+export type { TaggedAddress, TagsIovec } from './arch/arm64/mte.ts'
+export { ldg, stg } from './arch/arm64/mte-instructions.ts'

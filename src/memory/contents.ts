@@ -1,4 +1,5 @@
 import { PAGE_SIZE } from '../base/units.ts'
+import { Tags } from './tags.ts'
 
 const WORDS = PAGE_SIZE / 4
 const ZEROS = new Uint32Array(WORDS)
@@ -8,6 +9,8 @@ const ZEROS = new Uint32Array(WORDS)
  * nothing.
  */
 export class Contents {
+  /** of machines that tag memory */
+  readonly tags = new Tags()
   readonly #bytes = new Map<number, Uint8Array>()
 
   /** Copies bytes out of one page. `offset + into.length` must not exceed the page. */
@@ -26,11 +29,12 @@ export class Contents {
     bytes.set(from, offset)
   }
 
-  /** `copy_user_page`: the whole page. */
+  /** `copy_user_page`: the whole page, and its tags. */
   copy(from: number, to: number): void {
     const bytes = this.#bytes.get(from)
     if (bytes === undefined) this.#bytes.delete(to)
     else this.#bytes.set(to, bytes.slice())
+    this.tags.copy(from, to)
   }
 
   /** A copy of the whole page, null for zeros. */
@@ -45,9 +49,10 @@ export class Contents {
     return true
   }
 
-  /** Nothing but zeros. */
+  /** Nothing but zeros, and no tags. */
   isZero(pfn: number): boolean {
     const bytes = this.#bytes.get(pfn)
+    if (this.tags.has(pfn)) return false
     return bytes === undefined || this.#words(pfn).every((word) => word === 0)
   }
 
@@ -67,6 +72,7 @@ export class Contents {
   /** Back to zeros: a page is cleared when it is freed. */
   clear(pfn: number): void {
     if (this.#bytes.size > 0) this.#bytes.delete(pfn)
+    this.tags.clear(pfn)
   }
 
   /** Pages that hold bytes of their own. */

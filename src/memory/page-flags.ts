@@ -38,6 +38,8 @@ export const PG_SECRETMEM = 1 << 16
 export const PG_HUGETLB_RESERVED = 1 << 17
 /** lives in a driver's mapping: a normal page that is neither anonymous nor in a page cache */
 export const PG_DRIVER = 1 << 18
+/** PG_mte_tagged: its tags mean something, because VM_MTE memory has shown it (R-MTE-11) */
+export const PG_MTE_TAGGED = 1 << 19
 
 export const ORDER_SHIFT = 24
 export const ORDER_MASK = 0x1f << ORDER_SHIFT

@@ -18,6 +18,7 @@ import {
   PTE_WRITE,
   pmdIndex,
 } from './page-table.ts'
+import { taggedFlag } from './rmap.ts'
 import { VM_ACCESS_FLAGS, VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
 
@@ -76,6 +77,7 @@ function changeLeaf(k: Kernel, vma: Vma, leaf: Leaf, first: number, end: number)
   const { flags } = k.memory.frames
   const { bits, pfn: pfns } = leaf
   const writable = (vma.flags & VM_WRITE) !== 0
+  const tagged = taggedFlag(vma)
   for (let slot = first; slot < end; slot++) {
     const word = bits[slot]!
     if ((word & PTE_PRESENT) === 0) {
@@ -88,6 +90,7 @@ function changeLeaf(k: Kernel, vma: Vma, leaf: Leaf, first: number, end: number)
       const pfn = pfns[slot]!
       const order = (flags[pfn]! >>> ORDER_SHIFT) & 0x1f
       const head = order === 0 ? pfn : pfn & -(1 << order)
+      flags[pfn]! |= tagged
       exclusive = (flags[head]! & PG_ANON) !== 0 && (flags[pfn]! & PG_ANON_EXCLUSIVE) !== 0
     }
     bits[slot] = newProtection(vma, word, exclusive)

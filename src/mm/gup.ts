@@ -351,8 +351,10 @@ export function* getDumpPage(k: Kernel, address: number): Kthread<number> {
 
 /**
  * `get_user_page_vma_remote`: one page, and the promise that its VMA can be looked up: after a result
- * > 0, `vmaLookup(guard, address)` is not null. The VMA itself is not handed out; it would outlive the
+ * > 0, `vmaLookup(guard, lookedUp)` is not null. The VMA itself is not handed out; it would outlive the
  * lock too easily.
+ * @param lookedUp the address as the caller has it, where GUP looks past tag bits in it that the look-up does not
+ *   (R-MTE-10)
  * @returns the pfn with a FOLL_GET reference; -errno, nothing held
  * @rule R-GUP-96
  */
@@ -361,6 +363,7 @@ export function* getUserPageVmaRemote(
   guard: MmapReadGuard,
   address: number,
   flags: number,
+  lookedUp = address,
 ): Kthread<number> {
   if ((flags & FOLL_NOWAIT) !== 0) {
     k.warnOnce('gup-vma-nowait', 'get_user_page_vma_remote: FOLL_NOWAIT')
@@ -376,7 +379,7 @@ export function* getUserPageVmaRemote(
   if (result === 0)
     return refuse(k.current, EFAULT, 'R-GUP-96', { address, page: 0, why: 'no page and no error' })
   // @rule R-GUP-113
-  if (vmaLookup(guard, address) === null) {
+  if (vmaLookup(guard, lookedUp) === null) {
     k.warnOnce('gup-vma-gone', 'no VMA after a GUP call that kept the lock')
     putPage(k, page.pfns[0]!)
     return refuse(k.current, EINVAL, 'R-GUP-113', {

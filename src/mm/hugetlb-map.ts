@@ -25,7 +25,7 @@ import {
   PTE_UFFD_WP,
   PTE_WRITE,
 } from './page-table.ts'
-import { anonVmaPrepare } from './rmap.ts'
+import { anonVmaPrepare, taggedFlag } from './rmap.ts'
 import { VM_MAYSHARE, VM_UFFD_WP, VM_WRITE } from './vm-flags.ts'
 import { vmaFacts, type Vma } from './vma.ts'
 
@@ -78,6 +78,12 @@ export function mapHugetlb(k: Kernel, mm: Mm, pmd: number, head: number, bits: n
     mm.pageTable.setPmd(pmd + part, new HugePmd(head + part * PTRS_PER_PTE, bits))
   frames.addEntireMapcount(head, 1)
   mm.hugetlbPages += pages
+  if (k.settings.mte) markTaggedHugetlb(k, mm.mmapLock.vmaOfRmap(pmd * PMD_SIZE), head)
+}
+
+/** A hugetlb page is marked as a whole. @rule R-MTE-11 */
+export function markTaggedHugetlb(k: Kernel, vma: Vma | null, head: number): void {
+  if (vma !== null) k.memory.frames.set(head, taggedFlag(vma))
 }
 
 /** The other entries of a page of 1 GiB become what its first one is. */

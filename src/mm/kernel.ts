@@ -104,6 +104,8 @@ export interface MmSettings {
   protectionKeys: boolean
   /** vm.unprivileged_userfaultfd: anybody's userfaultfd may serve faults of the kernel */
   unprivilegedUserfaultfd: boolean
+  /** an arm64 machine whose processor tags memory (MTE): PROT_MTE means something (R-MTE-9) */
+  mte: boolean
 }
 
 export interface KernelOptions {
@@ -140,6 +142,7 @@ const defaultSettings: MmSettings = {
   vsyscall: true,
   protectionKeys: false,
   unprivilegedUserfaultfd: false,
+  mte: false,
 }
 
 class BootTask implements CurrentTask {

@@ -1,6 +1,6 @@
 import type { Kthread } from '../base/kthread.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
-import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_KSM, PG_SWAPCACHE } from '../memory/page-flags.ts'
+import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_KSM, PG_MTE_TAGGED, PG_SWAPCACHE } from '../memory/page-flags.ts'
 import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_OOM } from './fault-flags.ts'
 import { splitFolioEverywhere } from './folio-split.ts'
 import type { Kernel } from './kernel.ts'
@@ -146,6 +146,8 @@ function pageAt(k: Kernel, { mm, address }: Place): number {
   if ((bits & (PTE_PRESENT | PTE_SPECIAL)) !== PTE_PRESENT) return 0
   const pfn = huge ? entry.pfn + slot : entry.pfn[slot]!
   const { frames } = k.memory
+  // @rule R-MTE-12
+  if (frames.has(pfn, PG_MTE_TAGGED)) return 0
   return frames.has(frames.head(pfn), PG_ANON) ? pfn : 0
 }
 

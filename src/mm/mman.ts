@@ -4,6 +4,8 @@ export const PROT_READ = 0x1
 export const PROT_WRITE = 0x2
 export const PROT_EXEC = 0x4
 export const PROT_SEM = 0x8
+/** arm64: the memory has tags (R-MTE-9) */
+export const PROT_MTE = 0x20
 export const PROT_GROWSDOWN = 0x01000000
 export const PROT_GROWSUP = 0x02000000
 

@@ -28,6 +28,7 @@ import {
 import { anonymousFlags, fileFlags } from './mmap-flags.ts'
 import { mapFreeRange, mapOverRange } from './mmap-region.ts'
 import type { Mm } from './mm.ts'
+import { mteFlag } from './mte-mapping.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
 import { firstOverlapping } from './munmap.ts'
 import { readImpliesExec } from './personality.ts'
@@ -156,7 +157,10 @@ export function* doMmap(k: Kernel, guard: MmapWriteGuard, request: MappingReques
   if (address < 0) return address
   const vmFlags = mappingFlags(k, mm, prot, flags, file, pgoff, len / PAGE_SIZE)
   if (vmFlags < 0) return vmFlags
-  const highFlags = (flags & MAP_TYPE) === MAP_DROPPABLE && file === null ? VMH_DROPPABLE : 0
+  const tagged = mteFlag(k, prot, file)
+  if (tagged < 0) return tagged
+  const droppable = (flags & MAP_TYPE) === MAP_DROPPABLE && file === null ? VMH_DROPPABLE : 0
+  const highFlags = droppable | tagged
   const index = file !== null ? pgoff : (vmFlags & VM_SHARED) !== 0 ? 0 : address / PAGE_SIZE
   const replaced = isFixed(flags) ? firstOverlapping(guard.vmas, address, address + len) : null
   const mapped =

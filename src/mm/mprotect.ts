@@ -4,9 +4,10 @@ import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE } from '../base/units.ts'
 import { changeProtection } from './change-protection.ts'
 import type { Kernel } from './kernel.ts'
-import { PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_SEM, PROT_WRITE } from './mman.ts'
+import { PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_MTE, PROT_READ, PROT_SEM, PROT_WRITE } from './mman.ts'
 import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
+import { mteFlag } from './mte-mapping.ts'
 import { checkSealed } from './munmap.ts'
 import { readImpliesExec } from './personality.ts'
 import { populateVmaPageRange } from './populate.ts'
@@ -61,14 +62,15 @@ export function* mprotect(k: Kernel, mm: Mm, addr: number, len: number, prot: nu
   if (length <= 0 || (start < 0 && end >= 0)) {
     return refuse(k.current, ENOMEM, 'R-AS-62', { address: start, why: 'the range wraps around' })
   }
-  if ((access & ~KNOWN_PROT) !== 0) {
+  const known = k.settings.mte ? KNOWN_PROT | PROT_MTE : KNOWN_PROT
+  if ((access & ~known) !== 0) {
     return refuse(k.current, EINVAL, 'R-AS-62', { why: 'the protection has unknown bits' })
   }
   const guard = tryWriteNow(k, mm) ?? (yield* lockForWrite(k, mm))
   if (typeof guard === 'number') return guard
   // @rule R-AS-7
   const implied = (access & PROT_READ) !== 0 && readImpliesExec(k.current)
-  const result = yield* protectRange(k, guard, start, end, access & VM_ACCESS_FLAGS, grows, implied)
+  const result = yield* protectRange(k, guard, start, end, access, grows, implied)
   if (mm.uprobeWork !== null) yield* finishUprobes(k, guard)
   guard.release()
   return result
@@ -134,10 +136,11 @@ function* protectVma(
   vma: Vma,
   start: number,
   end: number,
-  access: number,
+  prot: number,
 ): Kthread<number> {
   const { mm, vmas } = guard
   const old = vma.flags
+  const access = prot & VM_ACCESS_FLAGS
   let flags = (old & ~VM_ACCESS_FLAGS) | access
   // VM_MAY* stand four bits above what they permit
   if ((access & ~(old >> 4)) !== 0) {
@@ -147,6 +150,10 @@ function* protectVma(
       why: 'the mapping may never get this access',
     })
   }
+  const tagged = mteFlag(k, prot, vma.file)
+  if (tagged < 0) return tagged
+  // tags cannot be taken away
+  const highFlags = vma.highFlags | tagged
   if (
     mm.mdwe &&
     k.release.mm.hasMdwe &&
@@ -161,7 +168,7 @@ function* protectVma(
   }
   const sealed = checkSealed(k, vma)
   if (sealed < 0) return sealed
-  if (flags === old) return 0
+  if (flags === old && highFlags === vma.highFlags) return 0
   const pages = (end - start) / PAGE_SIZE
   let charged = 0
   let returned = 0
@@ -184,7 +191,7 @@ function* protectVma(
     flags &= ~VM_ACCOUNT
     returned = pages
   }
-  const target = vmaModify(k, mm, vmas, vma, start, end, changedShape(vma, { flags }))
+  const target = vmaModify(k, mm, vmas, vma, start, end, changedShape(vma, { flags, highFlags }))
   if (typeof target === 'number') {
     unchargeCommit(k, mm, charged)
     return target

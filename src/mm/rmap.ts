@@ -3,6 +3,7 @@ import {
   PG_ANON_EXCLUSIVE,
   PG_LRU,
   PG_MLOCKED,
+  PG_MTE_TAGGED,
   PG_SWAPBACKED,
   PG_SWAPCACHE,
   PG_UPTODATE,
@@ -19,6 +20,7 @@ import {
   VM_SPECIAL,
   VM_WRITE,
   VMH_DROPPABLE,
+  VMH_MTE,
 } from './vm-flags.ts'
 import { AnonVma, type Vma } from './vma.ts'
 
@@ -83,9 +85,18 @@ export function swapbackedFlag(vma: Vma): number {
   return (vma.highFlags & VMH_DROPPABLE) === 0 ? PG_SWAPBACKED : 0
 }
 
+/**
+ * Memory with tags: whatever page it shows is marked.
+ * @rule R-MTE-11
+ */
+export function taggedFlag(vma: Vma): number {
+  return (vma.highFlags & VMH_MTE) === 0 ? 0 : PG_MTE_TAGGED
+}
+
 /** What a fresh anonymous page of a VMA is marked with. */
 export function newAnonFlags(vma: Vma): number {
-  return PG_UPTODATE | PG_LRU | PG_ANON | PG_ANON_EXCLUSIVE | swapbackedFlag(vma) | mlockFlag(vma)
+  const owned = PG_UPTODATE | PG_LRU | PG_ANON | PG_ANON_EXCLUSIVE
+  return owned | swapbackedFlag(vma) | mlockFlag(vma) | taggedFlag(vma)
 }
 
 /**
@@ -109,6 +120,7 @@ export function addFilePage(k: Kernel, mm: Mm, vma: Vma, pfn: number): void {
   frames.refcount[head]!++
   frames.mapcount[pfn]!++
   frames.flags[head]! |= mlockFlag(vma)
+  frames.flags[pfn]! |= taggedFlag(vma)
   if (frames.has(head, PG_SWAPBACKED)) mm.rssShmem++
   else mm.rssFile++
 }

@@ -10,6 +10,8 @@ interface SwapSlot {
   pfn: number
   /** what was written out; null for a page of zeros or unknown content */
   bytes: Uint8Array | null
+  /** of memory with tags (R-MTE-11) */
+  tags: Uint8Array | null
 }
 
 /**
@@ -60,7 +62,12 @@ export class SwapArea implements PageHolder {
   /** A new slot named by one entry, room or not. `bytes`: the page's content, at most 4096; null for zeros. */
   allocate(bytes: Uint8Array | null = null): number {
     const slot = this.#reusable.pop() ?? ++this.#lastSlot
-    this.#slots.set(slot, { count: 1, pfn: 0, bytes: bytes === null ? null : bytes.slice(0, PAGE_SIZE) })
+    this.#slots.set(slot, {
+      count: 1,
+      pfn: 0,
+      bytes: bytes === null ? null : bytes.slice(0, PAGE_SIZE),
+      tags: null,
+    })
     return slot
   }
 
@@ -108,8 +115,10 @@ export class SwapArea implements PageHolder {
 
   /** Fills a page with what the slot holds. */
   read(slot: number, pfn: number): void {
-    const { bytes } = this.#get(slot)
-    if (bytes !== null) this.#memory.contents.write(pfn, 0, bytes)
+    const { bytes, tags } = this.#get(slot)
+    const { contents } = this.#memory
+    if (bytes !== null) contents.write(pfn, 0, bytes)
+    if (tags !== null) contents.tags.restore(pfn, tags)
   }
 
   addToCache(slot: number, pfn: number): void {
@@ -121,7 +130,9 @@ export class SwapArea implements PageHolder {
 
   /** `swap_writepage`: the slot holds what the page holds; the page is clean. */
   writePage(pfn: number): void {
-    this.#get(this.slotOf(pfn)).bytes = this.#memory.contents.snapshot(pfn)
+    const slot = this.#get(this.slotOf(pfn))
+    slot.bytes = this.#memory.contents.snapshot(pfn)
+    slot.tags = this.#memory.contents.tags.snapshot(pfn)
     this.#memory.frames.clear(pfn, PG_DIRTY)
   }
 

@@ -25,7 +25,7 @@ import {
   PTE_UFFD_WP,
   type PmdEntry,
 } from './page-table.ts'
-import { anonVmaPrepare, swapbackedFlag } from './rmap.ts'
+import { anonVmaPrepare, swapbackedFlag, taggedFlag } from './rmap.ts'
 import { splitHugePmd } from './thp-map.ts'
 import { isUffdWpAsync } from './userfaultfd-context.ts'
 import { VM_HUGEPAGE, VM_LOCKED, VM_NOHUGEPAGE, VM_SPECIAL, VM_UFFD_MISSING, VM_UFFD_WP } from './vm-flags.ts'
@@ -91,7 +91,7 @@ export function mapNewThp(k: Kernel, mm: Mm, vma: Vma, pmd: number, head: number
   const { frames } = k.memory
   const { flags } = frames
   const end = head + PTRS_PER_PTE
-  const word = PG_UPTODATE | PG_LRU | PG_ANON | swapbackedFlag(vma)
+  const word = PG_UPTODATE | PG_LRU | PG_ANON | swapbackedFlag(vma) | taggedFlag(vma)
   for (let pfn = head; pfn < end; pfn++) flags[pfn]! |= word
   frames.set(head, PG_ANON_EXCLUSIVE)
   if ((vma.flags & (VM_LOCKED | VM_SPECIAL)) === VM_LOCKED) frames.set(head, PG_MLOCKED)

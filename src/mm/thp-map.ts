@@ -7,7 +7,7 @@ import {
   PG_MLOCKED,
   PG_SWAPBACKED,
 } from '../memory/page-flags.ts'
-import { changeHugetlb, copyHugetlb, unmapHugetlb } from './hugetlb-map.ts'
+import { changeHugetlb, copyHugetlb, unmapHugetlb, markTaggedHugetlb } from './hugetlb-map.ts'
 import type { Kernel } from './kernel.ts'
 import { sharedMigrationWord } from './migration-entry.ts'
 import type { Mm } from './mm.ts'
@@ -25,6 +25,7 @@ import {
   PTE_UFFD_WP,
   PTE_WRITE,
 } from './page-table.ts'
+import { taggedFlag } from './rmap.ts'
 import { VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
 
@@ -184,6 +185,7 @@ export function changeHugePmd(k: Kernel, mm: Mm, vma: Vma, pmd: number): void {
   const head = entry.pfn
   if (vma.isHugetlb) {
     changeHugetlb(mm, vma, pmd)
+    if ((entry.bits & PTE_PRESENT) !== 0) markTaggedHugetlb(k, vma, frames.head(head))
     return
   }
   // @rule R-FLT-55
@@ -201,6 +203,8 @@ export function changeHugePmd(k: Kernel, mm: Mm, vma: Vma, pmd: number): void {
     if (mayWrite) bits |= maybeWrite(vma)
   }
   entry.bits = bits
+  const tagged = k.isHugeZero(head) ? 0 : taggedFlag(vma)
+  if (tagged !== 0) for (let i = 0; i < PTRS_PER_PTE; i++) frames.flags[head + i]! |= tagged
 }
 
 /**

@@ -43,6 +43,8 @@ export const VMH_SHADOW_STACK = 1 << 1
 export const VMH_DROPPABLE = 1 << 2
 /** kernel bit 63 */
 export const VMH_SEALED = 1 << 3
+/** VM_MTE of arm64, kernel bit 33 */
+export const VMH_MTE = 1 << 4
 
 export const VM_ACCESS_FLAGS = VM_READ | VM_WRITE | VM_EXEC
 /** "not mergeable, not mlockable" (R-AS-6) */
@@ -57,7 +59,14 @@ export function isCowMapping(flags: number): boolean {
 
 const lowMnemonics =
   'rd wr ex sh mr mw me ms gd um pf gu uw lo io sr rr dc de lf ac nr ht sf ar wf dd sd mm hg nh mg'.split(' ')
-const highMnemonics = ['ui', 'ss', 'dp', 'sl']
+/** in the order of the kernel's bits */
+const highMnemonics: readonly (readonly [name: string, flag: number])[] = [
+  ['mt', VMH_MTE],
+  ['ui', VMH_UFFD_MINOR],
+  ['ss', VMH_SHADOW_STACK],
+  ['dp', VMH_DROPPABLE],
+  ['sl', VMH_SEALED],
+]
 
 /**
  * The `VmFlags:` mnemonics of /proc/PID/smaps in ascending bit order (R-AS-5).
@@ -69,7 +78,7 @@ export function vmFlagMnemonics(flags: number, highFlags: number, lockOnFault = 
     ...lowMnemonics
       .filter((_, bit) => (flags & (1 << bit)) !== 0)
       .map((name) => (name === 'lf' ? lockOnFault : name)),
-    ...highMnemonics.filter((_, bit) => (highFlags & (1 << bit)) !== 0),
+    ...highMnemonics.filter(([, flag]) => (highFlags & flag) !== 0).map(([name]) => name),
   ]
 }
 
@@ -84,9 +93,9 @@ export function parseVmFlagMnemonics(mnemonics: readonly string[]): {
   const unknown: string[] = []
   for (const mnemonic of mnemonics) {
     const low = lowMnemonics.indexOf(mnemonic)
-    const high = highMnemonics.indexOf(mnemonic)
+    const high = highMnemonics.find(([name]) => name === mnemonic)
     if (low >= 0) flags |= 1 << low
-    else if (high >= 0) highFlags |= 1 << high
+    else if (high !== undefined) highFlags |= high[1]
     else unknown.push(mnemonic)
   }
   return { flags, highFlags, unknown }

@@ -17,6 +17,7 @@ import {
   MAP_PRIVATE,
   MAP_SHARED,
   PROT_EXEC,
+  PROT_MTE,
   PROT_READ,
   PROT_WRITE,
 } from '../mm/mman.ts'
@@ -53,14 +54,16 @@ export function sizeInBytes(size: Size): number {
   return bytes
 }
 
-/** `'rw'`, `'r'`, `'rwx'`, `''` (PROT_NONE). */
-export type Protection = '' | 'r' | 'w' | 'x' | 'rw' | 'rx' | 'wx' | 'rwx'
+type Access = '' | 'r' | 'w' | 'x' | 'rw' | 'rx' | 'wx' | 'rwx'
+/** `'rw'`, `'r'`, `'rwx'`, `''` (PROT_NONE); with an `m` PROT_MTE of arm64: `'rwm'`. */
+export type Protection = Access | `${Access}m`
 
 function protectionBits(prot: Protection): number {
   return (
     (prot.includes('r') ? PROT_READ : 0) |
     (prot.includes('w') ? PROT_WRITE : 0) |
-    (prot.includes('x') ? PROT_EXEC : 0)
+    (prot.includes('x') ? PROT_EXEC : 0) |
+    (prot.endsWith('m') ? PROT_MTE : 0)
   )
 }
 

@@ -112,8 +112,11 @@ function* accessWord(
   return refuse(k.current, EIO, 'R-PTR-3', { address: address + moved, why }, cause)
 }
 
-/** @rule R-PTR-1 */
-function checkAttach(k: Kernel, pid: number): TaskStruct | number {
+/**
+ * `ptrace_check_attach`. @returns the tracee, or -ESRCH
+ * @rule R-PTR-1
+ */
+export function checkAttach(k: Kernel, pid: number): TaskStruct | number {
   const task = findTask(k, pid)
   const why =
     task === null

@@ -8,6 +8,7 @@ import {
   PG_LOCKED,
   PG_LRU,
   PG_MLOCKED,
+  PG_MTE_TAGGED,
   PG_PRIVATE,
   PG_REFERENCED,
   PG_RESERVED,
@@ -44,6 +45,8 @@ export const KPFH_MLOCKED = 1 << 1
 export const KPFH_EXCLUSIVE = 1 << 2
 export const KPFH_PRIVATE = 1 << 3
 export const KPFH_OWNER_PRIVATE = 1 << 5
+/** PG_mte_tagged of arm64 (R-MTE-11) */
+export const KPFH_ARCH_2 = 1 << 9
 
 /** Flags of a page that have a bit of their own in the lower half. */
 const SIMPLE: readonly (readonly [flag: number, bit: number])[] = [
@@ -100,6 +103,7 @@ export function pageFlagsWord(k: Kernel, pfn: number, halves: Uint32Array, at: n
     upper |= KPFH_MLOCKED
   }
   if ((shown & PG_PRIVATE) !== 0) upper |= KPFH_PRIVATE
+  if ((shown & PG_MTE_TAGGED) !== 0) upper |= KPFH_ARCH_2
   if ((first & PG_ANON) !== 0) {
     lower |= KPF_ANON
     if ((first & PG_KSM) !== 0) lower |= KPF_KSM
