@@ -90,7 +90,7 @@ function changeLeaf(k: Kernel, vma: Vma, leaf: Leaf, first: number, end: number)
       const pfn = pfns[slot]!
       const order = (flags[pfn]! >>> ORDER_SHIFT) & 0x1f
       const head = order === 0 ? pfn : pfn & -(1 << order)
-      flags[pfn]! |= tagged
+      if (tagged !== 0) flags[pfn]! |= tagged
       exclusive = (flags[head]! & PG_ANON) !== 0 && (flags[pfn]! & PG_ANON_EXCLUSIVE) !== 0
     }
     bits[slot] = newProtection(vma, word, exclusive)

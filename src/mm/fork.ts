@@ -204,19 +204,19 @@ function copyLeaf(
     let word = bits[slot]!
     if (word === 0) continue
     const pfn = pfns[slot]!
-    if ((word & PTE_DEVICE_EXCLUSIVE) !== 0) {
+    if ((word & (PTE_PRESENT | PTE_SPECIAL)) !== PTE_PRESENT) {
+      if ((word & PTE_DEVICE_EXCLUSIVE) === 0) {
+        const copy =
+          (word & PTE_PRESENT) !== 0 ? word & ~dropped : copyNonpresent(k, child, source, slot, watched, cow)
+        if (copy === 0) continue
+        childBits[slot] = copy
+        childPfns[slot] = pfn
+        used++
+        continue
+      }
       error = restoreForFork(k, vma, source, slot, base)
       if (error < 0) break
       word = bits[slot]!
-    }
-    if ((word & (PTE_PRESENT | PTE_SPECIAL)) !== PTE_PRESENT) {
-      const copy =
-        (word & PTE_PRESENT) !== 0 ? word & ~dropped : copyNonpresent(k, child, source, slot, watched, cow)
-      if (copy === 0) continue
-      childBits[slot] = copy
-      childPfns[slot] = pfn
-      used++
-      continue
     }
     const page = flags[pfn]!
     const order = (page >>> ORDER_SHIFT) & 0x1f

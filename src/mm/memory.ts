@@ -254,6 +254,7 @@ function notPresent(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, fl
     return NEEDS_MIGRATION
   }
   if ((bits & PTE_SWAP) !== 0) return doSwapPage(k, mm, vma, address, leaf, flags)
+  // @rule R-DEX-12
   if ((bits & PTE_DEVICE_EXCLUSIVE) !== 0)
     return restoreByFault(k, mm, vma, address, leaf) ? 0 : NEEDS_UNLOCKED
   if ((bits & PTE_MARKER_POISON) !== 0) {

@@ -161,6 +161,7 @@ function protectLeaf(leaf: Leaf, first: number, end: number, markers: boolean): 
     if (word === 0) {
       if (markers) leaf.set(slot, 0, PTE_MARKER_UFFD_WP)
     } else if ((word & PTE_PRESENT) !== 0) bits[slot] = (word | PTE_UFFD_WP) & ~PTE_WRITE
+    // @rule R-DEX-14
     else if ((word & (PTE_SWAP | PTE_DEVICE_EXCLUSIVE)) !== 0) bits[slot] = word | PTE_UFFD_WP
     else if ((word & PTE_MIGRATION) !== 0) bits[slot] = (word | PTE_UFFD_WP) & ~PTE_WRITE
   }

@@ -156,6 +156,8 @@ function noTags(k: Kernel): number {
  * @rule R-MTE-7
  * @rule R-MTE-8
  * @rule R-MTE-10
+ * @rule R-COM-20
+ * @rule R-COM-21
  */
 function* taggedPage(
   k: Kernel,
