@@ -42,6 +42,11 @@ export class Tags {
     else this.#tags.set(pfn, tags.slice())
   }
 
+  /** Nothing has been tagged. */
+  get empty(): boolean {
+    return this.#tags.size === 0
+  }
+
   /** The page has tags other than 0, or had. */
   has(pfn: number): boolean {
     return this.#tags.has(pfn)

@@ -199,7 +199,7 @@ function copyPinned(k: Kernel, child: Mm, childVma: Vma, pmd: number, head: numb
 
 export function copyHugetlbContents(k: Kernel, from: number, to: number): void {
   const { contents } = k.memory
-  if (contents.stored === 0) return
+  if (contents.stored === 0 && contents.tags.empty) return
   for (let i = 0; i < k.memory.frames.nrPages(from); i++) contents.copy(from + i, to + i)
 }
 

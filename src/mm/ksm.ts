@@ -1,6 +1,13 @@
 import type { Kthread } from '../base/kthread.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
-import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_KSM, PG_MTE_TAGGED, PG_SWAPCACHE } from '../memory/page-flags.ts'
+import {
+  PG_ANON,
+  PG_ANON_EXCLUSIVE,
+  PG_DIRTY,
+  PG_KSM,
+  PG_MTE_TAGGED,
+  PG_SWAPCACHE,
+} from '../memory/page-flags.ts'
 import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_OOM } from './fault-flags.ts'
 import { splitFolioEverywhere } from './folio-split.ts'
 import type { Kernel } from './kernel.ts'
@@ -82,7 +89,8 @@ class Scan {
     const { contents } = k.memory
     const pfn = pageAt(k, place)
     // also one whose merge was undone while others share it by fork: it stays what it has become
-    if (pfn === 0 || k.memory.frames.has(pfn, PG_KSM)) return
+    // @rule R-MTE-12
+    if (pfn === 0 || k.memory.frames.has(pfn, PG_KSM | PG_MTE_TAGGED)) return
     const checksum = contents.checksum(pfn)
     const twin = this.#stable
       .get(checksum)
@@ -94,7 +102,7 @@ class Scan {
     now.set(place.address, checksum)
     if (before.get(place.address) !== checksum) return
     const waiting = listed(this.#unstable, checksum)
-    const other = waiting.find((each) => pageAt(k, each) !== 0 && contents.equal(pfn, pageAt(k, each)))
+    const other = waiting.find((each) => this.#isAlike(pageAt(k, each), pfn))
     if (other === undefined) waiting.push(place)
     // one page that two processes share is no reason to merge it
     else if (pageAt(k, other) !== pfn && this.#mergeTwo(place, pfn, other)) {
@@ -104,9 +112,16 @@ class Scan {
     }
   }
 
-  /** Still the page of the stable tree it was: a frame may have been freed and used again. */
+  /** Still a page that could be merged, with the same bytes. */
+  #isAlike(other: number, pfn: number): boolean {
+    const { contents, frames } = this.#k.memory
+    return other !== 0 && !frames.has(other, PG_MTE_TAGGED) && contents.equal(pfn, other)
+  }
+
+  /** Still the page of the stable tree it was: a frame may have been freed and used again, or have tags now. */
   #isMerged(pfn: number): boolean {
-    return this.#k.memory.frames.has(pfn, PG_KSM) && this.#k.ksm.stable.has(pfn)
+    const { frames } = this.#k.memory
+    return frames.has(pfn, PG_KSM) && !frames.has(pfn, PG_MTE_TAGGED) && this.#k.ksm.stable.has(pfn)
   }
 
   /** `try_to_merge_two_pages`: the page itself becomes the merged one; when the other cannot join it is undone. */
@@ -146,8 +161,6 @@ function pageAt(k: Kernel, { mm, address }: Place): number {
   if ((bits & (PTE_PRESENT | PTE_SPECIAL)) !== PTE_PRESENT) return 0
   const pfn = huge ? entry.pfn + slot : entry.pfn[slot]!
   const { frames } = k.memory
-  // @rule R-MTE-12
-  if (frames.has(pfn, PG_MTE_TAGGED)) return 0
   return frames.has(frames.head(pfn), PG_ANON) ? pfn : 0
 }
 

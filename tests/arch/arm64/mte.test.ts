@@ -15,7 +15,7 @@ import { createFile } from '../../../src/mm/filemap.ts'
 import { hugetlbPool } from '../../../src/mm/hugetlb-pool.ts'
 import { ksmScan } from '../../../src/mm/ksm.ts'
 import type { Kernel } from '../../../src/mm/kernel.ts'
-import { MADV_HUGEPAGE, MADV_MERGEABLE, MADV_PAGEOUT } from '../../../src/mm/mman.ts'
+import { MADV_HUGEPAGE, MADV_MERGEABLE, MADV_PAGEOUT, MADV_UNMERGEABLE } from '../../../src/mm/mman.ts'
 import { HugePmd, pmdIndex, pteSlot } from '../../../src/mm/page-table.ts'
 import { VMH_MTE } from '../../../src/mm/vm-flags.ts'
 import type { Process } from '../../../src/task/process.ts'
@@ -331,6 +331,15 @@ describe.each(RELEASES)('PTRACE_PEEKMTETAGS and POKEMTETAGS on %s', (release) =>
     p.tracee.run(ksmScan(p.k, 4))
     const frames = (at: number): number => new Set([0, 1, 2, 3].map((i) => p.pfn(at + i * P))).size
     expect([frames(tagged), frames(plain)]).toEqual([4, 1])
+    // a merged page that gets tags serves those who have it, and nobody else
+    p.tracee.mprotect(plain, P, 'rwm')
+    const more = p.map(2, 'rw')
+    for (let i = 0; i < 2; i++) p.tracee.store(more + i * P, new Uint8Array(P).fill(8))
+    p.tracee.madvise(more, 2 * P, MADV_MERGEABLE)
+    p.tracee.run(ksmScan(p.k, 4))
+    expect([p.pfn(more) === p.pfn(more + P), p.pfn(more) === p.pfn(plain)]).toEqual([true, false])
+    p.tracee.madvise(plain, 4 * P, MADV_UNMERGEABLE)
+    expect([p.tags(plain, 1), frames(plain)]).toEqual([[0], 4])
   })
 
   it('REMOTE vector 78: what can have tags (R-MTE-9)', () => {
