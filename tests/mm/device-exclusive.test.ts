@@ -1,3 +1,4 @@
+import { PREEMPT, type Kthread } from '../../src/base/kthread.ts'
 import { describe, expect, test } from 'vitest'
 import { PMD_SIZE } from '../../src/base/units.ts'
 import { PG_ANON_EXCLUSIVE, PG_DIRTY, PG_LOCKED } from '../../src/memory/page-flags.ts'
@@ -7,6 +8,7 @@ import {
   putExclusivePage,
 } from '../../src/mm/device-exclusive.ts'
 import { audit } from '../../src/mm/audit.ts'
+import { exitMmap } from '../../src/mm/exit-mmap.ts'
 import { forkMm } from '../../src/mm/fork.ts'
 import { PageArray } from '../../src/mm/gup.ts'
 import { madvise } from '../../src/mm/madvise.ts'
@@ -234,5 +236,59 @@ describe('make_device_exclusive', () => {
     putExclusivePage(w.k, fresh)
     guard.release()
     expect(byte(w, a)).toBe(0)
+  })
+})
+
+describe.each(RELEASES)('with others in between on %s', (release) => {
+  function* after<T>(steps: number, body: Kthread<T>): Kthread<T> {
+    for (let i = 0; i < steps; i++) yield PREEMPT
+    return yield* body
+  }
+
+  /** Runs a driver with somebody else coming in after one, two, … of its steps. */
+  function withOther(other: (w: World, a: number) => Kthread<unknown>): void {
+    for (let n = 0; n < 24; n++) {
+      const w = new World(release)
+      const a = w.map(3, { touched: true })
+      w.k.exploring = true
+      w.k.batch = 1
+      const { scheduler } = w.k
+      const driver = scheduler.spawn('driver', testTask(w.k, { mm: w.mm }), takeAll(w, a, 3))
+      scheduler.spawn('other', w.task, after(n, other(w, a)))
+      scheduler.run()
+      w.k.exploring = false
+      expect([driver.result, w.mm.mmapLock.locked]).toEqual([3, false])
+      expect(audit(w.k), `after ${n}`).toEqual([])
+      w.read(a, 3)
+    }
+  }
+
+  function* takeAll(w: World, a: number, n: number): Kthread<number> {
+    const guard = w.mm.mmapLock.tryRead() ?? (yield* w.mm.mmapLock.read())
+    const pages = new PageArray(n)
+    if (w.k.release.fault.deviceExclusive === 'range')
+      yield* makeDeviceExclusiveRange(w.k, guard, a, a + n * P, pages, OWNER)
+    else
+      for (let i = 0; i < n; i++) {
+        const pfn = yield* makeDeviceExclusive(w.k, guard, a + i * P, OWNER)
+        if (pfn > 0) putExclusivePage(w.k, pfn)
+      }
+    for (const pfn of pages.pfns) if (pfn !== 0) putExclusivePage(w.k, pfn)
+    guard.release()
+    return n
+  }
+
+  test('R-DEX-2 R-DEX-7 the page is dropped, read, written, or taken by a second device', () => {
+    withOther((w, a) => madvise(w.k, w.mm, a, 3 * P, MADV_DONTNEED))
+    withOther((w, a) => accessUser(w.k, w.mm, a + P, false))
+    withOther((w, a) => accessUser(w.k, w.mm, a + P, true))
+    withOther((w, a) => takeAll(w, a, 3))
+  })
+
+  test('R-DEX-9 fork comes in between', () => {
+    withOther(function* (w) {
+      const child = yield* forkMm(w.k, w.mm, 'child')
+      if (typeof child !== 'number') yield* exitMmap(w.k, child)
+    })
   })
 })
