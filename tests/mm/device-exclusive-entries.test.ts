@@ -42,7 +42,7 @@ import { P, RELEASES, bits, byte, held, isExclusive, take } from './device-exclu
 describe.each(RELEASES)('device-exclusive entries on %s', (release) => {
   const keeps = release === '6.18'
 
-  test('REMOTE vector 71: fork maps the page again and shares it (R-DEX-9)', () => {
+  test('REMOTE vector 66: fork maps the page again and shares it (R-DEX-9)', () => {
     const w = new World(release)
     const a = w.map(1, { touched: true })
     const [pfn] = take(w, a).pfns
@@ -55,7 +55,7 @@ describe.each(RELEASES)('device-exclusive entries on %s', (release) => {
     w.exit(child)
   })
 
-  test('REMOTE vector 72: fork fails while the device holds the page, unless the child does not get it (R-DEX-9)', () => {
+  test('REMOTE vector 67: fork fails while the device holds the page, unless the child does not get it (R-DEX-9)', () => {
     const w = new World(release)
     const a = w.map(2, { touched: true })
     const letGo = held(w, take(w, a + P, 1, { keep: true }).pfns)
@@ -68,7 +68,7 @@ describe.each(RELEASES)('device-exclusive entries on %s', (release) => {
     expect([byte(w, a), byte(w, a + P)]).toEqual([1, 2])
   })
 
-  test('REMOTE vector 74: what is zapped is gone, the device keeps the page until it lets go (R-DEX-10)', () => {
+  test('REMOTE vector 69: what is zapped is gone, the device keeps the page until it lets go (R-DEX-10)', () => {
     const w = new World(release)
     const a = w.map(4, { touched: true })
     const { pfns } = take(w, a, 3, { keep: true })
@@ -151,7 +151,7 @@ describe.each(RELEASES)('device-exclusive entries on %s', (release) => {
     take(w, a)
   })
 
-  test('REMOTE vector 73: mprotect leaves the entry; the page comes back as the memory is protected then (R-DEX-11)', () => {
+  test('REMOTE vector 68: mprotect leaves the entry; the page comes back as the memory is protected then (R-DEX-11)', () => {
     const w = new World(release)
     const a = w.map(1, { touched: true })
     const [pfn] = take(w, a).pfns

@@ -113,7 +113,7 @@ describe.each(RELEASES)('device-exclusive pages on %s', (release) => {
     expect([isExclusive(w, cow), byte(w, cow)]).toEqual([true, 0])
   })
 
-  test('REMOTE vector 63, REMOTE vector 75: one aligned THP (R-DEX-4, R-DEX-7)', () => {
+  test('REMOTE vector 63, REMOTE vector 70: one aligned THP (R-DEX-4, R-DEX-7)', () => {
     const w = new World(release, { zones: { normal: 4096 } })
     const a = w.mapThp()
     w.write(a)

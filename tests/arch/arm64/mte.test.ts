@@ -284,7 +284,7 @@ describe.each(RELEASES)('PTRACE_PEEKMTETAGS and POKEMTETAGS on %s', (release) =>
     expect(p.k.warnings).toHaveLength(1)
   })
 
-  it('REMOTE vector 76: an address with a tag in it: nothing is missing, but it is not found (R-MTE-10)', () => {
+  it('REMOTE vector 71: an address with a tag in it: nothing is missing, but it is not found (R-MTE-10)', () => {
     const p = new Pair(release)
     const a = p.map(2)
     p.stg(a, 3)
@@ -311,7 +311,7 @@ describe.each(RELEASES)('PTRACE_PEEKMTETAGS and POKEMTETAGS on %s', (release) =>
     expect(p.k.warnings.map(({ id }) => id)).toEqual(['mte-untagged-page'])
   })
 
-  it('REMOTE vector 77: mprotect without PROT_MTE takes no tags away and splits nothing (R-MTE-9)', () => {
+  it('REMOTE vector 72: mprotect without PROT_MTE takes no tags away and splits nothing (R-MTE-9)', () => {
     const p = new Pair(release)
     const a = p.map(2)
     p.tracee.mprotect(a, P, 'rw')
@@ -342,7 +342,7 @@ describe.each(RELEASES)('PTRACE_PEEKMTETAGS and POKEMTETAGS on %s', (release) =>
     expect([p.tags(plain, 1), frames(plain)]).toEqual([[0], 4])
   })
 
-  it('REMOTE vector 78: what can have tags (R-MTE-9)', () => {
+  it('REMOTE vector 73: what can have tags (R-MTE-9)', () => {
     const p = new Pair(release)
     const { tracee } = p
     const a = p.map(3, 'rw')
