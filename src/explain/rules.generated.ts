@@ -331,6 +331,31 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-COST-1': 'Measured.',
   'R-COST-2':
     'Sparse reservations (sanitizers, JS heaps: terabytes of PROT_NONE) make plain pagemap unusable (2 s/TiB and more): skip VMAs whose smaps Rss+Swap+hugetlb is 0, or use PAGEMAP_SCAN; read pagemap in…',
+  'R-DEX-1': 'Kernel API for GPU drivers and lib/test_hmm; needs CONFIG_DEVICE_PRIVATE.',
+  'R-DEX-2': 'npages = (end−start)/PS; GUP(FOLL_GET|FOLL_WRITE|FOLL_SPLIT_PMD, all pages).',
+  'R-DEX-3':
+    'Conversion needs an anonymous non-hugetlb folio; every PTE mapping it is replaced by a device-exclusive entry (writable or readable according to the PTE; dirty bit moved to the folio; soft-dirty and…',
+  'R-DEX-4':
+    'FOLL_SPLIT_PMD splits the page-table entry, not the compound page: of a THP only the head page can be accepted, the 511 tails return NULL.',
+  'R-DEX-5': 'MMU notifier MMU_NOTIFY_EXCLUSIVE with owner around the conversion.',
+  'R-DEX-6':
+    'hugetlb in range: 6.12 GUP refuses FOLL_SPLIT_PMD on hugetlb with EOPNOTSUPP (ends the range there); 6.1 GUP returns the page and R-DEX-2/3 NULL it.',
+  'R-DEX-7':
+    '(src>6.18): single-page make_device_exclusive(mm, addr, owner, &folio): helper V with the same flags; not anonymous or hugetlb → EOPNOTSUPP; killable folio lock → its errno; second walk must find…',
+  'R-DEX-8': 'Series change: parameter only.',
+  'R-DEX-9':
+    "fork restores the parent's entry first, without an event of its own (the VMA's is enough), then shares the page like any other: both read-only, X gone, or copied at once when it is maybe-pinned.",
+  'R-DEX-10':
+    'Zapping (munmap, MADV_DONTNEED, exit, MADV_GUARD_INSTALL) drops the entry and the reference it kept, RssAnon falls by one; no folio lock is needed.',
+  'R-DEX-11':
+    'What does not fault leaves the entry: mprotect (event for the range, entry unchanged), mremap (moved as it is), MADV_FREE, MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED (return 0, nothing done), KSM…',
+  'R-DEX-12': 'GUP faults entries in like a CPU access (process_vm_*, /proc/PID/mem, vmsplice, pins).',
+  'R-DEX-13':
+    'pagemap shows a swap entry of type 30 whose offset is the PFN, without bit 56; smaps counts the page in Rss, Pss and Anonymous and as shared with somebody; mincore says 1; VmSwap does not count it.',
+  'R-DEX-14':
+    'userfaultfd: UFFDIO_COPY over an entry EEXIST; UFFDIO_WRITEPROTECT sets and clears the mark in the entry, a marked one is restored read-only; UFFDIO_MOVE EFAULT.',
+  'R-DEX-15':
+    'The device here is one of the kind of lib/test_hmm (/dev/hmm_dmirror0, HMM_DMIRROR_EXCLUSIVE): it mirrors the memory of the process that opened it in page tables of its own, holds no references…',
   'R-DIO-1':
     'pread/pwrite of a file opened with O_DIRECT first check: not open for it → EBADF; memory that is not user memory as a whole → EFAULT; a negative position → EINVAL; count 0 → 0; a read at or beyond…',
   'R-DIO-2': 'The file is gone through in runs of blocks (4 KiB) that are on the disk or are not.',
@@ -482,14 +507,14 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-FLT-50':
     'FOLL_FORCE write to a read-only private mapping: GUP asks for a write fault; result is an X page under a read-only pte, which GUP then accepts because the page is anonymous and X (see gup.md).',
   'R-FLT-51':
-    'Order by kind: migration entry → wait until gone, return 0; device entries → unmodelled; hwpoison → HWPOISON; marker: poisoned → HWPOISON; guard 6.18 → SIGSEGV; uffd-wp → like none but the new pte…',
+    'Order by kind: migration entry → wait until gone, return 0; device-exclusive → R-DEX-5; device-private → unmodelled; hwpoison → HWPOISON; marker: poisoned → HWPOISON; guard 6.18 → SIGSEGV; uffd-wp →…',
   'R-FLT-52':
     'Swap-in: (1) look in the swap cache; (2) not there: synchronous device (zram) and swap count 1 → read into a private folio bypassing the swap cache; else read through the swap cache (readahead)…',
   'R-FLT-53':
     ". GUP write pin on a swapped page: swap-in, then X page pinned; after fork with swapped page: parent's pin gets its own page, child keeps the swap entry.",
   'R-FLT-54': 'mprotect changes pte permissions in place; pages, X, pins, PFNs stay.',
   'R-FLT-55':
-    'Migration entries lose "write" (anon: become read-exclusive); swap entries unchanged; markers unchanged.',
+    'Migration entries lose "write" (anon: become read-exclusive); swap entries unchanged; markers unchanged; device-exclusive entries unchanged (R-DEX-11).',
   'R-FLT-56':
     'NUMA hinting (numa_balancing on): scanner makes ptes protnone; skips KSM, special, dirty file pages, and in COW mappings pages that are maybe-pinned (6.12) or mapped elsewhere; the next access…',
   'R-FLT-60': 'Per VMA: VM_DONTCOPY (MADV_DONTFORK): not created in the child.',
@@ -955,6 +980,26 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'File class decision, first match wins: VmFlags ht → hugetlb (size = KernelPageSize); name /secretmem → secretmem; dev is the internal shmem device (learn it: map a MAP_SHARED|MAP_ANONYMOUS page in…',
   'R-MNT-3':
     'DAX: superopts dax or dax=always → fsdax; dax=never → no; dax=inode or absent → per-file attribute: not decidable from /proc; report "no" if /sys/block/DEV/queue/dax is 0 (seen on a virtio disk)…',
+  'R-MTE-1':
+    "ABI: ptrace(request, pid, addr, &iovec{base,len}); one tag per byte of the tracer's buffer, one tag per 16-byte granule of the tracee; addr is rounded down to 16.",
+  'R-MTE-2':
+    'Order: CPU without MTE → EIO; iovec unreadable → EFAULT; no mm → EPERM; not the tracer, or not dumpable without ptracer capability → EPERM; buffer range not user space → EFAULT; lock wait killed →…',
+  'R-MTE-3':
+    "Flags FOLL_FORCE, +FOLL_WRITE for POKE. mmap_lock (read) of the tracee is held during the whole loop, including the copies to/from the tracer's buffer.",
+  'R-MTE-4': 'Loop per page: GUP 1 page; failure → stop.',
+  'R-MTE-5': 'Result: at least one tag → 0 with the shorter iov_len; the iov_len write-back can give EFAULT.',
+  'R-MTE-6':
+    'len 0: 6.12 → EFAULT. 6.1, v3: the deciding variable is uninitialised → not defined; report as unmodelled (6.1.192 as built by Debian: EIO in four cases of four).',
+  'R-MTE-7': 'VMA from vma_lookup after success; missing VMA: WARN_ON_ONCE, same as missing VM_MTE.',
+  'R-MTE-8':
+    'A consistency warning fires if the page is not tagged although VM_MTE is set, except for the zero page; (src>6.18) hugetlb pages have their own tagged flag.arm64 (no warning in any of these runs).',
+  'R-MTE-9':
+    'PROT_MTE (0x20) gives VM_MTE (mt in smaps): anonymous memory, tmpfs and memfd files, private or shared.',
+  'R-MTE-10': 'An address with tag bits (56 to 59): GUP looks past them, vma_lookup does not.',
+  'R-MTE-11':
+    'Pages that VM_MTE memory shows are marked (PG_mte_tagged, bit 41 of kpageflags; 6.12 and 7.2 show bit 42, too), the zero page is not.',
+  'R-MTE-12':
+    'KSM merges no page that is marked, equal tags or not; pages of the same bytes without tags beside them were merged.arm64.',
   'R-OUT-1':
     'Report as unobservable, never as zero: page reference and pin counts; user_struct.locked_vm; vm_file identity; writable bit of a PTE; CMA/movable placement; KVM memory slots; VFIO/iommufd/RDMA…',
   'R-OUT-2':
