@@ -282,6 +282,7 @@ void heap_remember(void);
 void heap_back(uint64_t end);
 int heap_moves(void);
 uint64_t data_segment(void);
+uint64_t locked_by_others(void);
 void limits_lift(void);
 void limits_return(void);
 void personality_reset(void);

@@ -1,9 +1,12 @@
 /* AF_XDP memory and the KSM daemon. */
 #define _GNU_SOURCE
-#include <sys/mman.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/if_xdp.h>
 #include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "agent.h"
@@ -59,6 +62,56 @@ static long register_memory(long fd, int from)
 			break;
 		}
 	return result;
+}
+
+/* Whether memory of one page more would be over a limit of so many pages. Nothing is mapped where it is said to be. */
+static int is_over(int fd, uint64_t pages, const struct rlimit *limit)
+{
+	struct {
+		uint64_t address, length;
+		uint32_t chunk, headroom, flags, metadata;
+	} arg = { ARENA, PAGE, PAGE, 0, 0, 0 };
+	struct rlimit now = { pages * PAGE, limit->rlim_max };
+
+	if (now.rlim_cur > now.rlim_max)
+		now.rlim_max = now.rlim_cur;
+	if (failed(RAW(SYS_prlimit64, 0, RLIMIT_MEMLOCK, &now, 0)))
+		return 0;
+	return RAW(SYS_setsockopt, fd, SOL_XDP, XDP_UMEM_REG, &arg, sizeof(arg)) == -ENOBUFS;
+}
+
+/*
+ * Pages that other processes of this user have charged to RLIMIT_MEMLOCK: the limit is looked at before the memory is
+ * (R-XDP-8). 0 also where it cannot be told: without AF_XDP.
+ */
+uint64_t locked_by_others(void)
+{
+	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct caps[2], without[2];
+	uint64_t low = 0, high = 1 << 24;
+	struct rlimit limit;
+	long fd = RAW(SYS_socket, AF_XDP, SOCK_RAW, 0);
+
+	if (failed(fd))
+		return 0;
+	RAW(SYS_capget, &header, caps);
+	memcpy(without, caps, sizeof(caps));
+	without[0].effective &= ~(1U << CAP_IPC_LOCK);
+	RAW(SYS_prlimit64, 0, RLIMIT_MEMLOCK, 0, &limit);
+	RAW(SYS_capset, &header, without);
+	/* The smallest limit that one page more keeps within. */
+	while (low < high) {
+		uint64_t middle = (low + high) / 2;
+
+		if (is_over(fd, middle, &limit))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	RAW(SYS_prlimit64, 0, RLIMIT_MEMLOCK, &limit, 0);
+	RAW(SYS_capset, &header, caps);
+	RAW(SYS_close, fd);
+	return low ? low - 1 : 0;
 }
 
 void cmd_xdp_socket(void)

@@ -148,6 +148,7 @@ void cmd_hello(void)
 	out_filesystem("tmp", shared->config.tmp);
 	field_number("own", me->base.size);
 	field_number("data", data_segment());
+	field_number("locked", locked_by_others());
 	out_hidden();
 }
 

@@ -26,6 +26,8 @@ export interface EngineSetup {
   readonly own: number
   /** bytes by which the data it has mapped there exceeds its data segment */
   readonly dataBeyondSegment: number
+  /** pages that other processes of this user have charged to RLIMIT_MEMLOCK */
+  readonly othersLocked: number
   readonly thp: 'always' | 'madvise' | 'never'
   readonly thpDisabled: boolean
   /** anonymous memory can be named */
@@ -117,6 +119,7 @@ export class EngineRun implements EngineContext {
     this.#pool = pool === null ? null : hugetlbPool(this.k, PMD_SIZE)
     this.#othersPromises = pool?.reserved ?? 0
     this.k.swap.swapon(setup.swapSlots)
+    chargeOthers(this.k, setup)
     const first = EngineProcess.first(this.k, setup)
     this.processes.set(0, first)
     this.k.ksm.enter(first.space)
@@ -185,6 +188,17 @@ export class EngineRun implements EngineContext {
     this.#ids.nextRound()
     this.#ids.nextRound()
   }
+}
+
+/** What is charged to the user by processes outside of the program, for as long as it lasts. */
+function chargeOthers(k: Kernel, { uid, othersLocked }: EngineSetup): void {
+  const user = k.user(uid)
+  user.lockedVm += othersLocked
+  k.holders.add({
+    name: 'other processes',
+    forEachReference() {},
+    charges: () => [{ user, lockedVm: othersLocked, mm: null, pinnedVm: 0 }],
+  })
 }
 
 const NOTHING = { start: 0, end: 0 }

@@ -110,6 +110,7 @@ function setupOf(release: ReleaseName, hello: OracleHello, { all }: OracleReply)
     memlock: hello.memlock < 0 ? Infinity : hello.memlock,
     own: bytesOf(lockable) / 1024,
     dataBeyondSegment: bytesOf(data) - hello.data,
+    othersLocked: hello.locked,
     thp: 'madvise',
     thpDisabled: !hello.thp,
     names: hello.names,

@@ -121,5 +121,7 @@ export interface OracleHello {
   own: number
   /** Bytes of its data segment, which RLIMIT_DATA counts besides the heap. */
   data: number
+  /** Pages that other processes of this user have charged to RLIMIT_MEMLOCK; 0 where it cannot be told. */
+  locked: number
   hidden: string[]
 }

@@ -40,7 +40,8 @@ export function* cloneBuffers(k: Kernel, ring: IoUring, arg: CloneBuffers | null
   if (source === 'other-file') return refused(EOPNOTSUPP, 'the source is not an io_uring')
   if (typeof source === 'string')
     return refused(source === 'bad-index' ? EINVAL : EBADF, 'there is no source ring')
-  if (source !== ring && source.submitterTask !== null && source.submitterTask !== k.current)
+  // seen on 6.18; 6.12 does not ask whose the source is
+  if (cloneRanges && source !== ring && source.submitterTask !== null && source.submitterTask !== k.current)
     return refused(EEXIST, 'the source belongs to another task (SINGLE_ISSUER)')
   yield* lockBoth(ring, source)
   const result = cloneLocked(k, ring, source, { srcOff, dstOff, nr, replaces }, refused)

@@ -89,11 +89,17 @@ export function releaseTable(k: Kernel, table: BufferTable, postTags: boolean): 
   }
 }
 
-/** Old generations whose requests are done go, in their order. */
+/**
+ * Old generations whose requests are done go, in their order; where a work item lets go of what has gathered since
+ * it last ran, the latest goes first.
+ * @rule R-URING-20
+ */
 export function releaseGenerations(k: Kernel, ring: IoUring): void {
-  while (ring.generations.length > 1 && ring.generations[0]!.requests === 0) {
-    for (const node of ring.generations.shift()!.removed) putNode(k, node)
-  }
+  const done: RsrcNode[] = []
+  while (ring.generations.length > 1 && ring.generations[0]!.requests === 0)
+    done.push(...ring.generations.shift()!.removed)
+  if (k.release.ioUring.releasesReplacedLate) done.reverse()
+  for (const node of done) putNode(k, node)
   if (ring.generations.length === 1) ring.quiesceQueue.wakeAll()
 }
 

@@ -1,7 +1,7 @@
 import { EBADF, EFAULT, EINVAL, ENOMEM, EPERM } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
-import { PAGE_SIZE } from '../base/units.ts'
+import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import { PG_DIRTY, PG_UPTODATE } from '../memory/page-flags.ts'
 import { F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_WRITE, type AddressSpace, type OpenFile } from './file.ts'
 import { directRead, directWrite } from './direct-io.ts'
@@ -112,14 +112,15 @@ export function* fileWrite(k: Kernel, file: OpenFile, offset: number, iter: IovI
 function* writePages(k: Kernel, mapping: AddressSpace, offset: number, iter: IovIter): Kthread<number> {
   const refused = ioRefusal(k, 'R-FLT-173')
   const { shmem } = mapping.kind
-  const { writePrefaults } = k.release.fault
+  const { writePrefaults, writePrefaultsHuge } = k.release.fault
   const wanted = Math.min(iter.count, MAX_RW_COUNT)
   let done = 0
   while (done < wanted) {
     const at = offset + done
     const most = Math.min(PAGE_SIZE - (at % PAGE_SIZE), wanted - done)
     // @rule R-FLT-174
-    if (writePrefaults && !(yield* iter.faultIn(most)))
+    const ahead = shmem && writePrefaultsHuge ? Math.min(PMD_SIZE - (at % PMD_SIZE), wanted - done) : most
+    if (writePrefaults && !(yield* iter.faultIn(ahead)))
       return done > 0 ? done : refused(EFAULT, 'the memory to write from cannot be read')
     if (shmem && (mapping.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) !== 0)
       return done > 0 ? done : refused(EPERM, 'the memfd is sealed against writing')

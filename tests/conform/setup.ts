@@ -16,6 +16,7 @@ export const engineSetup: EngineSetup = {
   memlock: 8 * 2 ** 20,
   own: 2752,
   dataBeyondSegment: 4096,
+  othersLocked: 0,
   thp: 'madvise',
   thpDisabled: true,
   names: false,

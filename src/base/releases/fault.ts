@@ -32,6 +32,8 @@ export interface FaultSwitches {
   readonly codeIsReadAhead: boolean
   /** write(2) looks whether the memory can be read before it takes a page of the file: not in 6.18 (R-FLT-174) */
   readonly writePrefaults: boolean
+  /** … and with memory files at as many bytes as a huge page of the file may have: seen on 6.12 (R-FLT-174) */
+  readonly writePrefaultsHuge: boolean
   /** a write(2) to a pipe that stops at memory it cannot read leaves an empty piece there: up to 6.12 (R-PIPE-2) */
   readonly failedPipeWriteTakesPlace: boolean
   /** direct I/O looks at the alignment of all memory that is left before it takes a page of it: not in 6.18 (R-DIO-3) */
@@ -71,6 +73,7 @@ const r61: FaultSwitches = {
   lastFolioBringsNoTable: false,
   codeIsReadAhead: false,
   writePrefaults: true,
+  writePrefaultsHuge: false,
   failedPipeWriteTakesPlace: true,
   directChecksMemoryFirst: true,
   directWriteStopsEarly: false,
@@ -92,6 +95,7 @@ const r612: FaultSwitches = {
   largeFolioReuse: 'never',
   hugetlbCacheRefPerPage: true,
   directWriteStopsEarly: true,
+  writePrefaultsHuge: true,
   splitMapsZeroPage: true,
   swapInReadWritable: true,
   hugetlbZapRestoresReservation: 'last-mapping',
