@@ -18,6 +18,8 @@ export const MAX_ORDER = 10
 export interface AllocContext {
   /** user pages that may sit in ZONE_MOVABLE or CMA (`__GFP_MOVABLE`) */
   readonly movable: boolean
+  /** from this node alone (`__GFP_THISNODE`); without it from the lowest one that has any */
+  readonly node?: number
 }
 
 const MOVABLE_ZONES: readonly Zone[] = [ZONE_MOVABLE, ZONE_CMA, ZONE_NORMAL]
@@ -30,22 +32,33 @@ export interface ZoneSizes {
   readonly cma?: number
 }
 
+const NR_ZONES = 3
+
 /**
- * The buddy allocator. Free blocks are threaded through the frames' own `mapping` (next) and `index`
+ * The buddy allocator. Every node has the pages from a multiple of the largest block on, and lists of its own for
+ * each zone; the processor that everything runs on belongs to node 0. Free blocks are threaded through the frames' own `mapping` (next) and `index`
  * (previous) slots, which a free page has no other use for. Lists are LIFO: the result is a function of
  * the call sequence alone.
  */
 export class Buddy {
   readonly #frames: Frames
-  /** heads[zone * (MAX_ORDER + 1) + order] = first free block, 0 none */
-  readonly #heads = new Int32Array(3 * (MAX_ORDER + 1))
-  /** bit n set: zone has a free block of order n */
-  readonly #nonEmpty = new Int32Array(3)
-  readonly free = new Int32Array(3)
-  readonly managed = new Int32Array(3)
+  /** how many nodes memory is divided into */
+  readonly nodes: number
+  readonly #nodePages: number
+  /** heads[(node * NR_ZONES + zone) * (MAX_ORDER + 1) + order] = first free block, 0 none */
+  readonly #heads: Int32Array
+  /** bit n set: the zone of the node has a free block of order n */
+  readonly #nonEmpty: Int32Array
+  /** pages of each zone, on all nodes */
+  readonly free = new Int32Array(NR_ZONES)
+  readonly managed = new Int32Array(NR_ZONES)
 
-  constructor(frames: Frames, sizes: ZoneSizes) {
+  constructor(frames: Frames, sizes: ZoneSizes, nodes = 1) {
     this.#frames = frames
+    this.nodes = nodes
+    this.#nodePages = Math.max(1, Math.floor((frames.count / nodes) >>> MAX_ORDER)) << MAX_ORDER
+    this.#heads = new Int32Array(nodes * NR_ZONES * (MAX_ORDER + 1))
+    this.#nonEmpty = new Int32Array(nodes * NR_ZONES)
     let pfn = 1
     const zones: readonly [Zone, number][] = [
       [ZONE_NORMAL, sizes.normal],
@@ -58,6 +71,16 @@ export class Buddy {
       this.#addRange(zone, pfn, end)
       pfn = end
     }
+  }
+
+  /** `page_to_nid` */
+  nodeOf(pfn: number): number {
+    return Math.min(Math.floor(pfn / this.#nodePages), this.nodes - 1)
+  }
+
+  /** Which lists hold the free blocks of a zone around a page. */
+  #listsOf(zone: Zone, pfn: number): number {
+    return this.nodes === 1 ? zone : this.nodeOf(pfn) * NR_ZONES + zone
   }
 
   #addRange(zone: Zone, start: number, end: number): void {
@@ -77,37 +100,40 @@ export class Buddy {
 
   #push(zone: Zone, pfn: number, order: number): void {
     const { flags, mapping, index } = this.#frames
-    const slot = zone * (MAX_ORDER + 1) + order
+    const lists = this.#listsOf(zone, pfn)
+    const slot = lists * (MAX_ORDER + 1) + order
     const next = this.#heads[slot]!
     flags[pfn] = (flags[pfn]! & PG_PERMANENT) | PG_BUDDY | (order << ORDER_SHIFT)
     mapping[pfn] = next
     index[pfn] = 0
     if (next !== 0) index[next] = pfn
     this.#heads[slot] = pfn
-    this.#nonEmpty[zone]! |= 1 << order
+    this.#nonEmpty[lists]! |= 1 << order
   }
 
   #unlink(zone: Zone, pfn: number, order: number): void {
     const { flags, mapping, index } = this.#frames
-    const slot = zone * (MAX_ORDER + 1) + order
+    const lists = this.#listsOf(zone, pfn)
+    const slot = lists * (MAX_ORDER + 1) + order
     const next = mapping[pfn]!
     const previous = index[pfn]!
     if (next !== 0) index[next] = previous
     if (previous !== 0) mapping[previous] = next
     else {
       this.#heads[slot] = next
-      if (next === 0) this.#nonEmpty[zone]! &= ~(1 << order)
+      if (next === 0) this.#nonEmpty[lists]! &= ~(1 << order)
     }
     flags[pfn]! &= ~(PG_BUDDY | ORDER_MASK)
     mapping[pfn] = 0
     index[pfn] = 0
   }
 
-  #takeFrom(zone: Zone, order: number): number {
-    const candidates = this.#nonEmpty[zone]! & -(1 << order)
+  #takeFrom(node: number, zone: Zone, order: number): number {
+    const lists = node * NR_ZONES + zone
+    const candidates = this.#nonEmpty[lists]! & -(1 << order)
     if (candidates === 0) return 0
     let have = 31 - Math.clz32(candidates & -candidates)
-    const pfn = this.#heads[zone * (MAX_ORDER + 1) + have]!
+    const pfn = this.#heads[lists * (MAX_ORDER + 1) + have]!
     this.#unlink(zone, pfn, have)
     while (have > order) {
       have--
@@ -121,30 +147,36 @@ export class Buddy {
    * Takes 2^order naturally aligned pages. Movable requests prefer ZONE_MOVABLE, then CMA, then NORMAL.
    * @returns the first pfn, or 0 when no zone the context allows has a block
    */
-  alloc(order: number, context: AllocContext): number {
-    if (context.movable) {
-      const pfn = this.#takeFrom(ZONE_MOVABLE, order) || this.#takeFrom(ZONE_CMA, order)
-      if (pfn !== 0) return pfn
+  alloc(order: number, { movable, node }: AllocContext): number {
+    const zones = movable ? MOVABLE_ZONES : NORMAL_ZONES
+    for (let at = node ?? 0; at <= (node ?? this.nodes - 1); at++) {
+      for (const zone of zones) {
+        const pfn = this.#takeFrom(at, zone, order)
+        if (pfn !== 0) return pfn
+      }
     }
-    return this.#takeFrom(ZONE_NORMAL, order)
+    return 0
   }
 
   /**
    * Takes single pages, in the order in which so many calls of `alloc(0, …)` would hand them out.
    * @returns how many there were: `into[from…]` holds them
    */
-  allocRun(into: Int32Array, from: number, n: number, context: AllocContext): number {
+  allocRun(into: Int32Array, from: number, n: number, { movable, node }: AllocContext): number {
     let at = from
     const end = from + n
-    const zones = context.movable ? MOVABLE_ZONES : NORMAL_ZONES
-    for (const zone of zones) {
-      while (at < end && this.#nonEmpty[zone] !== 0) {
-        const have = 31 - Math.clz32(this.#nonEmpty[zone]! & -this.#nonEmpty[zone]!)
-        // a block that is wanted whole need not be taken apart
-        const order = Math.min(have, 31 - Math.clz32(end - at))
-        const pfn = this.#takeFrom(zone, order)
-        for (let i = 0; i < 1 << order; i++) into[at + i] = pfn + i
-        at += 1 << order
+    const zones = movable ? MOVABLE_ZONES : NORMAL_ZONES
+    for (let on = node ?? 0; on <= (node ?? this.nodes - 1); on++) {
+      for (const zone of zones) {
+        const lists = on * NR_ZONES + zone
+        while (at < end && this.#nonEmpty[lists] !== 0) {
+          const have = 31 - Math.clz32(this.#nonEmpty[lists]! & -this.#nonEmpty[lists]!)
+          // a block that is wanted whole need not be taken apart
+          const order = Math.min(have, 31 - Math.clz32(end - at))
+          const pfn = this.#takeFrom(on, zone, order)
+          for (let i = 0; i < 1 << order; i++) into[at + i] = pfn + i
+          at += 1 << order
+        }
       }
     }
     return at - from
@@ -158,6 +190,8 @@ export class Buddy {
     const pages = 1 << order
     const frames = this.#frames
     for (let first = pages; first + pages <= frames.count; first += pages) {
+      const node = this.nodeOf(first)
+      if (node !== (context.node ?? node) || node !== this.nodeOf(first + pages - 1)) continue
       if (!this.#isFree(first, first + pages, context)) continue
       for (let pfn = first; pfn < first + pages;) {
         const have = frames.order(pfn)
@@ -208,9 +242,11 @@ export class Buddy {
   /** Visits every free block, for the audit. */
   forEachFreeBlock(visit: (pfn: number, order: number, zone: Zone) => void): void {
     for (const zone of [ZONE_NORMAL, ZONE_MOVABLE, ZONE_CMA] as const) {
-      for (let order = 0; order <= MAX_ORDER; order++) {
-        let pfn = this.#heads[zone * (MAX_ORDER + 1) + order]!
-        for (; pfn !== 0; pfn = this.#frames.mapping[pfn]!) visit(pfn, order, zone)
+      for (let node = 0; node < this.nodes; node++) {
+        for (let order = 0; order <= MAX_ORDER; order++) {
+          let pfn = this.#heads[(node * NR_ZONES + zone) * (MAX_ORDER + 1) + order]!
+          for (; pfn !== 0; pfn = this.#frames.mapping[pfn]!) visit(pfn, order, zone)
+        }
       }
     }
   }

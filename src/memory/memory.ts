@@ -21,10 +21,11 @@ export class Memory {
   /** Asked before every allocation; true makes it fail. For tests. */
   failAllocation: (() => boolean) | null = null
 
-  constructor(sizes: ZoneSizes) {
+  /** @param nodes NUMA nodes that memory is divided into, by frame numbers, in equal parts */
+  constructor(sizes: ZoneSizes, nodes = 1) {
     // pfn 0 stays unused so that 0 can mean "none"
     this.frames = new Frames(1 + sizes.normal + (sizes.movable ?? 0) + (sizes.cma ?? 0))
-    this.buddy = new Buddy(this.frames, sizes)
+    this.buddy = new Buddy(this.frames, sizes, nodes)
   }
 
   /**

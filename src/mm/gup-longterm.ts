@@ -82,7 +82,7 @@ export function* moveAway(
   pfns.fill(0, from, to)
   // whoever moves them now will be done
   if (moving) yield* waitForMigration(k)
-  if ((yield* migratePages(k, movable)) > 0) {
+  if ((yield* migratePages(k, movable)).left.length > 0) {
     return refuse(k.current, ENOMEM, 'R-GUP-50', {
       ...facts,
       why: 'a page in a movable zone or in CMA could not be moved away for a long-term pin: somebody else holds it',

@@ -166,13 +166,14 @@ export class HugetlbPool {
   /**
    * `alloc_hugetlb_folio_nodemask`: a place for a page of the pool to move to: a free one that nobody was promised,
    * or one made for the purpose.
+   * @param node where it is to be; anywhere without it
    * @returns its head pfn, with one reference; 0 when there is none
    * @rule R-HUGE-64
    */
-  allocForMigration(): number {
-    let head = this.available > 0 ? this.#dequeue() : 0
+  allocForMigration(node?: number): number {
+    let head = this.available > 0 ? this.#dequeue(node) : 0
     if (head === 0) {
-      if (this.isGigantic || !this.#grow()) return 0
+      if (this.isGigantic || !this.#grow(node)) return 0
       head = this.#free.pop()!
       this.#temporary.add(head)
     }
@@ -219,20 +220,24 @@ export class HugetlbPool {
     return this.#subpools.get(head) ?? null
   }
 
-  #dequeue(): number {
+  #dequeue(node?: number): number {
     if (this.#kernel.dueFailure?.hits('allocation') === true) return 0
-    if (!this.#kernel.current.memallocPin) return this.#free.pop() ?? 0
+    const { memallocPin } = this.#kernel.current
+    if (!memallocPin && node === undefined) return this.#free.pop() ?? 0
     // a longterm pin is allocating: nothing from zones whose pages must stay movable (R-GUP-50)
-    const { frames } = this.#kernel.memory
+    const { frames, buddy } = this.#kernel.memory
     for (let i = this.#free.length - 1; i >= 0; i--) {
-      if (frames.zone(this.#free[i]!) === ZONE_NORMAL) return this.#free.splice(i, 1)[0]!
+      const head = this.#free[i]!
+      if (node !== undefined && buddy.nodeOf(head) !== node) continue
+      if (!memallocPin || frames.zone(head) === ZONE_NORMAL) return this.#free.splice(i, 1)[0]!
     }
     return 0
   }
 
-  #grow(): boolean {
+  #grow(node?: number): boolean {
     const { memory } = this.#kernel
-    const head = memory.allocFolio(this.order, { movable: !this.#kernel.current.memallocPin })
+    const movable = !this.#kernel.current.memallocPin
+    const head = memory.allocFolio(this.order, node === undefined ? { movable } : { movable, node })
     if (head === 0) return false
     memory.frames.refcount[head] = 0
     const { flags } = memory.frames

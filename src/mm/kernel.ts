@@ -112,6 +112,8 @@ export interface KernelOptions {
   release?: ReleaseName | Release
   /** pages of each zone; default 262,144 (1 GiB) of NORMAL */
   zones?: ZoneSizes
+  /** NUMA nodes, numbered from 0, all online; memory is divided among them in equal parts; default 1 */
+  nodes?: number
   settings?: Partial<MmSettings>
   /** hand out VMAs that throw when touched too late; tests and the explorer */
   checkStaleVmas?: boolean
@@ -220,7 +222,7 @@ export class Kernel implements MmapLockHost {
     this.release = typeof release === 'string' ? releases[release] : release
     this.settings = { ...defaultSettings, ...options.settings }
     this.checkStaleVmas = options.checkStaleVmas ?? false
-    this.memory = new Memory(options.zones ?? { normal: 262_144 })
+    this.memory = new Memory(options.zones ?? { normal: 262_144 }, options.nodes)
     this.scheduler = new Scheduler<CurrentTask>(new BootTask())
     this.swap = new SwapArea(this.memory)
     this.dupMmapSem = new RwSemaphore('dup_mmap_sem', this)

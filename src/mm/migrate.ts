@@ -1,3 +1,4 @@
+import { ENOMEM } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
 import { HPAGE_PMD_ORDER, PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
@@ -12,9 +13,9 @@ import {
   PG_LRU,
   PG_MLOCKED,
   PG_PERMANENT,
+  PG_SECRETMEM,
   PG_SWAPCACHE,
   PG_WRITEBACK,
-  ZONE_NORMAL,
 } from '../memory/page-flags.ts'
 import { mappingReferences } from './gup-grab.ts'
 import { hugetlbPool } from './hugetlb-pool.ts'
@@ -46,50 +47,79 @@ const MOST_PASSES = 10
 export function isolateFolio(k: Kernel, head: number): boolean {
   const { frames } = k.memory
   if (frames.order(head) > HPAGE_PMD_ORDER) throw new Unmodelled('moving a huge page of 1 GiB', 'R-HUGE-64')
-  const listed = frames.has(head, PG_HUGETLB) ? !frames.has(head, PG_LOCKED) : frames.has(head, PG_LRU)
+  const hugetlb = frames.has(head, PG_HUGETLB)
+  const listed = hugetlb ? !frames.has(head, PG_LOCKED) : frames.has(head, PG_LRU | PG_SECRETMEM)
   if (!listed) return false
   frames.clear(head, PG_LRU)
-  if (frames.has(head, PG_HUGETLB)) frames.set(head, PG_LOCKED)
+  if (hugetlb) frames.set(head, PG_LOCKED)
   k.memory.get(head)
   return true
 }
 
+/** What a migration came to. */
+export interface Migrated {
+  /** folios that could not be moved, back on their lists */
+  readonly left: readonly number[]
+  /** of those, huge pages for which there is no room on the node */
+  readonly noRoom: readonly number[]
+  /** there was no memory on the node for one of the others; those behind it were not tried */
+  readonly noMemory: boolean
+}
+
 /**
  * `migrate_pages`: moves isolated folios out of the zones where nothing may stay, to where the calling task may
- * allocate (`memallocPin`), and puts them back. While they move, migration entries stand where they were mapped:
- * who meets one waits. A folio with references beyond its mappings and its cache stays.
+ * allocate (`memallocPin`), or to a node, and puts them back. While they move, migration entries stand where they
+ * were mapped: who meets one waits. A folio with references beyond its mappings and its cache stays.
  *
  * The engine keeps no reverse map by page: one pass over all page tables finds the entries of the whole list.
  *
  * @param isolated heads, from `isolateFolio`
- * @returns folios that could not be moved
+ * @param node where they are to be; anywhere without it
  * @rule R-GUP-79
  * @rule R-FLT-140
  */
-export function* migratePages(k: Kernel, isolated: readonly number[]): Kthread<number> {
+export function* migratePages(k: Kernel, isolated: readonly number[], node?: number): Kthread<Migrated> {
   let left = isolated
-  for (let pass = 0; pass < MOST_PASSES && left.length > 0; pass++) {
-    left = yield* migrateBatch(k, left)
+  const noRoom: number[] = []
+  let noMemory = false
+  for (let pass = 0; pass < MOST_PASSES && left.length > noRoom.length && !noMemory; pass++) {
+    noRoom.length = 0
+    ;({ left, noMemory } = yield* migrateBatch(k, left, node, noRoom))
     // nothing can have changed unless others ran meanwhile
     if (!k.exploring) break
     yield PREEMPT
   }
   for (const head of left) putBack(k, head)
-  return left.length
+  return { left, noRoom, noMemory }
 }
 
-/** One pass. @returns what is still where it was */
-function* migrateBatch(k: Kernel, heads: readonly number[]): Kthread<number[]> {
+/** One pass. */
+function* migrateBatch(
+  k: Kernel,
+  heads: readonly number[],
+  node: number | undefined,
+  noRoom: number[],
+): Kthread<{ left: number[]; noMemory: boolean }> {
+  const { frames } = k.memory
   const moves = new Map<number, number>()
   const left: number[] = []
+  let noMemory = false
   for (const head of heads) {
-    const target = beginMove(k, head)
-    if (target === 0) left.push(head)
-    else moves.set(head, target)
+    const target = noMemory ? 0 : beginMove(k, head, node)
+    if (target > 0) {
+      moves.set(head, target)
+      continue
+    }
+    left.push(head)
+    // who names a node takes nothing from elsewhere
+    if (target === 0 || node === undefined) continue
+    if (frames.isLarge(head) && !frames.has(head, PG_HUGETLB)) noRoom.push(head)
+    else noMemory = true
   }
-  if (moves.size === 0) return left
+  if (moves.size === 0) return { left, noMemory }
   if (k.exploring) yield PREEMPT
-  eachTable(k, (mm, pmd, entry) => unmapEntries(k, mm, pmd, entry, moves))
+  const { lowest, highest } = boundsOf(moves)
+  eachTable(k, (mm, pmd, entry) => unmapEntries(k, mm, pmd, entry, moves, lowest, highest))
   if (k.exploring) yield PREEMPT
   const places = new Map<number, number>()
   for (const [from, to] of moves) places.set(from, moveFolio(k, from, to) ? to : from)
@@ -104,20 +134,33 @@ function* migrateBatch(k: Kernel, heads: readonly number[]): Kthread<number[]> {
     }
   }
   k.migrationDone.wakeAll()
-  return left
+  return { left, noMemory }
 }
 
-/** Locks a folio and finds a place for it. @returns the place; 0: none, or the folio is busy */
-function beginMove(k: Kernel, head: number): number {
+/** Between which frames the pages of all that moves lie. */
+function boundsOf(moves: ReadonlyMap<number, number>): { lowest: number; highest: number } {
+  let lowest = Infinity
+  let highest = 0
+  for (const head of moves.keys()) {
+    lowest = Math.min(lowest, head)
+    highest = Math.max(highest, head)
+  }
+  return { lowest, highest: highest + PTRS_PER_PTE }
+}
+
+/** Locks a folio and finds a place for it. @returns the place; 0: the folio is busy; -ENOMEM */
+function beginMove(k: Kernel, head: number, node: number | undefined): number {
   const { frames } = k.memory
   const hugetlb = frames.has(head, PG_HUGETLB)
-  const busy = PG_WRITEBACK | (hugetlb ? 0 : PG_LOCKED)
+  const busy = PG_WRITEBACK | PG_SECRETMEM | (hugetlb ? 0 : PG_LOCKED)
   if (k.dueFailure?.hits('migration') === true || frames.has(head, busy)) return 0
   const movable = !k.current.memallocPin
+  const where = node === undefined ? { movable } : { movable, node }
   const target = hugetlb
-    ? hugetlbPool(k).allocForMigration()
-    : k.memory.allocFolio(frames.order(head), { movable })
-  if (target !== 0) frames.set(head, PG_LOCKED)
+    ? hugetlbPool(k).allocForMigration(node)
+    : k.memory.allocFolio(frames.order(head), where)
+  if (target === 0) return -ENOMEM
+  frames.set(head, PG_LOCKED)
   return target
 }
 
@@ -140,6 +183,8 @@ function unmapEntries(
   _pmd: number,
   entry: HugePmd | Leaf,
   moves: ReadonlyMap<number, number>,
+  lowest: number,
+  highest: number,
 ): void {
   const { frames } = k.memory
   if (entry instanceof HugePmd) {
@@ -156,7 +201,7 @@ function unmapEntries(
     const bits = entry.bits[slot]!
     if ((bits & (PTE_PRESENT | PTE_SPECIAL)) !== PTE_PRESENT) continue
     const pfn = entry.pfn[slot]!
-    if (frames.zone(pfn) === ZONE_NORMAL) continue
+    if (pfn < lowest || pfn >= highest) continue
     const head = frames.head(pfn)
     if (!moves.has(head)) continue
     const exclusive = frames.has(head, PG_ANON) && frames.has(pfn, PG_ANON_EXCLUSIVE)
@@ -249,6 +294,7 @@ function moveFolio(k: Kernel, from: number, to: number): boolean {
   refcount[to]! += cached
   refcount[from]! -= cached
   if (hugetlb) hugetlbPool(k).endMigration(from, to)
+  if (k.ksm.stable.delete(from)) k.ksm.stable.add(to)
   return true
 }
 
@@ -265,10 +311,10 @@ function endMove(k: Kernel, from: number, to: number): void {
 }
 
 /** `putback_movable_pages`, one folio that stays. */
-function putBack(k: Kernel, head: number): void {
+export function putBack(k: Kernel, head: number): void {
   const { frames } = k.memory
   if (frames.has(head, PG_HUGETLB)) frames.clear(head, PG_LOCKED)
-  else frames.set(head, PG_LRU)
+  else if (!frames.has(head, PG_SECRETMEM)) frames.set(head, PG_LRU)
   dropHold(k, head)
   k.migrationDone.wakeAll()
 }

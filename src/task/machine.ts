@@ -7,6 +7,9 @@ import { Mm } from '../mm/mm.ts'
 import { FdTable } from './fd-table.ts'
 import { Process, sizeInBytes, type ProcessOptions, type Size } from './process.ts'
 
+/** CONFIG_NODES_SHIFT 10 */
+const MAX_NUMNODES = 1024
+
 export interface MachineOptions {
   /** which kernel it runs; default `gup-v3` */
   release?: ReleaseName
@@ -16,6 +19,8 @@ export interface MachineOptions {
   movable?: Size
   /** how much of it belongs to CMA areas */
   cma?: Size
+  /** NUMA nodes, numbered from 0, with equal parts of the memory; everything runs on node 0; default 1 */
+  nodes?: number
   settings?: Partial<MmSettings>
   /** wrap VMAs so that touching a stale one throws; slower */
   checkStaleVmas?: boolean
@@ -40,10 +45,14 @@ export class Machine {
     const movable = pages(options.movable ?? 0)
     const cma = pages(options.cma ?? 0)
     const normal = pages(options.memory ?? '1G') - movable - cma
+    const { nodes = 1 } = options
+    if (!Number.isInteger(nodes) || nodes < 1 || nodes > MAX_NUMNODES)
+      throw new RangeError(`nodes must be a whole number from 1 to ${MAX_NUMNODES}`)
     if (normal <= 0) throw new RangeError('memory must be larger than movable and cma together')
     this.kernel = new Kernel({
       release,
       zones: { normal, movable, cma },
+      nodes,
       settings: options.settings ?? {},
       checkStaleVmas: options.checkStaleVmas ?? false,
     })

@@ -7,6 +7,7 @@ import { procCmdlineOpen, procEnvironOpen } from './proc-args.ts'
 import type { ProcFile } from './proc-file.ts'
 import { openProcFile, type ProcHandle } from './proc-handle.ts'
 import { procMemOpen } from './proc-mem.ts'
+import { movePages, type MovePagesCall } from './move-pages.ts'
 import type { Process } from './process.ts'
 import { processVmRw } from './process-vm-access.ts'
 import { WORD, ptraceAttach, ptraceCont, ptraceDetach, ptracePeekWord, ptracePokeData } from './ptrace.ts'
@@ -54,6 +55,17 @@ export class RemoteCalls {
     const [localCount, remoteCount] = [countOf(local), countOf(remote)]
     const call = { pid, local, localCount, remote, remoteCount, flags }
     return this.#process.call(name, processVmRw(this.#process.kernel, call, name === 'process_vm_writev'))
+  }
+
+  /**
+   * move_pages(2).
+   * @param call the status array lies in this process's memory, four bytes for each page
+   * @returns 0, or how many pages were not moved
+   * @throws SyscallError EINVAL, EPERM, ESRCH, EFAULT, ENODEV, ENOMEM
+   */
+  movePages(call: Omit<MovePagesCall, 'count'>): number {
+    const { kernel } = this.#process
+    return this.#process.call('move_pages', movePages(kernel, { ...call, count: call.pages.length }))
   }
 
   /** PTRACE_ATTACH, stopped. @throws SyscallError ESRCH, EPERM */

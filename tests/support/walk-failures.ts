@@ -28,13 +28,14 @@ const failures: readonly ((n: number) => FailNth)[] = [
 /**
  * Lets the first, second, … of each kind fail until nothing is left that could, and audits every counter after
  * each; the scenario starts anew every time.
+ * @param nodes of memory; default 1
  * @returns how many failures there were
  */
-export function walkFailures(release: ReleaseName, scenario: Scenario): number {
+export function walkFailures(release: ReleaseName, scenario: Scenario, nodes = 1): number {
   let failed = 0
   for (const failure of failures) {
     for (let n = 1, more = true; more; n += n < CLOSELY ? 1 : STRIDE) {
-      more = failsOnce(release, scenario, failure(n))
+      more = failsOnce(release, scenario, failure(n), nodes)
       if (more) failed++
     }
   }
@@ -42,9 +43,9 @@ export function walkFailures(release: ReleaseName, scenario: Scenario): number {
 }
 
 /** @returns whether anything failed */
-function failsOnce(release: ReleaseName, scenario: Scenario, failure: FailNth): boolean {
+function failsOnce(release: ReleaseName, scenario: Scenario, failure: FailNth, nodes: number): boolean {
   // movable pages come first, so that long-term pins have something to move
-  const k = new Kernel({ release, zones: { normal: 3072, movable: 1024 }, checkStaleVmas: true })
+  const k = new Kernel({ release, nodes, zones: { normal: 3072, movable: 1024 }, checkStaleVmas: true })
   const act = scenario(k)
   const due = k.failNth(failure)!
   try {

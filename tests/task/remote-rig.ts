@@ -37,12 +37,14 @@ export class RemoteRig {
       target?: ProcessOptions
       settings?: Partial<MmSettings>
       memory?: string
+      nodes?: number
     } = {},
   ) {
     this.machine = watchMachine(
       new Machine({
         release,
         memory: options.memory ?? '32M',
+        nodes: options.nodes ?? 1,
         settings: options.settings ?? {},
         checkStaleVmas: true,
       }),

@@ -52,6 +52,11 @@ export interface MmSwitches {
   readonly vdsoPages: readonly (readonly [name: string, pages: number])[]
   /** PR_SET_VMA_ANON_NAME takes shared anonymous memory too: 6.2 on (R-AS-109) */
   readonly namesSharedAnonymous: boolean
+  /**
+   * how move_pages finds pages and tells who maps them: by a walk of page tables that sees PROT_NONE and secret
+   * memory, and folio by folio; or as a core dump does, and page by page. Seen on 6.12 and on 6.1 (R-FLT-142)
+   */
+  readonly movePagesByFolio: boolean
   /** VmFlags has a name for VM_LOCKONFAULT, `lf`; seen on 6.12 and 6.18, `??` on 6.1 (R-AS-5) */
   readonly namesLockOnFault: boolean
 }
@@ -85,6 +90,7 @@ const r61: MmSwitches = {
     ['[vdso]', 2],
   ],
   namesSharedAnonymous: false,
+  movePagesByFolio: false,
   namesLockOnFault: false,
 }
 const v3: MmSwitches = {
@@ -108,6 +114,7 @@ const r612: MmSwitches = {
   dontUnmapBesideSourceIsAlone: false,
   processMadviseSelf: 'plain',
   heapLabelStrict: true,
+  movePagesByFolio: true,
   hasMseal: true,
   namesLockOnFault: true,
   futureWriteSealInMethod: false,
