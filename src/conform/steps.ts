@@ -8,6 +8,7 @@ import { heapSteps, type HeapStep } from './steps/heap.ts'
 import { imageSteps, type ImageStep } from './steps/image.ts'
 import { lockSteps, type LockStep } from './steps/locks.ts'
 import { pipeSteps, type PipeStep } from './steps/pipes.ts'
+import { placementSteps, type PlacementStep } from './steps/placement.ts'
 import { processSteps, type ProcessStep } from './steps/processes.ts'
 import { remoteSteps, type RemoteStep } from './steps/remote.ts'
 import { residenceSteps, type ResidenceStep } from './steps/residence.ts'
@@ -34,6 +35,7 @@ export type StepBody =
   | PipeStep
   | ProcessStep
   | RemoteStep
+  | PlacementStep
   | RingStep
   | UffdStep
   | ResidenceStep
@@ -59,6 +61,7 @@ const kinds: StepKinds<StepBody> = {
   ...pipeSteps,
   ...processSteps,
   ...remoteSteps,
+  ...placementSteps,
   ...ringSteps,
   ...uffdSteps,
   ...residenceSteps,

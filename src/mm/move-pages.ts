@@ -20,8 +20,8 @@ export interface PageList {
   readonly count: number
   /** addresses; what lies behind the end of the list cannot be read */
   readonly pages: readonly number[]
-  /** where the int array of the answers is in the caller's memory */
-  readonly status: number
+  /** where the int array of the answers is in the caller's memory, or an array that can always be written */
+  readonly status: number | Int32Array
 }
 
 /** pages whose status is found out at once (R-FLT-144) */
@@ -45,9 +45,7 @@ export function* pagesStat(k: Kernel, mm: Mm, { count, pages, status }: PageList
       answers[i] = pfn < 0 ? pfn : k.memory.buddy.nodeOf(pfn)
     }
     guard.release()
-    const bytes = new Uint8Array(answers.buffer)
-    const stored = yield* storeUser(k, k.current.mm!, status + done * INT, bytes, 'kernel')
-    if (!stored.ok) return cannotStore(k, status + done * INT)
+    if (!(yield* storeAnswers(k, status, done, answers))) return cannotStore(k)
   }
   return 0
 }
@@ -92,7 +90,7 @@ export function* pagesMove(
       continue
     }
     if (!(yield* storeStatus(k, list, i, found === 0 ? node : found)))
-      return yield* lastBatch(k, list, batch, cannotStore(k, list.status + i * INT))
+      return yield* lastBatch(k, list, batch, cannotStore(k))
     const moved = yield* finish(k, list, batch)
     if (moved !== 0) return moved > 0 ? moved + count - i - 1 : moved
   }
@@ -118,8 +116,8 @@ function unreadable(k: Kernel, what: string): number {
   return refuse(k.current, EFAULT, 'R-FLT-144', { why: `${what} cannot be read` })
 }
 
-function cannotStore(k: Kernel, address: number): number {
-  return refuse(k.current, EFAULT, 'R-FLT-144', { address, why: 'a status cannot be stored' })
+function cannotStore(k: Kernel): number {
+  return refuse(k.current, EFAULT, 'R-FLT-144', { why: 'a status cannot be stored' })
 }
 
 /** What is waiting is moved whatever has gone wrong; the error is the result. */
@@ -136,20 +134,32 @@ function* finish(k: Kernel, list: PageList, batch: Batch): Kthread<number> {
   if (heads.length === 0) return 0
   const left = yield* moveToNode(k, heads, node)
   if (left !== 0) return left
-  for (let i = start; i < end; i++)
-    if (!(yield* storeStatus(k, list, i, node))) return cannotStore(k, list.status + i * INT)
+  for (let i = start; i < end; i++) if (!(yield* storeStatus(k, list, i, node))) return cannotStore(k)
   return 0
 }
 
 function* storeStatus(k: Kernel, { status }: PageList, i: number, value: number): Kthread<boolean> {
-  const mm = k.current.mm!
-  const address = status + i * INT
   // an int is stored as a whole or not at all
-  const last = address + INT - 1
-  if (address % PAGE_SIZE > last % PAGE_SIZE && !(yield* accessUser(k, mm, last, true, 'kernel')).ok)
-    return false
-  const bytes = new Uint8Array(Int32Array.of(value).buffer)
-  return (yield* storeUser(k, mm, address, bytes, 'kernel')).ok
+  if (typeof status === 'number' && (status + i * INT) % PAGE_SIZE > PAGE_SIZE - INT) {
+    const last = status + i * INT + INT - 1
+    if (!(yield* accessUser(k, k.current.mm!, last, true, 'kernel')).ok) return false
+  }
+  return yield* storeAnswers(k, status, i, Int32Array.of(value))
+}
+
+/** @returns false: not all could be stored */
+function* storeAnswers(
+  k: Kernel,
+  status: PageList['status'],
+  first: number,
+  answers: Int32Array,
+): Kthread<boolean> {
+  if (typeof status !== 'number') {
+    status.set(answers, first)
+    return true
+  }
+  const bytes = new Uint8Array(answers.buffer)
+  return (yield* storeUser(k, k.current.mm!, status + first * INT, bytes, 'kernel')).ok
 }
 
 /**

@@ -61,7 +61,7 @@ const NEAR = 256 * 2 ** 20
 /** an address where no vector can be read */
 const NOWHERE = 8
 /** addresses that are nobody's: the end of user memory, and kernel memory */
-const BEYOND: readonly number[] = [2 ** 47 - 4096, 2 ** 47, -4096]
+export const BEYOND: readonly number[] = [2 ** 47 - 4096, 2 ** 47, -4096]
 
 export const remoteSteps: StepKinds<RemoteStep> = {
   mem: {
@@ -194,19 +194,19 @@ export const remoteSteps: StepKinds<RemoteStep> = {
 }
 
 /** A child, the parent, or the process itself. */
-function relative({ random, processes }: Generation, process: Shadow): number {
+export function relative({ random, processes }: Generation, process: Shadow): number {
   const near = processes.filter(
     ({ number, parent }) => parent === process.number || number === process.parent,
   )
   return near.length > 0 && random.chance(70) ? random.pick(near).number : process.number
 }
 
-function reaches(world: World, by: number, of: number): boolean {
+export function reaches(world: World, by: number, of: number): boolean {
   return of === by || world.get(of)?.parent === by || (world.has(of) && world.get(by)?.parent === of)
 }
 
 /** What the agent `by` calls a process. */
-function nameOf(of: number, by: number): string {
+export function nameOf(of: number, by: number): string {
   if (of === by) return 'self'
   return of < by ? 'parent' : `p${of}`
 }
@@ -256,12 +256,12 @@ function entry(generation: Generation, remote: boolean): Range {
 }
 
 /** Near the arena, or where no process can have anything: on a real kernel the rest is the agent's own. */
-function isHarmless({ at }: Range): boolean {
+export function isHarmless({ at }: Range): boolean {
   return Math.abs(at) <= NEAR || BEYOND.includes(at + ARENA_START)
 }
 
 /** Where every agent has its arena: for addresses that are meant absolutely. */
-const ARENA_START = 2 ** 44
+export const ARENA_START = 2 ** 44
 
 function vector(engine: EngineContext, list: readonly Range[]): IovecArray {
   return list.map(({ at, length }) => ({ base: addressOf(engine, at), length }))
