@@ -121,9 +121,9 @@ difference is shortened and saved under conform-failures/.
   --seed S         where to begin; the same seed makes the same programs (default: the clock)
   --minutes M      stop after so many minutes
   --only THEME     only these kinds of programs, separated by commas: basic, space, files, disk,
-                   fork, pins, fork-pins, limits, locks, seal, mem, process-vm, ptrace, vmsplice,
-                   file-io, direct-io, residence, writeback, heap, space-limits, stacks, sysv,
-                   exec, edges, advice, swap, ksm, fixed-io, in-flight, rings, thp, collapse,
+                   fork, pins, fork-pins, limits, locks, seal, mem, process-vm, placement, ptrace,
+                   vmsplice, file-io, direct-io, residence, writeback, heap, space-limits, stacks,
+                   sysv, exec, edges, advice, swap, ksm, fixed-io, in-flight, rings, thp, collapse,
                    remote-thp, remote-hugetlb, hugetlb, thp-io, hugetlb-io, uffd, uffd-thp,
                    uffd-hugetlb
   --jobs N         workers, each with agents on a processor of its own, or a guest of its own

@@ -41,6 +41,8 @@ export function parseProgram(value: unknown): Program {
 /** Fields that may be lists of ranges. */
 const LISTS: ReadonlySet<string> = new Set(['buffers', 'local', 'remote'])
 
+const NUMBER_LISTS: ReadonlySet<string> = new Set(['requests', 'places', 'nodes'])
+
 function isRange(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false
   const { at, length } = value as Record<string, unknown>
@@ -58,9 +60,9 @@ function checkStep(step: unknown, i: number): void {
   for (const [key, field] of Object.entries(rest)) {
     if (LISTS.has(key) && Array.isArray(field)) {
       if (!field.every(isRange)) fail(`"${key}" is not a list of ranges`)
-    } else if (key === 'requests') {
+    } else if (NUMBER_LISTS.has(key) && field !== null) {
       if (!Array.isArray(field) || !field.every(Number.isSafeInteger))
-        fail('"requests" is not a list of numbers')
+        fail(`"${key}" is not a list of numbers`)
     } else if (key === 'buffers') fail('"buffers" is not a list')
     else if (field !== null && typeof field !== 'boolean' && !Number.isSafeInteger(field))
       fail(`"${key}" is not a number`)

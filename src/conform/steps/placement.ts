@@ -11,7 +11,7 @@ export interface PlacementStep {
   readonly op: 'movePages'
   /** null: a pid that nobody has */
   readonly of: number | null
-  readonly pages: readonly number[]
+  readonly places: readonly number[]
   /** null: only where they are */
   readonly nodes: readonly number[] | null
   readonly flags: number
@@ -38,7 +38,7 @@ export const placementSteps: StepKinds<PlacementStep> = {
       const { random } = generation
       // more than the kernel answers at once, now and then
       const n = random.pick([1, 2, 3, 4, 6, 9, 16, 17, 24])
-      const pages = Array.from({ length: n }, () =>
+      const places = Array.from({ length: n }, () =>
         random.chance(4) ? random.pick(BEYOND) - ARENA_START : generation.address(),
       )
       const node = (): number => (random.chance(4) ? random.pick([1, -1, 63, 64, 1024, 2 ** 31 - 1]) : 0)
@@ -47,52 +47,52 @@ export const placementSteps: StepKinds<PlacementStep> = {
       return {
         op: 'movePages',
         of: odd === 99 ? null : relative(generation, process),
-        pages,
-        nodes: random.chance(50) ? null : pages.map(node),
+        places,
+        nodes: random.chance(50) ? null : places.map(node),
         flags: odd < 5 ? random.pick([1, 8, 6, 0, 16]) : all ? MPOL_MF_MOVE_ALL : MPOL_MF_MOVE,
         status: random.chance(60) ? null : generation.address() & -INT,
         badPages: odd === 98 || odd === 96,
         badNodes: odd === 97 || odd === 96,
       }
     },
-    text({ of, pages, nodes, flags, status, badPages, badNodes }) {
-      const what = badPages ? 'unreadable' : pages.map(arenaAddress).join(' ')
+    text({ of, places, nodes, flags, status, badPages, badNodes }) {
+      const what = badPages ? 'unreadable' : places.map(arenaAddress).join(' ')
       const to = badNodes && nodes !== null ? 'unreadable' : nodes === null ? '' : nodes.join(' ')
       const target = nodes === null ? '' : ` to [${to}]`
       const into = status === null ? '' : ` into ${arenaAddress(status)}`
       return `move_pages ${of === null ? 'nobody' : `p${of}`} [${what}]${target} flags ${flags}${into}`
     },
     commands(step) {
-      const { by, of, pages, nodes, flags } = step
+      const { by, of, places, nodes, flags } = step
       const pid = of === null ? '-1' : `#${nameOf(of, by)}`
       const status = step.status === null ? `&${ANSWERS}` : arenaAddress(step.status)
       const where = step.badPages ? NOWHERE : '&0'
       const to = nodes === null ? 0 : step.badNodes ? NOWHERE : `&${NODES}`
       return {
         lines: [
-          `put 0 ${pages.map(arenaAddress).join(' ')}`,
+          `put 0 ${places.map(arenaAddress).join(' ')}`,
           `put ${NODES} ${words(nodes ?? [])}`,
-          `fill &${ANSWERS} ${pages.length * INT} ${SEED}`,
-          `sys ${SYS_MOVE_PAGES} ${pid} ${pages.length} ${where} ${to} ${status} ${flags}`,
-          `sum ${status} ${pages.length * INT}`,
+          `fill &${ANSWERS} ${places.length * INT} ${SEED}`,
+          `sys ${SYS_MOVE_PAGES} ${pid} ${places.length} ${where} ${to} ${status} ${flags}`,
+          `sum ${status} ${places.length * INT}`,
         ],
         result: 3,
         sum: 4,
       }
     },
-    follow: (world, _self, { by, of, pages }) =>
-      pages.every((at) => isHarmless({ at, length: 0 })) && (of === null || reaches(world, by, of)),
+    follow: (world, _self, { by, of, places }) =>
+      places.every((at) => isHarmless({ at, length: 0 })) && (of === null || reaches(world, by, of)),
     run(engine, self, step) {
       const { k } = engine
       const target = step.of === null ? null : engine.processes.get(step.of)
       if (target === undefined) return DANGLING
-      const count = step.pages.length
+      const count = step.places.length
       const place = step.status === null ? null : addressOf(engine, step.status)
       const bytes = pattern(SEED, 0, count * INT)
       const call = {
         pid: target === null ? -1 : target.pid,
         count,
-        pages: step.badPages ? [] : step.pages.map((at) => addressOf(engine, at)),
+        pages: step.badPages ? [] : step.places.map((at) => addressOf(engine, at)),
         nodes: step.nodes === null ? null : step.badNodes ? [] : step.nodes,
         status: place ?? new Int32Array(bytes.buffer, bytes.byteOffset, count),
         flags: step.flags,
