@@ -220,6 +220,7 @@ uint64_t arena_end(void);
 void observe_pages(int look);
 int shown_as_ksm(uint64_t word);
 void forget_range(uint64_t start, uint64_t end);
+void forget_frames(void);
 void forget_all(void);
 void observe_smaps(void);
 void arena_rss(long rss[3]);

@@ -366,6 +366,17 @@ void forget_range(uint64_t start, uint64_t end)
 	unlock_shared();
 }
 
+/* No frame keeps its id, wherever it is mapped. */
+void forget_frames(void)
+{
+	if (!probes.pfn || !shared->nids)
+		return;
+	lock_shared();
+	next_round();
+	next_round();
+	unlock_shared();
+}
+
 void forget_all(void)
 {
 	if (!shared->nids)

@@ -90,8 +90,9 @@ void cmd_sys(void)
 			forget_range(a[0], a[0] + a[1]);
 		if (number == SYS_mremap && (a[3] & MREMAP_FIXED))
 			forget_range(a[4], a[4] + a[2]);
+		/* Pages of a file are replaced wherever they are mapped. */
 		if (number == SYS_madvise && a[2] == MADV_COLLAPSE)
-			forget_range(a[0], a[0] + a[1]);
+			forget_frames();
 	}
 	reply(raw6(number, a[0], a[1], a[2], a[3], a[4], a[5]));
 }

@@ -175,6 +175,10 @@ export class EngineRun implements EngineContext {
   #forgetReplaced(step: Step, self: EngineProcess | undefined): void {
     const range = stepKind(step.op).replaces?.(step) ?? null
     if (range === null) return
+    if (range === 'anywhere') {
+      this.forgetFrames()
+      return
+    }
     const start = addressOf(this, range.at)
     this.#ids.nextRound()
     for (const process of this.processes.values()) {

@@ -38,8 +38,11 @@ export interface StepKind<Body> {
   readonly machineWide?: (step: Body) => boolean
   /** Lengths beyond user space are refused before anything is touched, so that they may occur. */
   readonly refusesTooLong?: true
-  /** Where it frees frames and takes new ones, so that it counts as two steps (docs/oracle-protocol.md, page ids). */
-  readonly replaces?: (step: Body) => Range | null
+  /**
+   * Where it frees frames and takes new ones, so that it counts as two steps (docs/oracle-protocol.md, page ids);
+   * 'anywhere': in other processes as well.
+   */
+  readonly replaces?: (step: Body) => Range | 'anywhere' | null
 }
 
 /** The kinds of a family of steps, by name. */

@@ -1,3 +1,4 @@
+import { HPAGE_PMD_ORDER } from '../base/units.ts'
 import { ORDER_SHIFT, ZONE_SHIFT, type Zone } from './page-flags.ts'
 
 /** GUP_PIN_COUNTING_BIAS: what one FOLL_PIN adds to the reference count of a small folio (R-GUP-60). */
@@ -93,9 +94,9 @@ export class Frames {
     this.refcount[head + 1]! += n
   }
 
-  /** PMD or hugetlb mappings of the whole folio. */
+  /** PMD or hugetlb mappings of the whole folio; smaller ones than 2 MiB have none, and no slot for the count. */
   entireMapcount(head: number): number {
-    return this.refcount[head + 2]!
+    return this.order(head) < HPAGE_PMD_ORDER ? 0 : this.refcount[head + 2]!
   }
 
   addEntireMapcount(head: number, n: number): void {

@@ -1,9 +1,25 @@
-import { EAGAIN, EBUSY, EINVAL, ENOMEM } from '../base/errno.ts'
+import { EINVAL } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
-import { Unmodelled } from '../base/unmodelled.ts'
 import { HPAGE_PMD_ORDER, PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import { PG_KSM, PG_LOCKED, PG_LRU, PG_SWAPCACHE } from '../memory/page-flags.ts'
+import {
+  LOCKED,
+  NOTHING_THERE,
+  NOT_ON_LRU,
+  NOT_PRESENT,
+  NO_MEMORY,
+  PROTECTED,
+  READ_ONLY,
+  REFERENCED,
+  SPECIAL,
+  UFFD_HOLE,
+  revalidated,
+  whyNotCollapsible,
+  type Failure,
+  type GuardHolder,
+} from './collapse-checks.ts'
+import { collapseFile } from './collapse-file.ts'
 import { VM_FAULT_ERROR } from './fault-flags.ts'
 import { restoreByFault } from './device-exclusive-entry.ts'
 import { NEEDS_MIGRATION } from './fault-sleep.ts'
@@ -27,39 +43,14 @@ import {
 import { removePage } from './rmap.ts'
 import { doSwapPage } from './swap-fault.ts'
 import { mapNewThp } from './thp-fault.ts'
-import { VM_HUGETLB, VM_NOHUGEPAGE, VM_SPECIAL, VM_UFFD_MISSING, VM_UFFD_WP } from './vm-flags.ts'
+import { VM_UFFD_MISSING, VM_UFFD_WP } from './vm-flags.ts'
 import { vmaFacts, type Vma } from './vma.ts'
-
-/** Who walks VMAs under a guard that MADV_COLLAPSE lets go and takes again. */
-export interface GuardHolder {
-  guard: MmapReadGuard
-}
-
-/** Why 2 MiB could not be collapsed; `goesOn`: the next 2 MiB are tried all the same. */
-interface Failure {
-  readonly errno: number
-  readonly why: string
-  readonly goesOn?: true
-}
-
-const NOTHING_THERE: Failure = { errno: EINVAL, why: 'there is no page table' }
-const NO_MEMORY: Failure = { errno: ENOMEM, why: 'there is no free huge page' }
-const VMA_CHANGED: Failure = { errno: EINVAL, why: 'the mapping does not hold a huge page here' }
-const UFFD_HOLE: Failure = { errno: EBUSY, why: 'a userfaultfd watches a page that is not there' }
-const PROTECTED: Failure = { errno: EINVAL, why: 'a userfaultfd protects a page', goesOn: true }
-const SPECIAL: Failure = { errno: EINVAL, why: 'a page is not an ordinary one' }
-const NOT_PRESENT: Failure = { errno: EINVAL, why: 'an entry cannot be brought back from swap space' }
-const READ_ONLY: Failure = { errno: EINVAL, why: 'no page may be written to', goesOn: true }
-const LOCKED: Failure = { errno: EAGAIN, why: 'a page is locked', goesOn: true }
-const NOT_ON_LRU: Failure = { errno: EAGAIN, why: 'a page is not on an LRU list', goesOn: true }
-const REFERENCED: Failure = { errno: EAGAIN, why: 'somebody holds a reference or a pin', goesOn: true }
 
 /**
  * MADV_COLLAPSE on one VMA: each whole aligned 2 MiB of [start, end) becomes one huge page with what its small
  * pages hold; what is not there becomes zeros. Settings and the limits of khugepaged do not count. `mmap_lock` is let
  * go for each and taken again, in `holder`; what was known of VMAs before is stale afterwards.
  * @returns 0, or the last error: -EINVAL, -EAGAIN (somebody holds a page), -EBUSY (userfaultfd), -ENOMEM
- * @throws Unmodelled for memory files
  * @rule R-HUGE-30
  * @rule R-HUGE-60
  */
@@ -80,43 +71,18 @@ export function* madviseCollapse(
     const why = 'the range begins and ends inside the same 2 MiB'
     return refuse(k.current, EINVAL, 'R-HUGE-61', { address: start, why })
   }
-  if (!vma.isAnonymous && first + PMD_SIZE <= end) {
-    holder.guard.release()
-    throw new Unmodelled('MADV_COLLAPSE of a memory file', 'R-HUGE-63')
-  }
+  const isFile = !vma.isAnonymous
   let result = 0
   for (let at = first; at + PMD_SIZE <= end; at += PMD_SIZE) {
-    const failure = yield* collapse(k, holder, at)
+    const failure = yield* isFile ? collapseFile(k, holder, at) : collapse(k, holder, at)
     if (failure === null) continue
-    result = refuse(k.current, failure.errno, 'R-HUGE-30', { address: at, why: failure.why })
+    result = refuse(k.current, failure.errno, isFile ? 'R-HUGE-63' : 'R-HUGE-30', {
+      address: at,
+      why: failure.why,
+    })
     if (failure.goesOn === undefined) break
   }
   return result
-}
-
-/**
- * `thp_vma_allowable_order` for those who insist. Null: the VMA may hold huge pages, and has room for one.
- * @rule R-HUGE-60
- */
-function whyNotCollapsible(vma: Vma): string | null {
-  if ((vma.flags & VM_NOHUGEPAGE) !== 0) return 'the mapping is to have no huge pages'
-  if (vma.mm !== null && vma.mm.thpDisabled) return 'the process is to have no huge pages'
-  if ((vma.flags & (VM_SPECIAL | VM_HUGETLB)) !== 0) return 'this kind of mapping has no pages to collapse'
-  if (vma.isAnonymous) {
-    if (vma.anonVma === null) return 'nothing was ever written to the mapping'
-  } else if (vma.file?.mapping.kind.shmem !== true)
-    return 'the pages of this kind of file cannot be collapsed'
-  else if (vma.pageIndex(0) % PTRS_PER_PTE !== 0) return 'the file is not mapped where huge pages fit'
-  const first = Math.ceil(vma.start / PMD_SIZE) * PMD_SIZE
-  return first + PMD_SIZE > vma.end ? 'no aligned 2 MiB lie inside the mapping' : null
-}
-
-/** The VMA at an address if it still may hold the huge page there (`hugepage_vma_revalidate`). */
-function revalidated(guard: MmapReadGuard, address: number): Vma | Failure {
-  const found = guard.vmas.find(address)
-  if (found === null || found.start > address || found.end < address + PMD_SIZE) return VMA_CHANGED
-  const vma = unwatched(found)
-  return whyNotCollapsible(vma) === null ? vma : VMA_CHANGED
 }
 
 /** One aligned 2 MiB. @returns null when a huge page is mapped there now */

@@ -1,6 +1,6 @@
 import { Unmodelled } from '../base/unmodelled.ts'
 import { PAGE_SIZE, PTRS_PER_PTE } from '../base/units.ts'
-import { PG_LOCKED, PG_UPTODATE } from '../memory/page-flags.ts'
+import { PG_DIRTY, PG_LOCKED, PG_UPTODATE } from '../memory/page-flags.ts'
 import {
   FAULT_FLAG_ALLOW_RETRY,
   FAULT_FLAG_TRIED,
@@ -12,18 +12,22 @@ import { outOfMemory, refuseFault } from './fault-refusal.ts'
 import { NEEDS_IO, NEEDS_UNLOCKED } from './fault-sleep.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
-import { vmPageProt } from './page-prot.ts'
+import {
+  FAULT_AROUND_PAGES,
+  faultAroundStart,
+  mapFolioPages,
+  slotsOfFolio,
+  type FolioSlots,
+} from './file-fault-large.ts'
+import { maybeWrite, vmPageProt } from './page-prot.ts'
 import { readForFault } from './read-ahead.ts'
 import { installAnonPage, markerProtection } from './anon-fault.ts'
-import { PTE_ACCESSED, PTE_UFFD_WP, PTE_WRITE, pteSlot, type Leaf } from './page-table.ts'
+import { PTE_ACCESSED, PTE_DIRTY, PTE_UFFD_WP, PTE_WRITE, pteSlot, type Leaf } from './page-table.ts'
 import { addFilePage, anonVmaPrepare } from './rmap.ts'
 import { shmemFault } from './shmem.ts'
 import { VM_IO, VM_PFNMAP, VM_SHARED, VM_UFFD_WP, VMH_UFFD_MINOR } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
 import { makeSharedWritable } from './wp-fault.ts'
-
-/** fault_around_bytes / PAGE_SIZE */
-const FAULT_AROUND_PAGES = 16
 
 /**
  * `do_fault`: nothing is mapped at an address of a file mapping.
@@ -111,10 +115,22 @@ function sharedWriteFault(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Le
   const code = bringIn(k, vma, address)
   if (code < 0 || (code & ~VM_FAULT_MAJOR) !== 0) return code
   const slot = pteSlot(address)
-  mapCached(k, mm, vma, leaf, slot, vma.file!.mapping.pages.get(vma.pageIndex(address)))
+  const pfn = vma.file!.mapping.pages.get(vma.pageIndex(address))
+  const folio = slotsOfFolio(k, vma, address, slot, pfn)
+  if (folio !== null && isEmpty(leaf, folio)) {
+    mapFolioPages(k, mm, vma, leaf, folio.head, folio, PTE_DIRTY | maybeWrite(vma))
+    k.memory.frames.set(folio.head, PG_DIRTY)
+    return code
+  }
+  mapCached(k, mm, vma, leaf, slot, pfn)
   // under a marker's protection the write is announced when it is tried again
   if ((leaf.bits[slot]! & PTE_UFFD_WP) === 0) makeSharedWritable(k, vma, leaf, slot)
   return code
+}
+
+function isEmpty(leaf: Leaf, { from, to }: FolioSlots): boolean {
+  for (let slot = from; slot < to; slot++) if (leaf.bits[slot] !== 0) return false
+  return true
 }
 
 /** `vm_ops->fault`: afterwards the page is in the cache and up to date, unless a code says otherwise. */
@@ -172,8 +188,10 @@ function mapCached(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number, pfn: n
 
 /**
  * `do_fault_around`: maps the cached pages of the 16-page window around an address. The window is aligned
- * by virtual address; one that would begin before the VMA begins where the VMA does.
+ * by virtual address; one that would begin before the VMA begins where the VMA does. A larger folio is mapped as a
+ * whole where that is possible.
  * @param later page indices that are on their way into the cache only
+ * @rule R-HUGE-66
  */
 function faultAround(
   k: Kernel,
@@ -188,20 +206,30 @@ function faultAround(
   const { frames } = k.memory
   const slot = pteSlot(address)
   const inVma = Math.floor((address - vma.start) / PAGE_SIZE)
-  const from = Math.max(slot - (slot % FAULT_AROUND_PAGES), slot - Math.min(slot, inVma))
-  const to = Math.min(from + FAULT_AROUND_PAGES, PTRS_PER_PTE, slot + vma.pages - inVma)
+  const begin = faultAroundStart(vma, address)
+  const stop = Math.min(begin + FAULT_AROUND_PAGES, PTRS_PER_PTE, slot + vma.pages - inVma)
   const endOfFile = Math.ceil(mapping.size / PAGE_SIZE)
   const firstIndex = vma.pageIndex(address) - slot
+  if (firstIndex + begin >= endOfFile) return
+  const folio = slotsOfFolio(k, vma, address, slot, mapping.pages.get(vma.pageIndex(address)))
+  const from = Math.min(begin, folio?.from ?? begin)
+  const to = Math.max(stop, folio?.to ?? stop)
   // the folio at the end of a file does not bring a new page table with it
   let canMap = hadTable || mapping.kind.shmem || !k.release.fault.lastFolioBringsNoTable
   for (let i = from; i < to && firstIndex + i < endOfFile; i++) {
-    if (leaf.bits[i] !== 0) continue
     const pfn = mapping.pages.get(firstIndex + i)
     if (pfn === 0 || later?.has(firstIndex + i) === true) continue
     const head = frames.head(pfn)
+    const size = frames.nrPages(head)
+    // a large folio of a memory file is mapped beyond the file's end when it is mapped as a whole
+    const whole = pfn === head && size <= to - i && mapping.kind.shmem
+    const n = whole ? size : Math.min(size - (pfn - head), to - i, endOfFile - firstIndex - i)
+    if (n === 1 && leaf.bits[i] !== 0) continue
     if ((frames.flags[head]! & (PG_UPTODATE | PG_LOCKED)) !== PG_UPTODATE) continue
-    if (!canMap && firstIndex + i - (pfn - head) + frames.nrPages(head) >= endOfFile) return
+    if (!canMap && firstIndex + i - (pfn - head) + size >= endOfFile) return
     canMap = true
-    mapCached(k, mm, vma, leaf, i, pfn)
+    if (n === 1) mapCached(k, mm, vma, leaf, i, pfn)
+    else mapFolioPages(k, mm, vma, leaf, pfn, { head, from: i, to: i + n }, 0)
+    i += n - 1
   }
 }

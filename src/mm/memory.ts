@@ -27,6 +27,7 @@ import {
   NEEDS_USERFAULT_WP,
 } from './fault-sleep.ts'
 import { doFault } from './file-fault.ts'
+import { faultHugeFile } from './file-fault-large.ts'
 import { endRead } from './filemap.ts'
 import { changeHugePmd, doHugePmdAnonymousPage, doHugePmdWpPage, thpAllowed } from './huge-memory.ts'
 import { hugetlbFault } from './hugetlb.ts'
@@ -173,7 +174,9 @@ function faultWithoutSleep(
     const code = hugePmdFault(k, guard, vma, address, entry, flags)
     if (code >= 0 && (code & VM_FAULT_FALLBACK) === 0) return code
     if (code < 0) return code
+    entry = pageTable.pmd(index)
   }
+  if (entry === null && faultHugeFile(k, mm, vma, address, flags)) return 0
   if (entry !== null || vma.isAnonymous)
     return pteFault(k, mm, vma, address, pageTable.leafFor(address), flags, true)
   // the table of a file mapping is put in place with its first entry: a fault that fails leaves none

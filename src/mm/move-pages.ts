@@ -2,7 +2,7 @@ import { EACCES, EBUSY, EFAULT, ENODEV, ENOENT, ENOMEM } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
-import { PAGE_SIZE } from '../base/units.ts'
+import { PAGE_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import { PG_ANON, PG_HUGETLB, PG_LRU, PG_SECRETMEM } from '../memory/page-flags.ts'
 import { isMappedShared, splitFolioEverywhere } from './folio-split.ts'
 import type { Kernel } from './kernel.ts'
@@ -279,6 +279,6 @@ function isPartiallyMapped(k: Kernel, head: number): boolean {
 /** What is left of a folio that was split. */
 function isolatePieces(k: Kernel, first: number, pieces: number[]): void {
   const { frames } = k.memory
-  for (let pfn = first; pfn < first + 512; pfn++)
+  for (let pfn = first; pfn < first + PTRS_PER_PTE; pfn++)
     if (frames.has(pfn, PG_LRU) && isolateFolio(k, pfn)) pieces.push(pfn)
 }

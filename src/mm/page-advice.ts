@@ -1,4 +1,5 @@
-import { PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
+import { Unmodelled } from '../base/unmodelled.ts'
+import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import {
   PG_ANON,
   PG_DIRTY,
@@ -10,6 +11,7 @@ import {
   PG_SWAPCACHE,
   PG_UPTODATE,
 } from '../memory/page-flags.ts'
+import { splitFileFolio } from './file-folio.ts'
 import { mayWriteInode } from './file.ts'
 import { beginRead, readIntoCache } from './filemap.ts'
 import { canSplitFolio, isMappedShared, splitFolio } from './folio-split.ts'
@@ -59,7 +61,7 @@ export function adviseCold(k: Kernel, mm: Mm, vma: Vma, start: number, end: numb
       frames.clear(pfn, PG_REFERENCED)
     },
     folio(head, entry, slot) {
-      clearBits(entry, slot, PTE_ACCESSED)
+      clearBits(entry, slot, PTE_ACCESSED, frames.nrPages(head))
       frames.clear(head, PG_REFERENCED)
       return true
     },
@@ -82,6 +84,10 @@ export function advisePageout(k: Kernel, mm: Mm, vma: Vma, start: number, end: n
       reclaimPage(k, mm, vma, leaf, slot)
     },
     folio(head, entry, _slot, pmd) {
+      if (!frames.has(head, PG_ANON)) {
+        if (!anonOnly) throw new Unmodelled('MADV_PAGEOUT of a large page of a file', 'R-HUGE-37')
+        return true
+      }
       if (entry instanceof Leaf || frames.has(head, PG_SWAPBACKED)) return false
       discardHugePmd(k, mm, vma, pmd, entry)
       return true
@@ -102,7 +108,8 @@ export function adviseFree(k: Kernel, mm: Mm, vma: Vma, start: number, end: numb
       if (freesLazily(k, pfn)) clearBits(leaf, slot, PTE_DIRTY | PTE_ACCESSED, 1)
     },
     folio(head, entry, slot) {
-      if (freesLazily(k, head)) clearBits(entry, slot, PTE_DIRTY | PTE_ACCESSED)
+      if (freesLazily(k, head))
+        clearBits(entry, slot, PTE_DIRTY | PTE_ACCESSED, k.memory.frames.nrPages(head))
       return true
     },
     nonpresent(leaf, slot) {
@@ -133,7 +140,7 @@ function freesLazily(k: Kernel, pfn: number): boolean {
   return true
 }
 
-function clearBits(entry: HugePmd | Leaf, slot: number | null, bits: number, pages = PTRS_PER_PTE): void {
+function clearBits(entry: HugePmd | Leaf, slot: number | null, bits: number, pages: number): void {
   if (entry instanceof HugePmd) entry.bits &= ~bits
   else for (let i = 0; i < pages; i++) entry.bits[slot! + i]! &= ~bits
 }
@@ -221,10 +228,14 @@ function splits(
   visitor: AdviceVisitor,
 ): boolean {
   const head = entry.pfn
-  if ((entry.bits & PTE_PRESENT) === 0 || k.isHugeZero(head) || !k.memory.frames.has(head, PG_ANON))
+  const { frames } = k.memory
+  const anon = frames.has(head, PG_ANON)
+  if ((entry.bits & PTE_PRESENT) === 0 || k.isHugeZero(head) || !(anon || isOfMemoryFile(k, head)))
     return false
   if (isMappedShared(k, mm, head)) return false
   if (whole && visitor.folio(head, entry, null, pmd)) return false
+  // it is mapped nowhere then
+  if (!anon) return splitFileFolio(k, head, null)
   if (!canSplitFolio(k, head)) return false
   splitHugePmd(k, mm, vma, pmd)
   return splitFolio(k, head, whole)
@@ -256,7 +267,7 @@ function visitLeaf(
         isMappedShared(k, mm, head) ||
         (whole && visitor.folio(head, leaf, slot, pmd)) ||
         // what is swapped out as a whole is split in this model only (R-HUGE-37)
-        !splitFolio(k, head, whole)
+        !(frames.has(head, PG_ANON) ? splitFolio(k, head, whole) : splitFileFolio(k, head, null))
       if (kept) {
         slot += run - 1
         continue
@@ -267,6 +278,11 @@ function visitLeaf(
     }
     visitor.page(leaf, slot, pfn)
   }
+}
+
+/** Its cache can hold large folios that are split. */
+function isOfMemoryFile(k: Kernel, head: number): boolean {
+  return k.mappings.get(k.memory.frames.mapping[head]!)?.kind.shmem === true
 }
 
 /** How many entries from `slot` on show consecutive pages of one folio. */

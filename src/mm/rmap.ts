@@ -119,7 +119,8 @@ export function addFilePage(k: Kernel, mm: Mm, vma: Vma, pfn: number): void {
   const head = frames.head(pfn)
   frames.refcount[head]!++
   frames.mapcount[pfn]!++
-  frames.flags[head]! |= mlockFlag(vma)
+  // of a large folio one page alone does not count
+  if (!frames.isLarge(head)) frames.flags[head]! |= mlockFlag(vma)
   frames.flags[pfn]! |= taggedFlag(vma)
   if (frames.has(head, PG_SWAPBACKED)) mm.rssShmem++
   else mm.rssFile++

@@ -10,6 +10,7 @@ import {
 import { changeHugetlb, copyHugetlb, unmapHugetlb, markTaggedHugetlb } from './hugetlb-map.ts'
 import type { Kernel } from './kernel.ts'
 import { sharedMigrationWord } from './migration-entry.ts'
+import { munlockPage } from './mlock-pages.ts'
 import type { Mm } from './mm.ts'
 import { maybeWrite, vmPageProt } from './page-prot.ts'
 import {
@@ -26,7 +27,7 @@ import {
   PTE_WRITE,
 } from './page-table.ts'
 import { taggedFlag } from './rmap.ts'
-import { VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vm-flags.ts'
+import { VM_LOCKED, VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
 
 /** Why entries are removed. */
@@ -53,7 +54,7 @@ function addRss(k: Kernel, mm: Mm, head: number, sign: 1 | -1): void {
  * page-cache folio is only removed: faults bring its pages back.
  * @rule R-HUGE-25
  */
-export function splitHugePmd(k: Kernel, mm: Mm, _vma: Vma | null, pmd: number): void {
+export function splitHugePmd(k: Kernel, mm: Mm, vma: Vma | null, pmd: number): void {
   const entry = hugeEntry(mm, pmd)
   const { frames } = k.memory
   const head = entry.pfn
@@ -67,7 +68,7 @@ export function splitHugePmd(k: Kernel, mm: Mm, _vma: Vma | null, pmd: number): 
     return
   }
   if (!frames.has(head, PG_ANON)) {
-    removeFolio(k, mm, pmd, entry)
+    removeFolio(k, mm, vma, pmd, entry)
     return
   }
   const leaf = new Leaf()
@@ -94,7 +95,7 @@ export function splitHugePmd(k: Kernel, mm: Mm, _vma: Vma | null, pmd: number): 
 }
 
 /** Removes an entry that maps a THP or a large page-cache folio. */
-function removeFolio(k: Kernel, mm: Mm, pmd: number, entry: HugePmd): void {
+function removeFolio(k: Kernel, mm: Mm, vma: Vma | null, pmd: number, entry: HugePmd): void {
   const { frames } = k.memory
   const head = entry.pfn
   mm.pageTable.setPmd(pmd, null)
@@ -103,7 +104,9 @@ function removeFolio(k: Kernel, mm: Mm, pmd: number, entry: HugePmd): void {
   if ((entry.bits & PTE_PRESENT) === 0) return
   if ((entry.bits & PTE_DIRTY) !== 0 && !frames.has(head, PG_ANON)) frames.set(head, PG_DIRTY)
   frames.addEntireMapcount(head, -1)
+  const locked = vma !== null && (vma.flags & VM_LOCKED) !== 0
   if (frames.has(head, PG_MLOCKED) && frames.totalMapcount(head) === 0) frames.clear(head, PG_MLOCKED)
+  else if (locked) munlockPage(k, vma, head)
   k.memory.put(head)
 }
 
@@ -125,7 +128,7 @@ export function zapHugePmd(k: Kernel, mm: Mm, vma: Vma, pmd: number, how: ZapHow
     return
   }
   if (how === 'punch' && frames.has(entry.pfn, PG_ANON)) return
-  removeFolio(k, mm, pmd, entry)
+  removeFolio(k, mm, vma, pmd, entry)
 }
 
 /**

@@ -4,6 +4,7 @@ import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE, pageAlign } from '../base/units.ts'
 import { PG_DIRTY } from '../memory/page-flags.ts'
 import { F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_SHRINK, F_SEAL_WRITE, type AddressSpace } from './file.ts'
+import { splitAtBorders } from './file-folio.ts'
 import { newCachedPage, pageCacheRemove } from './filemap.ts'
 import { mappingReferences } from './gup-grab.ts'
 import { punchHugetlb, truncateHugetlb } from './hugetlb.ts'
@@ -106,6 +107,7 @@ export function* truncateFile(k: Kernel, mapping: AddressSpace, newSize: number)
   const firstHole = Math.ceil(newSize / PAGE_SIZE)
   yield* unmapMappingRange(k, mapping, firstHole, Number.MAX_SAFE_INTEGER, true)
   if (newSize % PAGE_SIZE !== 0) zeroBytes(k, mapping, newSize, firstHole * PAGE_SIZE)
+  splitAtBorders(k, mapping, newSize, Infinity)
   removePages(k, mapping, firstHole, Number.MAX_SAFE_INTEGER)
   storage?.free(firstHole, Infinity)
   // a private copy may have been made from a page between the first pass and its removal
@@ -136,12 +138,14 @@ export function* punchHole(k: Kernel, mapping: AddressSpace, start: number, leng
   }
   if (first > last) {
     zeroBytes(k, mapping, start, end)
+    splitAtBorders(k, mapping, start, end)
     return 0
   }
   zeroBytes(k, mapping, start, first * PAGE_SIZE)
   zeroBytes(k, mapping, last * PAGE_SIZE, end)
+  if (first < last) yield* unmapMappingRange(k, mapping, first, last, false)
+  splitAtBorders(k, mapping, start, end)
   if (first === last) return 0
-  yield* unmapMappingRange(k, mapping, first, last, false)
   removePages(k, mapping, first, last)
   if (isOnDisk(mapping)) storageOf(k, mapping).free(first, last)
   return 0

@@ -158,7 +158,7 @@ function zapLeaf(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, first: number, end: nu
       bits[slot] = 0
       cleared++
     }
-    if (--mapcount[pfn]! === 0) {
+    if (--mapcount[pfn]! === 0 && order === 0) {
       flags[pfn]! &= ~PG_MLOCKED
       if ((page & PG_SWAPCACHE) !== 0) k.swap.dropUnmapped(pfn)
     } else if (locked && (page & PG_MLOCKED) !== 0) munlockPage(k, vma, pfn)

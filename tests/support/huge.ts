@@ -38,13 +38,11 @@ export function map(
   task: TestTask,
   address: number,
   length: number,
-  more: { prot?: number; flags?: number; file?: OpenFile } = {},
+  more: { prot?: number; flags?: number; file?: OpenFile; offset?: number } = {},
 ): number | string {
-  const { prot = RW, file = null } = more
+  const { prot = RW, file = null, offset = 0 } = more
   const flags = (more.flags ?? MAP_PRIVATE | (file === null ? MAP_ANONYMOUS : 0)) | MAP_FIXED
-  return result(
-    task.run(mmap(task.kernel, task.space, { addr: address, length, prot, flags, file, offset: 0 })),
-  )
+  return result(task.run(mmap(task.kernel, task.space, { addr: address, length, prot, flags, file, offset })))
 }
 
 /** 2 MiB of anonymous memory at BASE that may become huge. */

@@ -44,6 +44,8 @@ export interface FaultSwitches {
   readonly growingZeroesTail: boolean
   /** MADV_COLLAPSE wants at least one page that may be written: up to 6.12 (R-HUGE-30) */
   readonly collapseNeedsWritable: boolean
+  /** what MADV_COLLAPSE makes of memory files is known: seen on 6.18 (R-HUGE-63) */
+  readonly collapsesMemoryFiles: boolean
   /** a huge page that is split leaves the zero page where it held nothing but zeros: seen on 6.12 and 6.18 (R-HUGE-62) */
   readonly splitMapsZeroPage: boolean
   /** pagemap's bit 56 of a PMD-mapped page tells of the head page alone: 6.1 and 6.18, not 6.12 (R-HUGE-38) */
@@ -79,6 +81,7 @@ const r61: FaultSwitches = {
   directWriteStopsEarly: false,
   growingZeroesTail: false,
   collapseNeedsWritable: true,
+  collapsesMemoryFiles: false,
   splitMapsZeroPage: false,
   onceOfHead: true,
   pageFlagsOfHead: false,
@@ -124,6 +127,7 @@ export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
     directChecksMemoryFirst: false,
     growingZeroesTail: true,
     collapseNeedsWritable: false,
+    collapsesMemoryFiles: true,
     onceOfHead: true,
     deviceExclusive: 'page',
   },

@@ -131,8 +131,8 @@ export const spaceSteps: StepKinds<SpaceStep> = {
     text: (step) => `madvise ${rangeText(step)} ${adviceText(step.advice)}`,
     // ksmd, while it runs for another program, would merge these pages too
     machineWide: ({ advice }) => advice === mman.MADV_MERGEABLE,
-    // a huge page may be made where the small pages of another one were
-    replaces: (step) => (step.advice === mman.MADV_COLLAPSE ? step : null),
+    // a huge page may be made where the small pages of another one were, those of a file being unmapped everywhere
+    replaces: (step) => (step.advice === mman.MADV_COLLAPSE ? 'anywhere' : null),
     commands: (step) => oneCommand(`sys madvise ${arenaRange(step)} ${step.advice}`),
     run: (engine, self, { at, length, advice }) =>
       call(engine, self, madvise(engine.k, self.space, addressOf(engine, at), length, advice)),
