@@ -33,7 +33,7 @@ export function viewPages(
   ksmShown: boolean,
 ): readonly PageRun[] {
   const runs = new run.RunBuilder(ksmShown ? 0 : run.KSM)
-  eachTable(pageTable, arena, (entry, page, from, to) => {
+  eachTable(pageTable, arena, (entry, page, from, to, pmd) => {
     if (entry instanceof HugePmd && (entry.bits & PTE_PRESENT) === 0) {
       // of a marker on a huge page only the protection is shown (R-FLT-126)
       if ((entry.bits & PTE_MARKER_UFFD_WP) === 0) return
@@ -43,7 +43,9 @@ export function viewPages(
     if (entry instanceof HugePmd) {
       // one entry for 512 pages: where pagemap looks at the first page only (R-PM-2)
       const first = !k.isHugeZero(entry.pfn) && k.memory.frames.pageMapcount(entry.pfn) === 1
-      const once = k.release.fault.onceOfHead ? first : null
+      // other places have the same table (R-HUGE-56)
+      const isShared = k.release.fault.sharedTableIsNotOnce && pageTable.isShared(pmd)
+      const once = isShared ? false : k.release.fault.onceOfHead ? first : null
       for (let slot = from; slot < to; slot++)
         addPage(runs, k, page + slot, entry.bits, entry.pfn + slot, once, ids)
       return
@@ -77,13 +79,13 @@ export function keepFrames(
 function eachTable(
   pageTable: PageTable,
   { start, pages }: Arena,
-  visit: (entry: PmdEntry, page: number, from: number, to: number) => void,
+  visit: (entry: PmdEntry, page: number, from: number, to: number, pmd: number) => void,
 ): void {
   const first = Math.floor(start / PMD_SIZE)
   const last = Math.ceil((start + pages * PAGE_SIZE) / PMD_SIZE)
   for (let i = pageTable.nextPmd(first, last); i >= 0; i = pageTable.nextPmd(i + 1, last)) {
     const page = (i * PMD_SIZE - start) / PAGE_SIZE
-    visit(pageTable.pmd(i)!, page, Math.max(0, -page), Math.min(PTRS_PER_PTE, pages - page))
+    visit(pageTable.pmd(i)!, page, Math.max(0, -page), Math.min(PTRS_PER_PTE, pages - page), i)
   }
 }
 

@@ -24,6 +24,7 @@ import {
   PTE_SPECIAL,
   PTE_SWAP,
   PTE_WRITE,
+  type PmdTable,
 } from './page-table.ts'
 import type { Vma } from './vma.ts'
 import { VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_SHARED, VM_WRITE } from './vm-flags.ts'
@@ -43,6 +44,10 @@ interface Ledger {
   readonly entire: Int32Array
   /** entries and files that name a swap slot */
   readonly slots: Map<number, number>
+  /** where a shared table of hugetlb entries was met first, and how often it was met */
+  readonly sharedTables: Map<PmdTable, { readonly owner: string; met: number }>
+  /** pages of hugetlb mappings, and what the address spaces have counted */
+  readonly hugetlb: { mapped: number; counted: number }
   /** pages of VM_LOCKED VMAs */
   readonly lockedVmas: Map<Mm, number>
 }
@@ -67,9 +72,12 @@ export function audit(kernel: Kernel): AuditFinding[] {
     maps: new Int32Array(frames.count),
     entire: new Int32Array(frames.count),
     slots: new Map(),
+    sharedTables: new Map(),
+    hugetlb: { mapped: 0, counted: kernel.hugetlbPagesLost },
     lockedVmas: new Map(),
   }
   for (const mm of kernel.mms) auditMm(kernel, mm, ledger, expect)
+  auditSharedTables(kernel, ledger, expect)
   for (const mapping of kernel.mappings.values()) auditMapping(kernel, mapping, ledger, expect)
   auditHolders(kernel, ledger, expect)
   auditSwap(kernel, ledger, expect)
@@ -161,6 +169,7 @@ function auditPageTable(kernel: Kernel, mm: Mm, name: string, ledger: Ledger, ex
     const where = `${name}: PMD ${index.toString(16)}`
     if (entry instanceof HugePmd) {
       if (kernel.isHugeZero(entry.pfn)) continue
+      if (mm.pageTable.isShared(index) && !meetsFirst(mm, index, ledger)) continue
       if ((entry.bits & PTE_PRESENT) === 0) {
         if ((entry.bits & PTE_MIGRATION) !== 0 && entry.pfn !== 0) countPages(entry.pfn, PTRS_PER_PTE)
         continue
@@ -211,8 +220,33 @@ function auditPageTable(kernel: Kernel, mm: Mm, name: string, ledger: Ledger, ex
   expect(`${name}: RssAnon`, rss.anon, mm.rssAnon)
   expect(`${name}: RssFile`, rss.file, mm.rssFile)
   expect(`${name}: RssShmem`, rss.shmem, mm.rssShmem)
-  expect(`${name}: HugetlbPages`, rss.hugetlb, mm.hugetlbPages)
+  ledger.hugetlb.mapped += rss.hugetlb
+  ledger.hugetlb.counted += mm.hugetlbPages
+  // who shares tables counts what he has faulted in (R-HUGE-56)
+  if (!kernel.sharesTables) expect(`${name}: HugetlbPages`, rss.hugetlb, mm.hugetlbPages)
   expect(`${name}: VmSwap`, rss.swap, mm.swapents)
+}
+
+/** Entries of a shared table count once: where it is met first. */
+function meetsFirst(mm: Mm, index: number, { sharedTables }: Ledger): boolean {
+  const table = mm.pageTable.tableOf(index)!
+  const place = `${mm.id}:${index >>> 9}`
+  let seen = sharedTables.get(table)
+  if (seen === undefined) sharedTables.set(table, (seen = { owner: place, met: 0 }))
+  return seen.owner === place
+}
+
+/** @rule R-HUGE-56 */
+function auditSharedTables(kernel: Kernel, { sharedTables, hugetlb }: Ledger, expect: Expect): void {
+  expect('HugetlbPages of all processes', hugetlb.mapped, hugetlb.counted)
+  for (const mm of kernel.mms) {
+    mm.pageTable.forEachTable((table) => {
+      const seen = sharedTables.get(table)
+      if (seen !== undefined) seen.met++
+    })
+  }
+  for (const [table, { owner, met }] of sharedTables)
+    expect(`shared table ${owner}: places that have it`, met, table.sharers)
 }
 
 function auditMapping(kernel: Kernel, mapping: AddressSpace, ledger: Ledger, expect: Expect): void {
@@ -224,8 +258,7 @@ function auditMapping(kernel: Kernel, mapping: AddressSpace, ledger: Ledger, exp
     ledger.refs[head]! += isHugetlb && kernel.release.fault.hugetlbCacheRefPerPage ? frames.nrPages(head) : 1
     if (pfn === head && frames.has(head, PG_PRIVATE)) ledger.refs[head]!++
     expect(`${name}: page ${index} belongs to it`, mapping.id, frames.mapping[pfn] || frames.mapping[head]!)
-    if (!isHugetlb && !frames.isLarge(pfn))
-      expect(`${name}: page ${index} has its index`, index >>> 0, frames.index[pfn]!)
+    if (!isHugetlb) expect(`${name}: page ${index} has its index`, index >>> 0, frames.index[pfn]!)
   })
   for (const [index, slot] of mapping.swapped) {
     countSlot(ledger, slot)

@@ -2,6 +2,7 @@ import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import { ORDER_SHIFT, PG_ANON, PG_ANON_EXCLUSIVE } from '../memory/page-flags.ts'
 import { changeHugePmd, splitHugePmd } from './huge-memory.ts'
+import { unshareHugetlbTable } from './hugetlb-share.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { unwatched } from './mmap-lock.ts'
@@ -59,6 +60,7 @@ export function* changeProtection(
     const base = i * PMD_SIZE
     const from = Math.max(start, base)
     const to = Math.min(end, base + PMD_SIZE)
+    if (unshareHugetlbTable(mm, vma, i)) continue
     let entry = pageTable.pmd(i)
     if (entry instanceof HugePmd) {
       if (to - from === PMD_SIZE) {

@@ -16,6 +16,7 @@ export function* exitMmap(k: Kernel, mm: Mm): Kthread<void> {
   if (first !== null) yield* removeDetached(k, mm, vmas, first, first.start, last!.end)
   guard.release()
   k.mms.delete(mm)
+  k.hugetlbPagesLost += mm.hugetlbPages
   k.ksm.exit(mm)
   k.uprobes?.mmGone(mm)
 }

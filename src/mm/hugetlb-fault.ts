@@ -1,6 +1,5 @@
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
-import { Unmodelled } from '../base/unmodelled.ts'
-import { PAGE_SIZE, PMD_SIZE, PUD_SIZE as GIB } from '../base/units.ts'
+import { PMD_SIZE } from '../base/units.ts'
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY } from '../memory/page-flags.ts'
 import {
   FAULT_FLAG_UNSHARE,
@@ -107,9 +106,6 @@ function* noPage(k: Kernel, guard: MmapReadGuard, vma: Vma, address: number, fla
   }
   let head = mapping.pages.get(index)
   if (head !== 0) {
-    if (!isPrivate && sharesPageTable(vma, address)) {
-      throw new Unmodelled('page tables of huge pages shared between processes', 'R-HUGE-56')
-    }
     if ((vma.highFlags & VMH_UFFD_MINOR) !== 0)
       return yield* handleUserfault(k, guard, vma, address, flags, NEEDS_USERFAULT_MINOR)
     k.memory.get(head)
@@ -152,21 +148,6 @@ function* noPage(k: Kernel, guard: MmapReadGuard, vma: Vma, address: number, fla
   const code = writeProtected(k, mm, vma, address, mm.pageTable.pmd(pmd) as HugePmd, flags)
   alignParts(mm, vma, pmd)
   return code
-}
-
-/** A second mm maps the same whole GiB of the file, so that both would use one PMD table. */
-function sharesPageTable(maybeWatched: Vma, address: number): boolean {
-  const vma = unwatched(maybeWatched)
-  if (vma.file!.mapping.pageSize !== PMD_SIZE) return false
-  const low = address - (address % GIB)
-  if (low < vma.start || low + GIB > vma.end) return false
-  const first = vma.pageIndex(low)
-  for (const other of vma.file!.mapping.mappers) {
-    if (other.mm === vma.mm || (other.flags & VM_MAYSHARE) === 0) continue
-    const at = other.start + (first - other.pgoff) * PAGE_SIZE
-    if (at % GIB === 0 && at >= other.start && at + GIB <= other.end) return true
-  }
-  return false
 }
 
 /** A page for one index: from what was promised for it if anything was, otherwise from what is left over. */

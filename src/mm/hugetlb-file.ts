@@ -6,6 +6,7 @@ import { pageCacheRemove } from './filemap.ts'
 import { hugetlbPool, type HugetlbSubpool } from './hugetlb-pool.ts'
 import { HugetlbFile, hugetlbFile, hugetlbReserveFile, pagesPerHuge } from './hugetlb-reserve.ts'
 import { unmapHugetlb } from './hugetlb-map.ts'
+import { unshareHugetlbTable } from './hugetlb-share.ts'
 import type { Kernel } from './kernel.ts'
 import { HugePmd, pmdIndex } from './page-table.ts'
 
@@ -160,6 +161,7 @@ function unmapHugetlbRange(k: Kernel, mapping: AddressSpace, first: number, end:
       i >= 0;
       i = mm.pageTable.nextPmd(i + 1, limit)
     ) {
+      if (unshareHugetlbTable(mm, vma, i)) continue
       const entry = mm.pageTable.pmd(i)
       if (!(entry instanceof HugePmd)) continue
       unmapHugetlb(k, mm, vma, i, true)

@@ -7,6 +7,7 @@ import { pageCacheInsert } from './filemap.ts'
 import { allocForFault } from './hugetlb-fault.ts'
 import { hugetlbBits, makeHugetlbAnon, mapHugetlb } from './hugetlb-map.ts'
 import { hugetlbFile, hugetlbIndex } from './hugetlb-reserve.ts'
+import { shareHugetlbTable } from './hugetlb-share.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import {
@@ -53,6 +54,7 @@ function fillOne(k: Kernel, mm: Mm, vma: Vma, address: number, offset: number, w
   const failed = (errno: number, why: string): number =>
     refuse(k.current, errno, 'R-FLT-126', { ...facts, why })
   const pmd = pmdIndex(address)
+  shareHugetlbTable(k, mm, vma, address)
   const entry = mm.pageTable.pmd(pmd)
   const present = entry instanceof HugePmd && (entry.bits & PTE_PRESENT) !== 0
   const { mapping } = vma.file!

@@ -199,6 +199,10 @@ export class Kernel implements MmapLockHost {
   pinReleased = 0
   /** pages charged system-wide (Committed_AS) */
   committed = 0
+  /** page tables of hugetlb mappings have been shared: HugetlbPages of a process tells who faulted, not who maps */
+  sharesTables = false
+  /** what HugetlbPages of processes that are gone did not come back to 0 by, pages */
+  hugetlbPagesLost = 0
   /** the shared 4 KiB page of zeros */
   readonly zeroPfn: number
   #hugeZeroPfn = 0

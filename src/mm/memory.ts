@@ -31,6 +31,7 @@ import { faultHugeFile } from './file-fault-large.ts'
 import { endRead } from './filemap.ts'
 import { changeHugePmd, doHugePmdAnonymousPage, doHugePmdWpPage, thpAllowed } from './huge-memory.ts'
 import { hugetlbFault } from './hugetlb.ts'
+import { shareHugetlbTable } from './hugetlb-share.ts'
 import type { Kernel } from './kernel.ts'
 import { requireKnownEntry, waitForMigration } from './migration-entry.ts'
 import type { Mm } from './mm.ts'
@@ -84,6 +85,7 @@ export function* handleMmFault(
     const code = injectedFault(k, guard, vma, address, flags)
     if (code !== 0) return counted(k, code, flags)
   }
+  if (vma.isHugetlb) shareHugetlbTable(k, guard.mm, vma, address)
   // @rule R-AS-148
   guard.mm.pageTable.reach(pmdIndex(address))
   if (vma.isHugetlb) return counted(k, yield* hugetlbFault(k, guard, vma, address, flags), flags)

@@ -1,6 +1,7 @@
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import { moveHugePmd, splitHugePmd } from './huge-memory.ts'
+import { unshareHugetlbTable } from './hugetlb-share.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { unwatched } from './mmap-lock.ts'
@@ -48,6 +49,7 @@ export function* movePageTables(
     const start = Math.max(oldAddr, base)
     const stop = Math.min(end, base + PMD_SIZE)
     const whole = tablesMove && stop - start === PMD_SIZE
+    if (unshareHugetlbTable(mm, source, i)) continue
     let entry = pageTable.pmd(i)
     if (entry instanceof HugePmd) {
       if (whole) {

@@ -71,9 +71,12 @@ export type PmdEntry = Leaf | HugePmd
 
 const GIGABYTE = PMD_SIZE * 512
 
-interface PmdTable {
+/** The PMD entries of 1 GiB. Mappings of the same hugetlb file may have one together (hugetlb-share.ts). */
+export interface PmdTable {
   readonly slots: (PmdEntry | null)[]
   used: number
+  /** places that have it: more than one where it is shared */
+  sharers: number
 }
 
 /** The slot of an address in its leaf table. */
@@ -131,12 +134,45 @@ export class PageTable {
     const gigabyte = index >>> 9
     let table = this.#tables.get(gigabyte)
     if (table === undefined) {
-      table = { slots: new Array<PmdEntry | null>(512).fill(null), used: 0 }
-      this.#tables.set(gigabyte, table)
-      this.#gigabytes.splice(this.#place(gigabyte), 0, gigabyte)
-      this.#uppers.add(gigabyte >>> 9)
+      table = { slots: new Array<PmdEntry | null>(512).fill(null), used: 0, sharers: 1 }
+      this.#insert(gigabyte, table)
     }
     return table
+  }
+
+  #insert(gigabyte: number, table: PmdTable): void {
+    this.#tables.set(gigabyte, table)
+    this.#gigabytes.splice(this.#place(gigabyte), 0, gigabyte)
+    this.#uppers.add(gigabyte >>> 9)
+  }
+
+  /** The table of PMD entries for a 2 MiB span, or null. */
+  tableOf(index: number): PmdTable | null {
+    return this.#tables.get(index >>> 9) ?? null
+  }
+
+  forEachTable(visit: (table: PmdTable) => void): void {
+    for (const table of this.#tables.values()) visit(table)
+  }
+
+  /** Puts a table that is in use elsewhere where there is none. */
+  share(index: number, table: PmdTable): void {
+    table.sharers++
+    this.#insert(index >>> 9, table)
+  }
+
+  /** The table around a 2 MiB span belongs to others as well. */
+  isShared(index: number): boolean {
+    const table = this.#tables.get(index >>> 9)
+    return table !== undefined && table.sharers > 1
+  }
+
+  /** Leaves a shared table to the others: nothing is mapped in that GiB any more. */
+  unshare(index: number): void {
+    const gigabyte = index >>> 9
+    this.#tables.get(gigabyte)!.sharers--
+    this.#tables.delete(gigabyte)
+    this.#gigabytes.splice(this.#place(gigabyte), 1)
   }
 
   /** No table at all. */

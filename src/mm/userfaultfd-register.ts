@@ -2,6 +2,7 @@ import { EBUSY, EINVAL, EPERM, ESRCH } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { TASK_SIZE } from '../base/units.ts'
+import { unshareHugetlbTables } from './hugetlb-share.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
@@ -214,6 +215,9 @@ function watchRange(
       anonName,
     })
     if (typeof changed === 'number') return changed
+    // pages that are watched for writes or by who has them cannot be mapped by others' faults
+    if ((flags & VM_UFFD_WP) !== 0 || (highFlags & VMH_UFFD_MINOR) !== 0)
+      unshareHugetlbTables(guard.mm, changed, from, at)
   }
   return 0
 }

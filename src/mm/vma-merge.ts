@@ -1,8 +1,9 @@
 import { EINVAL, ENOMEM } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
-import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
+import { PAGE_SIZE, PMD_SIZE, PUD_SIZE } from '../base/units.ts'
 import type { OpenFile } from './file.ts'
 import { splitHugePmd } from './huge-memory.ts'
+import { unshareHugetlbTable } from './hugetlb-share.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { HugePmd, pmdIndex } from './page-table.ts'
@@ -323,6 +324,7 @@ export function splitVmaUnlimited(
  * @rule R-HUGE-25
  */
 function splitPmdAt(k: Kernel, mm: Mm, vma: Vma, address: number): void {
+  if (vma.isHugetlb && address % PUD_SIZE !== 0) unshareHugetlbTable(mm, vma, pmdIndex(address))
   if (address % PMD_SIZE === 0 || vma.isHugetlb) return
   const index = pmdIndex(address)
   if (mm.pageTable.pmd(index) instanceof HugePmd) splitHugePmd(k, mm, vma, index)

@@ -11,6 +11,7 @@ import {
 } from '../memory/page-flags.ts'
 import { splitHugePmd, zapHugePmd } from './huge-memory.ts'
 import { zapExclusiveEntry } from './device-exclusive-entry.ts'
+import { unshareHugetlbTable } from './hugetlb-share.ts'
 import type { Kernel } from './kernel.ts'
 import { countMigrating } from './migration-entry.ts'
 import type { Mm } from './mm.ts'
@@ -98,6 +99,7 @@ function zapPmd(k: Kernel, mm: Mm, vma: Vma, i: number, start: number, end: numb
   const base = i * PMD_SIZE
   const from = Math.max(start, base)
   const to = Math.min(end, base + PMD_SIZE)
+  if (unshareHugetlbTable(mm, vma, i)) return
   let entry = pageTable.pmd(i)
   if (entry instanceof HugePmd) {
     if (to - from === PMD_SIZE) {

@@ -6,7 +6,6 @@ import type { OpenFile } from '../../src/mm/file.ts'
 import {
   type HugetlbPool,
   HugetlbSubpool,
-  hugetlbFault,
   hugetlbFileSetup,
   hugetlbPool,
   punchHugetlb,
@@ -624,21 +623,5 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect(watched()).toBe(1)
     expect(app.run(uffdUnregister(k, uffd, app.space, ...range))).toBe(0)
     expect(watched()).toBe(0)
-  })
-
-  it('R-HUGE-56 two processes with the same whole GiB would share a page table: not modelled', () => {
-    const { app, k } = lab(release, 1)
-    const file = memfd(k, 512)
-    const gib = 512 * PMD_SIZE
-    const other = testTask(k, { comm: 'other' })
-    const flags = MAP_SHARED | MAP_NORESERVE
-    const at = Math.ceil(BASE / gib) * gib
-    map(app, at, gib, { file, flags })
-    map(other, at, gib, { file, flags })
-    touch(app, at, true)
-    const guard = other.space.mmapLock.tryRead()!
-    const vma = guard.vmas.find(at)!
-    expect(() => other.run(hugetlbFault(k, guard, vma, at, 0))).toThrow('Unmodelled')
-    guard.release()
   })
 })

@@ -50,6 +50,8 @@ export interface FaultSwitches {
   readonly splitMapsZeroPage: boolean
   /** pagemap's bit 56 of a PMD-mapped page tells of the head page alone: 6.1 and 6.18, not 6.12 (R-HUGE-38) */
   readonly onceOfHead: boolean
+  /** pages of a shared table of hugetlb entries are not shown as mapped once: seen on 6.12 and 6.18, not on 6.1 (R-HUGE-56) */
+  readonly sharedTableIsNotOnce: boolean
   /** kpageflags shows the folio head's word for every page of it, not the page's own: seen on 6.12 and 6.18, not on 6.1 (R-PM-4, R-FLT-167) */
   readonly pageFlagsOfHead: boolean
   /**
@@ -84,6 +86,7 @@ const r61: FaultSwitches = {
   collapsesMemoryFiles: false,
   splitMapsZeroPage: false,
   onceOfHead: true,
+  sharedTableIsNotOnce: false,
   pageFlagsOfHead: false,
   deviceExclusive: 'range',
 }
@@ -105,6 +108,7 @@ const r612: FaultSwitches = {
   holeInFirstPageUnmapsDiskFile: true,
   lastFolioBringsNoTable: true,
   onceOfHead: false,
+  sharedTableIsNotOnce: true,
   pageFlagsOfHead: true,
 }
 

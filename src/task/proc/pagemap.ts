@@ -55,11 +55,12 @@ export function pagemapWords(
   to: number,
   words: Uint32Array,
   shown: boolean,
+  isShared: boolean,
 ): void {
   words.fill(0, 0, (to - from) * 2)
   if (entry === null) return
   if (entry instanceof HugePmd) {
-    hugeWords(k, entry, from, to, words, shown)
+    hugeWords(k, entry, from, to, words, shown, isShared)
     return
   }
   const { bits, pfn } = entry
@@ -103,6 +104,7 @@ function hugeWords(
   to: number,
   words: Uint32Array,
   shown: boolean,
+  isShared: boolean,
 ): void {
   let upper = (bits & (PTE_UFFD_WP | PTE_MARKER_UFFD_WP)) === 0 ? 0 : PM_UFFD_WP
   const present = (bits & PTE_PRESENT) !== 0
@@ -110,7 +112,7 @@ function hugeWords(
     const { frames } = k.memory
     upper |= PM_PRESENT
     if (!frames.has(frames.head(pfn), PG_ANON)) upper |= PM_FILE
-    if (!k.isHugeZero(pfn) && frames.pageMapcount(pfn) === 1) upper |= PM_ONCE
+    if (!k.isHugeZero(pfn) && !isShared && frames.pageMapcount(pfn) === 1) upper |= PM_ONCE
   }
   for (let slot = from, at = 0; slot < to; slot++, at += 2) {
     words[at] = present && shown ? pfn + slot : 0
@@ -168,7 +170,9 @@ export class ProcPagemap extends ProcFile {
       const from = (address - base) / PAGE_SIZE
       const to = Math.min(PTRS_PER_PTE, (end - base) / PAGE_SIZE)
       const guard = (k.exploring ? null : mm.mmapLock.tryRead()) ?? (yield* lockForRead(k, mm))
-      pagemapWords(k, mm.pageTable.pmd(pmdIndex(base)), from, to, words, this.#shown)
+      const { pageTable } = mm
+      const isShared = k.release.fault.sharedTableIsNotOnce && pageTable.isShared(pmdIndex(base))
+      pagemapWords(k, pageTable.pmd(pmdIndex(base)), from, to, words, this.#shown, isShared)
       guard.release()
       const length = (to - from) * WORD
       littleEndian(words.subarray(0, (to - from) * 2), bytes)

@@ -73,7 +73,7 @@ export class SmapsStats {
       if (vma.file?.mapping.swapped.size) this.#swappedFile(vma, covered, from)
       covered = to
       if (!(entry instanceof HugePmd)) this.#leaf(k, vma, entry, from, to, locked)
-      else if (!unseen || vma.isHugetlb) this.#hugePmd(k, entry, locked)
+      else if (!unseen || vma.isHugetlb) this.#hugePmd(k, entry, locked, pageTable.isShared(i))
     }
     if (vma.file?.mapping.swapped.size) this.#swappedFile(vma, covered, vma.end)
   }
@@ -107,11 +107,12 @@ export class SmapsStats {
     for (const index of vma.file!.mapping.swapped.keys()) if (index >= first && index < end) this.swap++
   }
 
-  #hugePmd(k: Kernel, { pfn, bits }: HugePmd, locked: boolean): void {
+  /** @rule R-HUGE-56 */
+  #hugePmd(k: Kernel, { pfn, bits }: HugePmd, locked: boolean, isShared: boolean): void {
     if ((bits & PTE_PRESENT) === 0 || k.isHugeZero(pfn)) return
     const { frames } = k.memory
     if (frames.has(pfn, PG_HUGETLB)) {
-      if (frames.entireMapcount(pfn) >= 2) this.sharedHugetlb += PTRS_PER_PTE
+      if (isShared || frames.entireMapcount(pfn) >= 2) this.sharedHugetlb += PTRS_PER_PTE
       else this.privateHugetlb += PTRS_PER_PTE
       return
     }

@@ -74,13 +74,17 @@ function* memory(k: Kernel, mm: Mm): Kthread<string> {
     ['VmSwap', mm.swapents],
     ['HugetlbPages', mm.hugetlbPages],
   ]
-  const lines = counters.map(
-    ([key, pages]) => `${key}:\t${String((pages * PAGE_SIZE) / 1024).padStart(8)} kB\n`,
-  )
+  const lines = counters.map(([key, pages]) => `${key}:\t${kilobytes(pages).padStart(8)} kB\n`)
   lines.push(line('CoreDumping', 0), line('THP_enabled', mm.thpDisabled ? 0 : 1))
   if (k.release.proc.statusShowsKthread) lines.push(line('untag_mask', '0xffffffffffffffff'))
   yield* mmput(k, mm)
   return lines.join('')
+}
+
+/** HugetlbPages can be below zero, where page tables were shared (R-HUGE-56), and is printed as an unsigned long. */
+function kilobytes(pages: number): string {
+  const kb = (pages * PAGE_SIZE) / 1024
+  return pages < 0 ? String(2n ** 64n + BigInt(kb)) : String(kb)
 }
 
 /** Each huge page of anonymous memory keeps a page table for the day it is split. @rule R-HUGE-25 */
