@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { PREEMPT, type Kthread } from '../../src/base/kthread.ts'
 import { PAGE_SIZE as P, PMD_SIZE, TASK_SIZE } from '../../src/base/units.ts'
 import { PG_ANON_EXCLUSIVE, PG_LRU } from '../../src/memory/page-flags.ts'
 import { FOLL_WRITE } from '../../src/mm/gup-flags.ts'
@@ -9,11 +10,12 @@ import { MADV_HUGEPAGE, MADV_MERGEABLE, MADV_PAGEOUT } from '../../src/mm/mman.t
 import { SECRETMEM } from '../../src/mm/file.ts'
 import { Mm } from '../../src/mm/mm.ts'
 import { HugePmd, pmdIndex } from '../../src/mm/page-table.ts'
+import { storeUser } from '../../src/mm/user-access.ts'
 import { putPages, unpinUserPages } from '../../src/mm/unpin.ts'
 import { FdTable } from '../../src/task/fd-table.ts'
 import { MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, movePages } from '../../src/task/move-pages.ts'
 import { Process, type ProcessOptions } from '../../src/task/process.ts'
-import { result } from '../support/kernel.ts'
+import { result, testTask } from '../support/kernel.ts'
 import { walkFailures } from '../support/walk-failures.ts'
 import { AT, RELEASES, RemoteRig } from './remote-rig.ts'
 
@@ -350,6 +352,31 @@ describe('move_pages', () => {
     expect(rig.target.remote.movePages(call)).toBe(0)
     expect([...rig.target.load(a, 8)]).toEqual([1, 0, 0, 0, 0, 0, 0, 0])
     expect(() => rig.target.remote.movePages({ ...call, flags: 1 })).toThrow('EINVAL')
+  })
+
+  it('R-FLT-141 who writes to a page on its way writes to it where it goes', () => {
+    const rig = new Rig('6.18')
+    const { kernel, target } = rig
+    const a = rig.map(2, { touched: true })
+    const thread = testTask(kernel, { comm: 'thread', mm: target.mm })
+    kernel.exploring = true
+    const status = new Int32Array(2)
+    const call = { pid: 0, count: 2, pages: [a, page(1)], nodes: [1, 1], status, flags: MPOL_MF_MOVE }
+    const moving = kernel.scheduler.spawn('move', target, movePages(kernel, call))
+    const stored: boolean[] = []
+    const writing = function* (): Kthread<void> {
+      for (let i = 0; i < 20; i++) {
+        stored.push((yield* storeUser(kernel, target.mm!, a + i, Uint8Array.of(i + 1))).ok)
+        yield PREEMPT
+      }
+    }
+    kernel.scheduler.spawn('write', thread, writing())
+    kernel.scheduler.run()
+    kernel.exploring = false
+    expect([moving.result, ...status]).toEqual([0, 1, 1])
+    expect(stored).toEqual(Array(20).fill(true))
+    expect([...target.load(a, 20)]).toEqual(Array.from({ length: 20 }, (_, i) => i + 1))
+    expect(rig.move([a])).toEqual([0, 1])
   })
 
   it('R-FLT-145 whatever fails, the books balance', () => {
