@@ -10,7 +10,9 @@ import {
   NOTHING_CACHED,
   NOT_ON_LRU,
   NO_MEMORY,
+  PROTECTED,
   REFERENCED,
+  UFFD_HOLE,
   revalidated,
   type Failure,
   type GuardHolder,
@@ -32,7 +34,7 @@ const NOT_BACK: Failure = { errno: EINVAL, why: 'a page cannot be brought back f
  * One aligned 2 MiB of a memory file: its cache becomes one folio unless it is one already, and the caller maps it by
  * a PMD.
  * @returns null when a huge page is mapped there now
- * @throws Unmodelled on releases where nobody has looked, and while a userfaultfd watches the file
+ * @throws Unmodelled on releases where nobody has looked, and while a userfaultfd watches for pages that are there
  * @rule R-HUGE-63
  */
 export function* collapseFile(k: Kernel, holder: GuardHolder, address: number): Kthread<Failure | null> {
@@ -42,8 +44,8 @@ export function* collapseFile(k: Kernel, holder: GuardHolder, address: number): 
   const { mapping } = before.file!
   const first = before.pageIndex(address)
   if (!k.release.fault.collapsesMemoryFiles) stop(holder, 'MADV_COLLAPSE of a memory file on this release')
-  for (const { flags, highFlags } of mapping.mappers) {
-    if ((flags & (VM_UFFD_MISSING | VM_UFFD_WP)) !== 0 || (highFlags & VMH_UFFD_MINOR) !== 0)
+  for (const { highFlags } of mapping.mappers) {
+    if ((highFlags & VMH_UFFD_MINOR) !== 0)
       stop(holder, 'MADV_COLLAPSE of a memory file that a userfaultfd watches')
   }
   holder.guard.release()
@@ -83,6 +85,10 @@ function* collapseCache(k: Kernel, mapping: AddressSpace, first: number): Kthrea
     return failure
   }
   unmapCached(k, mapping, first, first + PTRS_PER_PTE)
+  if (hasHole(mapping, first) && isWatched(mapping)) {
+    memory.put(head)
+    return UFFD_HOLE
+  }
   for (let i = 0; i < PTRS_PER_PTE; i++) {
     const pfn = mapping.pages.get(first + i)
     if (pfn !== 0) contents.copy(pfn, head + i)
@@ -121,11 +127,23 @@ function bringBack(k: Kernel, mapping: AddressSpace, first: number): Failure | n
   return null
 }
 
+function hasHole({ pages }: AddressSpace, first: number): boolean {
+  for (let index = first; index < first + PTRS_PER_PTE; index++) if (pages.get(index) === 0) return true
+  return false
+}
+
+/** A userfaultfd waits for missing pages of the file, wherever in it. */
+function isWatched({ mappers }: AddressSpace): boolean {
+  for (const { flags } of mappers) if ((flags & VM_UFFD_MISSING) !== 0) return true
+  return false
+}
+
 /** `retract_page_tables`: a PMD can be mapped by the next fault. */
 function retractTables(mapping: AddressSpace, first: number): void {
   for (const vma of mapping.mappers) {
     const address = vma.start + (first - vma.pgoff) * PAGE_SIZE
-    if (vma.mm === null || vma.anonVma !== null || address % PMD_SIZE !== 0) continue
+    if (vma.mm === null || vma.anonVma !== null || (vma.flags & VM_UFFD_WP) !== 0) continue
+    if (address % PMD_SIZE !== 0) continue
     if (address < vma.start || address + PMD_SIZE > vma.end) continue
     const pmd = pmdIndex(address)
     const entry = vma.mm.pageTable.pmd(pmd)
@@ -147,6 +165,7 @@ function install(k: Kernel, guard: MmapReadGuard, address: number, mapping: Addr
   const pmd = pmdIndex(address)
   const entry = mm.pageTable.pmd(pmd)
   if (entry instanceof HugePmd) return null
+  if ((vma.flags & VM_UFFD_WP) !== 0) return PROTECTED
   if (entry !== null) {
     for (let slot = 0; slot < PTRS_PER_PTE; slot++) {
       const bits = entry.bits[slot]!

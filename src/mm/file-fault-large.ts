@@ -6,7 +6,7 @@ import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { maybeWrite, vmPageProt } from './page-prot.ts'
 import { HugePmd, PTE_ACCESSED, PTE_DIRTY, pmdIndex, pteSlot, type Leaf } from './page-table.ts'
-import { VM_LOCKED, VM_NOHUGEPAGE, VM_SHARED, VM_SPECIAL, VM_UFFD_WP, VMH_UFFD_MINOR } from './vm-flags.ts'
+import { VM_LOCKED, VM_NOHUGEPAGE, VM_SHARED, VM_SPECIAL, VMH_UFFD_MINOR } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
 
 /** `folio_add_file_rmap_pmd` and the entry: a folio of 2 MiB of the page cache is mapped as a whole. */
@@ -19,6 +19,8 @@ export function mapHugeFile(k: Kernel, mm: Mm, vma: Vma, pmd: number, head: numb
   else mm.rssFile += PTRS_PER_PTE
   mm.pageTable.setPmd(pmd, new HugePmd(head, vmPageProt(vma) | bits))
 }
+
+const WATCHED = 'a fault on a huge page of a memory file that a userfaultfd watches'
 
 /** fault_around_bytes / PAGE_SIZE */
 export const FAULT_AROUND_PAGES = 16
@@ -36,7 +38,7 @@ export function faultAroundStart(vma: Vma, address: number): number {
 /**
  * `do_set_pmd`: a fault on a page of a cached folio of 2 MiB, where no table stands and the VMA has room.
  * @returns whether a PMD is mapped now
- * @throws Unmodelled where a userfaultfd watches for writes
+ * @throws Unmodelled where a userfaultfd watches for pages that are there
  * @rule R-HUGE-66
  */
 export function faultHugeFile(k: Kernel, mm: Mm, vma: Vma, address: number, faultFlags: number): boolean {
@@ -48,7 +50,7 @@ export function faultHugeFile(k: Kernel, mm: Mm, vma: Vma, address: number, faul
   const index = vma.pageIndex(address)
   const pfn = file.mapping.pages.get(index)
   if (pfn === 0 || frames.order(pfn) !== HPAGE_PMD_ORDER) return false
-  requireUnwatched(vma)
+  if ((vma.highFlags & VMH_UFFD_MINOR) !== 0) throw new Unmodelled(WATCHED, 'R-HUGE-66')
   const head = frames.head(pfn)
   const base = address - (address % PMD_SIZE)
   const wanted = write ? index : index - (pteSlot(address) - faultAroundStart(vma, address))
@@ -61,12 +63,6 @@ export function faultHugeFile(k: Kernel, mm: Mm, vma: Vma, address: number, faul
   return true
 }
 
-/** @throws Unmodelled */
-function requireUnwatched(vma: Vma): void {
-  if ((vma.flags & VM_UFFD_WP) !== 0 || (vma.highFlags & VMH_UFFD_MINOR) !== 0)
-    throw new Unmodelled('a fault on a huge page of a memory file that a userfaultfd watches', 'R-HUGE-66')
-}
-
 /** The slots of a table that show the pages of a large folio. */
 export interface FolioSlots {
   readonly head: number
@@ -77,7 +73,6 @@ export interface FolioSlots {
 /**
  * Where all pages of a cached large folio would be mapped around a fault on one of them; null: it is a small page,
  * or table and VMA do not hold the whole of it.
- * @throws Unmodelled where a userfaultfd watches
  */
 export function slotsOfFolio(
   k: Kernel,
@@ -88,7 +83,6 @@ export function slotsOfFolio(
 ): FolioSlots | null {
   const { frames } = k.memory
   if (pfn === 0 || !frames.isLarge(pfn)) return null
-  requireUnwatched(vma)
   const head = frames.head(pfn)
   const from = slot - (pfn - head)
   const to = from + frames.nrPages(head)

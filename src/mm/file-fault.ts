@@ -116,7 +116,8 @@ function sharedWriteFault(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Le
   if (code < 0 || (code & ~VM_FAULT_MAJOR) !== 0) return code
   const slot = pteSlot(address)
   const pfn = vma.file!.mapping.pages.get(vma.pageIndex(address))
-  const folio = slotsOfFolio(k, vma, address, slot, pfn)
+  // who is watched by a userfaultfd gets its page alone
+  const folio = vma.uffd === null ? slotsOfFolio(k, vma, address, slot, pfn) : null
   if (folio !== null && isEmpty(leaf, folio)) {
     mapFolioPages(k, mm, vma, leaf, folio.head, folio, PTE_DIRTY | maybeWrite(vma))
     k.memory.frames.set(folio.head, PG_DIRTY)

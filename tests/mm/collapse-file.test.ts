@@ -27,6 +27,12 @@ import { munmap } from '../../src/mm/munmap.ts'
 import { HugePmd, Leaf, PTE_PRESENT, pmdIndex } from '../../src/mm/page-table.ts'
 import { punchHole, truncateFile } from '../../src/mm/truncate.ts'
 import { accessUser, loadUser, storeUser } from '../../src/mm/user-access.ts'
+import {
+  createUserfaultfd,
+  uffdRegister,
+  uffdWriteprotect,
+  type Userfaultfd,
+} from '../../src/mm/userfaultfd.ts'
 import { BASE, counts, exit, fork, get, map, pfnAt, pin, smallKernel } from '../support/huge.ts'
 import { result, testTask, type TestTask } from '../support/kernel.ts'
 import { walkFailures } from '../support/walk-failures.ts'
@@ -540,6 +546,97 @@ describe('splitting large folios of memory files', () => {
   it('R-HUGE-37 MADV_PAGEOUT of a whole one is not modelled', () => {
     const rig = new Rig().huge()
     expect(() => rig.advise(MADV_PAGEOUT)).toThrow('Unmodelled: MADV_PAGEOUT of a large page of a file')
+    rig.task.space.mmapLock.semaphore.releaseRead()
+    rig.end()
+  })
+})
+
+describe('large folios of memory files under a userfaultfd', () => {
+  const [MISSING, WP, MINOR] = [1, 2, 4]
+
+  function watch(rig: Rig, at: number, mode: number, pages = 512): Userfaultfd {
+    const uffd = createUserfaultfd(rig.k, { mm: rig.task.space })
+    expect(rig.task.run(uffdRegister(rig.k, uffd, rig.task.space, at, pages * P, mode))).toBe(0)
+    return uffd
+  }
+
+  function protect(rig: Rig, uffd: Userfaultfd, at: number, pages: number): void {
+    const mode = 1
+    expect(rig.task.run(uffdWriteprotect(rig.k, uffd, rig.task.space, at, pages * P, mode))).toBe(0)
+  }
+
+  it('R-HUGE-63 a hole while a missing page of the file is waited for', () => {
+    const rig = new Rig(1024)
+    rig.map(BASE, { pages: 1024 })
+    rig.map(OTHER, { pages: 1024 })
+    rig.store(BASE, 0)
+    rig.store(BASE, 600)
+    watch(rig, OTHER + PMD_SIZE, MISSING)
+    expect(rig.collapse(BASE, 1024)).toBe('-EBUSY')
+    expect([rig.shows(), rig.shows(BASE + PMD_SIZE), rig.folios()]).toEqual(['', '88', '0:0 600:0'])
+    for (let page = 0; page < 512; page++) rig.store(BASE, page)
+    expect(rig.collapse()).toBe(0)
+    rig.load(OTHER, 9)
+    expect([rig.shows(), rig.shows(OTHER)]).toEqual(['PMD', 'PMD'])
+    rig.end()
+  })
+
+  it('R-HUGE-66 watched for missing pages: a PMD, or a page alone', () => {
+    const rig = new Rig().huge()
+    rig.map(OTHER)
+    watch(rig, OTHER, MISSING)
+    rig.load(OTHER, 9)
+    expect(rig.shows(OTHER)).toBe('PMD')
+    expect(rig.advise(MADV_NOHUGEPAGE, OTHER)).toBe(0)
+    expect(rig.advise(MADV_DONTNEED, OTHER)).toBe(0)
+    rig.store(OTHER, 9)
+    expect(rig.shows(OTHER)).toBe('9')
+    rig.load(OTHER, 40)
+    expect(rig.shows(OTHER)).toBe('[0-511]')
+    rig.end()
+  })
+
+  it('R-HUGE-66 watched for writes: protection takes the PMD apart', () => {
+    const rig = new Rig().huge()
+    const uffd = watch(rig, BASE, WP)
+    expect([rig.shows(), rig.collapse()]).toEqual(['PMD', 0])
+    protect(rig, uffd, BASE + 5 * P, 3)
+    expect(rig.shows()).toBe('')
+    rig.load(BASE, 9)
+    rig.store(BASE, 20)
+    expect(rig.shows()).toBe('9 20')
+    expect(rig.collapse()).toBe('-EINVAL')
+    rig.end()
+  })
+
+  it('R-HUGE-63 protected entries become markers, the watched VMA gets no PMD', () => {
+    const rig = new Rig(1024)
+    rig.map(BASE, { pages: 1024 })
+    rig.map(OTHER)
+    for (const page of [0, 600]) rig.store(BASE, page)
+    rig.load(OTHER, 0)
+    const uffd = watch(rig, OTHER, WP)
+    protect(rig, uffd, OTHER, 512)
+    expect(rig.collapse()).toBe(0)
+    expect([rig.shows(), rig.shows(OTHER)]).toEqual(['PMD', ''])
+    rig.load(OTHER, 9)
+    expect(rig.shows(OTHER)).toBe('9')
+    const own = watch(rig, BASE, WP, 1024)
+    expect(own).not.toBe(uffd)
+    expect(rig.advise(MADV_DONTNEED)).toBe(0)
+    expect(rig.collapse(BASE, 1024)).toBe('-EINVAL')
+    expect([rig.shows(), rig.shows(BASE + PMD_SIZE), rig.folios()]).toEqual(['', '', '0:9 512:9'])
+    rig.end()
+  })
+
+  it('R-HUGE-63 R-HUGE-66 MINOR mode is not known', () => {
+    const rig = new Rig().huge()
+    rig.map(OTHER)
+    watch(rig, OTHER, MINOR)
+    expect(() => rig.collapse()).toThrow(
+      'Unmodelled: MADV_COLLAPSE of a memory file that a userfaultfd watches',
+    )
+    expect(() => rig.load(OTHER, 3)).toThrow('Unmodelled: a fault on a huge page of a memory file')
     rig.task.space.mmapLock.semaphore.releaseRead()
     rig.end()
   })
