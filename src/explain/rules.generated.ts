@@ -277,6 +277,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'exec: new mm (no VM_LOCKED in def_flags, counters 0); one temporary stack VMA of one page at the top of the address space, flags stack|VM_SEQ_READ|VM_RAND_READ marker; argument strings copied page…',
   'R-AS-156':
     'ELF segments, brk area (zero-length heap until first brk), vvar/vdso (special mappings: close hook, may_split refuses, VM_DONTEXPAND), gate page [vsyscall] not a VMA of the mm.',
+  'R-AS-157':
+    'vdso may be unmapped or moved whole, mprotected whole (even writable: ok), not partially (EINVAL); vvar has no mw: mprotect write EACCES.',
   'R-AS-158':
     'exit: mmu notifiers released, all PTEs zapped under read lock, page tables freed under write lock, VMAs closed (file puts), charge returned.',
   'R-AS-160':
@@ -598,8 +600,16 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-FLT-140':
     'Needs ref == expected (map + cache/swapcache × pages + PG_private) + isolation; checked after unmapping.',
   'R-FLT-141': 'During migration ptes are migration entries (R-FLT-51 waits; fork R-FLT-62).',
+  'R-FLT-142':
+    'move_pages, status of a page when nodes are given, in this order: no VMA, or VM_IO/VM_PFNMAP → -EFAULT; not there → as in R-FLT-144; on the wanted node → node, whoever maps it and whatever holds it…',
   'R-FLT-143':
     'FOLL_LONGTERM on pages in ZONE_MOVABLE/CMA: they are migrated out before the pin is granted — the PFN changes, content stays; not migratable (extra reference) → GUP returns -ENOMEM and pins nothing…',
+  'R-FLT-144':
+    'move_pages with nodes NULL tells where pages are and changes nothing: no VMA → -EFAULT; none entry, swap entry, migration, marker, raw PFN → -ENOENT; zero page, huge zero page → -EFAULT; else the…',
+  'R-FLT-145':
+    'move_pages with nodes goes through the list in order: address or node cannot be read → EFAULT; node negative, too large or not online → ENODEV; pages for one node in a row are one batch, which is…',
+  'R-FLT-146':
+    'move_pages, checks in order: flags other than MPOL_MF_MOVE (2) and MPOL_MF_MOVE_ALL (4) → EINVAL; MOVE_ALL without CAP_SYS_NICE → EPERM, for queries too; no such process → ESRCH (negative pid too)…',
   'R-FLT-150':
     'MADV_POPULATE_READ/WRITE errors: no VMA → ENOMEM; VMA flag check fails (PROT_NONE, read-only for WRITE, VM_IO/VM_PFNMAP, secretmem) → EINVAL; SIGBUS/SIGSEGV fault (beyond EOF, guard, uffd SIGBUS) →…',
   'R-FLT-151':
@@ -888,7 +898,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-HUGE-53': 'mremap moves hugetlb mappings (aligned) with PFN and pin.',
   'R-HUGE-55': 'GUP walks hugetlb in its own loop; 6.12+ the normal page walk.',
   'R-HUGE-56':
-    'Shared mappings covering a whole aligned 1 GiB range may share one PMD table between processes: map and ref then count once; pagemap bit 56 is cleared although kpagecount says 1 (6.1: bit 56 stays…',
+    'Shared mappings of 2 MiB pages covering a whole aligned 1 GiB range of the file may share one PMD table, between processes or in one: a fault where no table stands for the GiB takes the table of…',
   'R-HUGE-57':
     'pagemap: 512 (2M) or 262144 (1G) entries per page, PFN base+i, bit 61 if file; kpageflags HUGE on head and tails, no LRU/SWAPBACKED; private X shown on bit 34; smaps Private_Hugetlb /…',
   'R-HUGE-58':
@@ -905,6 +915,10 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'MADV_COLLAPSE of memory files (memfd, tmpfs, shared anonymous, SysV), though shmem_enabled is never: the cache of the aligned 2 MiB of the file becomes one folio, dirty, holes zeros, whatever of it…',
   'R-HUGE-64':
     "Migration of a hugetlb page (longterm pin, move_pages): the place comes from the pool's free pages that nobody was promised, in a zone that serves; else one is made for the purpose, and the old page…",
+  'R-HUGE-65':
+    'A large folio of a memory file is split at a hole or at the end of a truncation when it sticks out: it is halved around the first page of the hole until that page is alone, then what holds the first…',
+  'R-HUGE-66':
+    'Faults on a large folio of a memory file: 2 MiB, no table there, the VMA holds the whole aligned 2 MiB and is not VM_NOHUGEPAGE: a PMD, also for reading in private mappings; a write to a private one…',
   'R-IOMMUFD-1':
     'Generic ioctl: size word unreadable EFAULT; unknown command ENOTTY; size below minimum EINVAL; larger with non-zero tail E2BIG.',
   'R-IOMMUFD-2': 'IOMMU_IOAS_MAP order: 1. unknown flags or reserved field → EOPNOTSUPP.',
