@@ -85,7 +85,7 @@ function* collapseCache(k: Kernel, mapping: AddressSpace, first: number): Kthrea
     return failure
   }
   unmapCached(k, mapping, first, first + PTRS_PER_PTE)
-  if (hasHole(mapping, first) && isWatched(mapping)) {
+  if (hasHole(mapping, first) && isWatched(mapping, first)) {
     memory.put(head)
     return UFFD_HOLE
   }
@@ -132,9 +132,12 @@ function hasHole({ pages }: AddressSpace, first: number): boolean {
   return false
 }
 
-/** A userfaultfd waits for missing pages of the file, wherever in it. */
-function isWatched({ mappers }: AddressSpace): boolean {
-  for (const { flags } of mappers) if ((flags & VM_UFFD_MISSING) !== 0) return true
+/** A userfaultfd waits for missing pages of these 2 MiB, or of the page behind them. */
+function isWatched({ mappers }: AddressSpace, first: number): boolean {
+  for (const { flags, pgoff, pages } of mappers) {
+    const meets = pgoff <= first + PTRS_PER_PTE && pgoff + pages > first
+    if (meets && (flags & VM_UFFD_MISSING) !== 0) return true
+  }
   return false
 }
 

@@ -571,6 +571,7 @@ describe('large folios of memory files under a userfaultfd', () => {
     rig.map(OTHER, { pages: 1024 })
     rig.store(BASE, 0)
     rig.store(BASE, 600)
+    // a mapping that begins right behind them is in the way, too
     watch(rig, OTHER + PMD_SIZE, MISSING)
     expect(rig.collapse(BASE, 1024)).toBe('-EBUSY')
     expect([rig.shows(), rig.shows(BASE + PMD_SIZE), rig.folios()]).toEqual(['', '88', '0:0 600:0'])
@@ -578,6 +579,15 @@ describe('large folios of memory files under a userfaultfd', () => {
     expect(rig.collapse()).toBe(0)
     rig.load(OTHER, 9)
     expect([rig.shows(), rig.shows(OTHER)]).toEqual(['PMD', 'PMD'])
+    rig.end()
+  })
+
+  it('R-HUGE-63 a missing page further on in the file is not in the way', () => {
+    const rig = new Rig(2048)
+    rig.store(BASE, 0)
+    rig.map(OTHER, { offset: 1024 })
+    watch(rig, OTHER, MISSING)
+    expect(rig.collapse()).toBe(0)
     rig.end()
   })
 
