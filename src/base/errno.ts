@@ -94,9 +94,14 @@ const names = new Map<number, ErrnoName>(
   Object.entries(table).map(([name, value]) => [value, name as ErrnoName]),
 )
 
+/** The symbolic name of an errno of this table, given positive or negative; null: the engine has no use for it. */
+export function knownErrnoName(errno: number): ErrnoName | null {
+  return names.get(Math.abs(errno)) ?? null
+}
+
 /** The symbolic name of an errno, given positive or negative: `errnoName(-14)` is `'EFAULT'`. */
 export function errnoName(errno: number): ErrnoName {
-  const name = names.get(Math.abs(errno))
-  if (name === undefined) throw new RangeError(`${errno} is not an errno the engine produces`)
+  const name = knownErrnoName(errno)
+  if (name === null) throw new RangeError(`${errno} is not an errno the engine produces`)
   return name
 }

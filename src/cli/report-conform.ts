@@ -1,13 +1,15 @@
 import { FACTS } from '../conform/compare.ts'
 import { columns } from '../conform/columns.ts'
 import { errnoText } from '../conform/errno-text.ts'
+import { unseenErrnos, type UnseenErrno } from '../conform/expected-errnos.ts'
 import type { Finding } from '../conform/lockstep.ts'
 import { PROGRAM_FORMAT } from '../conform/program.ts'
-import type { Found } from '../conform/result.ts'
+import { COMPLETION, type Found } from '../conform/result.ts'
 import { sourceLines } from '../conform/rule-places.ts'
 import type { RuleTally } from '../conform/rule-tally.ts'
 import type { RunSummary, Unsteady } from '../conform/run.ts'
 import { stepText } from '../conform/steps.ts'
+import type { ThemeName } from '../conform/themes.ts'
 import type { Terminal } from './terminal.ts'
 import { count } from './words.ts'
 
@@ -51,7 +53,7 @@ export interface ConformHead {
   readonly seconds: number
   /** what ended the run before it was done */
   readonly interrupted: 'SIGINT' | 'SIGTERM' | 'output' | null
-  readonly themes: readonly string[]
+  readonly themes: readonly ThemeName[]
   /** theme: why it is off */
   readonly off: readonly string[]
   /** what the oracle cannot see here */
@@ -76,7 +78,7 @@ export function reportSummary(
   for (const hidden of head.hidden) lines.push(`not seen: ${hidden}`)
   for (const notSet of head.notSet) lines.push(`not set: ${notSet}`)
   lines.push(...incidents(summary, files))
-  lines.push(...coverage(summary), ...ruleLines(rules), rates(summary, head))
+  lines.push(...coverage(summary), ...unseenLine(unseen(summary, head)), ...ruleLines(rules), rates(summary, head))
   const compared = FACTS.filter((fact) => facts.has(fact))
   lines.push(`compared: ${compared.length === 0 ? 'nothing' : compared.join(', ')}`)
   if (facts.has('pin counters'))
@@ -133,6 +135,17 @@ function coverage({ answers, refusals }: RunSummary): string[] {
   return lines
 }
 
+/** Programs out of files are about something else than all that may happen. */
+function unseen({ answers }: RunSummary, { seed, themes, engine }: ConformHead): readonly UnseenErrno[] {
+  return seed === null ? [] : unseenErrnos(answers, themes, engine)
+}
+
+function unseenLine(errnos: readonly UnseenErrno[]): string[] {
+  if (errnos.length === 0) return []
+  const each = errnos.map(({ call, errno, rules }) => `${call}: ${errno} (${rules.join(' ')})`)
+  return [`errnos of the specifications that the kernel did not answer: ${each.join('; ')}`]
+}
+
 /** Tagged code of the engine that no program came to, and the count. */
 function ruleLines(rules: RuleTally | null): string[] {
   if (rules === null) return []
@@ -151,7 +164,9 @@ function rates({ programs, steps, time }: RunSummary, { jobs, seconds }: Conform
 }
 
 function outcomeName(outcome: string): string {
-  return /^\d+$/.test(outcome) ? errnoText(Number(outcome)) : outcome
+  if (/^\d+$/.test(outcome)) return errnoText(Number(outcome))
+  if (!outcome.startsWith(COMPLETION)) return outcome
+  return COMPLETION + errnoText(Number(outcome.slice(COMPLETION.length)))
 }
 
 /** For machines. */
@@ -195,6 +210,7 @@ export function reportConformJson(
     deaths: summary.deaths,
     accidents: summary.accidents,
     answers: Object.fromEntries([...answers].map(([op, outcomes]) => [op, Object.fromEntries(outcomes)])),
+    unseenErrnos: unseen(summary, head),
     refusals: [...refusals].sort(),
     rules:
       rules === null

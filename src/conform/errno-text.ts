@@ -1,8 +1,10 @@
 import { constants } from 'node:os'
+import { knownErrnoName } from '../base/errno.ts'
 
 const names = new Map(Object.entries(constants.errno).map(([name, errno]) => [errno, name]))
 
-/** `EFAULT`, or the number for one that libc has no name for. */
+/** `EFAULT`: the name the engine has for it, else libc's, else the number. */
 export function errnoText(errno: number): string {
-  return names.get(errno) ?? `errno ${errno}`
+  // libc has two names for some, and node none for others
+  return knownErrnoName(errno) ?? names.get(errno) ?? `errno ${errno}`
 }

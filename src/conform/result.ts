@@ -34,6 +34,9 @@ export interface ProgramResult {
   readonly accident: string | null
 }
 
+/** What a request's completion counts as among the outcomes of its step, before the number of its errno. */
+export const COMPLETION = 'completion '
+
 /** How often, by two names. */
 export type Counts2 = Map<string, Map<string, number>>
 

@@ -4,7 +4,14 @@ import { AgentDied } from './kernel-driver.ts'
 import type { Finding } from './lockstep.ts'
 import type { Observation } from './observation.ts'
 import { isMachineWide, type Program } from './program.ts'
-import { count2, nothingOf, type Counts2, type Examination, type ProgramResult } from './result.ts'
+import {
+  COMPLETION,
+  count2,
+  nothingOf,
+  type Counts2,
+  type Examination,
+  type ProgramResult,
+} from './result.ts'
 import { Sides, type OracleSource, type UnderWay } from './sides.ts'
 import { undisturbed } from './undisturbed.ts'
 
@@ -120,7 +127,7 @@ export class LocalWorker implements Worker {
 
 function answersOf({ steps }: Program, kernel: readonly Observation[]): Counts2 {
   const answers: Counts2 = new Map()
-  for (const [i, { outcome }] of kernel.entries()) {
+  for (const [i, { outcome, completions }] of kernel.entries()) {
     const answer =
       outcome.kind === 'errno'
         ? String(outcome.errno)
@@ -130,6 +137,8 @@ function answersOf({ steps }: Program, kernel: readonly Observation[]): Counts2 
             ? 'dangling'
             : 'ok'
     count2(answers, steps[i]!.op, answer)
+    for (const [, result] of completions ?? [])
+      if (result < 0) count2(answers, steps[i]!.op, `${COMPLETION}${-result}`)
   }
   return answers
 }

@@ -1,0 +1,76 @@
+import { AGENT_MEMORY, expected, keeps } from './entry.ts'
+import type { CallErrnos } from './entry.ts'
+
+const MOVES = ['6.12', '6.18'] as const
+
+/** Processes, and the descriptors that watch their memory. */
+export const processErrnos: readonly CallErrnos[] = [
+  {
+    call: 'fork',
+    ops: ['fork'],
+    errnos: [expected('ENOMEM R-AS-151 R-FLT-66', { needs: ['mmap'] })],
+  },
+  { call: 'wait', ops: ['reap'], errnos: [], why: 'docs/spec has no rule about what it refuses' },
+  {
+    call: 'execve',
+    ops: ['exec'],
+    errnos: [
+      expected('E2BIG R-AS-155 R-EXE-2 R-EXE-4', { notYet: 'a step passes the few arguments of the agent' }),
+      expected('EFAULT R-EXE-2 R-EXE-4', { unreachable: AGENT_MEMORY }),
+    ],
+  },
+  {
+    call: 'userfaultfd, UFFDIO_API',
+    ops: ['uffd', 'uffdClose', 'uffdServe'],
+    errnos: [
+      expected('EINVAL R-FLT-118'),
+      expected('EPERM R-FLT-118', { unreachable: keeps('CAP_SYS_PTRACE') }),
+    ],
+  },
+  {
+    call: 'UFFDIO_REGISTER',
+    ops: ['uffdRegister'],
+    errnos: [
+      expected('EINVAL R-FLT-110 R-FLT-126'),
+      expected('EBUSY R-FLT-110'),
+      expected('EPERM R-FLT-110'),
+      expected('ESRCH R-FLT-119', {
+        notYet: 'no step passes a descriptor to a process that outlives its maker',
+      }),
+    ],
+  },
+  {
+    call: 'UFFDIO_UNREGISTER',
+    ops: ['uffdUnregister'],
+    errnos: [
+      expected('EINVAL R-FLT-119 R-FLT-126'),
+      expected('ESRCH R-FLT-119', {
+        notYet: 'no step passes a descriptor to a process that outlives its maker',
+      }),
+    ],
+  },
+  {
+    call: 'UFFDIO_COPY, ZEROPAGE, WRITEPROTECT, CONTINUE, POISON, WAKE',
+    ops: ['uffdDo'],
+    errnos: [
+      expected('EINVAL R-FLT-125 R-FLT-126'),
+      expected('ENOENT R-FLT-113 R-FLT-125'),
+      expected('EEXIST R-FLT-113 R-FLT-125 R-FLT-126'),
+      expected('EFAULT R-FLT-113 R-FLT-126'),
+      expected('EAGAIN R-FLT-113 R-FLT-123'),
+      expected('ENOMEM R-FLT-126', { needs: ['hugefd'] }),
+    ],
+  },
+  {
+    call: 'UFFDIO_MOVE',
+    ops: ['uffdMove'],
+    errnos: [
+      expected('EINVAL R-FLT-124', { on: MOVES }),
+      expected('ENOENT R-FLT-124', { on: MOVES }),
+      expected('EEXIST R-FLT-124', { on: MOVES }),
+      expected('EBUSY R-FLT-113 R-FLT-124', { on: MOVES }),
+      expected('EFAULT R-FLT-124', { on: MOVES }),
+      expected('EAGAIN R-FLT-113 R-FLT-123', { on: MOVES }),
+    ],
+  },
+]
