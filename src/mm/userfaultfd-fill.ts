@@ -189,7 +189,7 @@ function checkKind(k: Kernel, vma: Vma, address: number, { how, protect }: Fill)
     return refuse(k.current, EINVAL, 'R-FLT-113', { ...facts, why })
   }
   if (vma.isHugetlb) return 0
-  const shmem = !vma.isAnonymous && vma.file?.mapping.kind.shmem === true
+  const shmem = !vma.isAnonymous && vma.file?.mapping.kind.shmemOps === true
   if (shmem || (vma.isAnonymous && how !== 'continue')) return 0
   return refuse(k.current, EINVAL, 'R-FLT-113', { ...facts, why: 'this kind of mapping cannot be filled' })
 }

@@ -125,10 +125,10 @@ function hasHugetlb(guard: MmapWriteGuard, start: number, end: number): boolean 
   return false
 }
 
-/** `vma_can_userfault` */
+/** `vma_can_userfault`. SysV memory has operations of its own, and is no memory file here. @rule R-FLT-110 */
 function canBeWatched(vma: Vma, watch: Watch, async: boolean): boolean {
   if ((vma.highFlags & VMH_DROPPABLE) !== 0) return false
-  const shmem = !vma.isAnonymous && vma.specialName === null && vma.file?.mapping.kind.shmem === true
+  const shmem = !vma.isAnonymous && vma.specialName === null && vma.file?.mapping.kind.shmemOps === true
   const minor = (watch.highFlags & VMH_UFFD_MINOR) !== 0
   if (minor && !shmem && !vma.isHugetlb) return false
   if (async && !minor && watch.flags === VM_UFFD_WP) return true

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { result } from '../support/kernel.ts'
 import { createFile } from '../../src/mm/filemap.ts'
-import { regularFileKind } from '../../src/mm/file.ts'
+import { regularFileKind, SYSV_SHM } from '../../src/mm/file.ts'
+import { UFFD_FEATURE_WP_ASYNC } from '../../src/mm/userfaultfd-flags.ts'
 import { shmemFileSetup } from '../../src/mm/shmem.ts'
 import {
   FAULT_FLAG_ALLOW_RETRY,
@@ -18,6 +19,7 @@ import {
   uffdZeropage,
   UFFDIO_REGISTER_MODE_MINOR,
   UFFDIO_REGISTER_MODE_MISSING,
+  UFFDIO_REGISTER_MODE_WP,
   type Userfaultfd,
   type UserfaultfdOptions,
 } from '../../src/mm/userfaultfd.ts'
@@ -183,5 +185,21 @@ describe('userfaultfd, MISSING', () => {
     expect(register(anon, P, MISSING)).toBe(0)
     expect(register(anon, 4 * P, MISSING, createUserfaultfd(w.k))).toBe('-EBUSY')
     expect(register(anon, P, UFFDIO_REGISTER_MODE_MINOR)).toBe('-EINVAL')
+  })
+
+  it('R-FLT-110 SysV memory is watched for asynchronous writes only, and not filled', () => {
+    const w = new World()
+    const file = createFile(w.k, SYSV_SHM, { path: '/SYSV00000000 (deleted)', size: P })
+    const at = w.map(1, { file, shared: true })
+    const plain = createUserfaultfd(w.k)
+    const async = createUserfaultfd(w.k, { features: UFFD_FEATURE_WP_ASYNC })
+    const register = (uffd: Userfaultfd, mode: number): number | string =>
+      result(w.task.run(uffdRegister(w.k, uffd, w.mm, at, P, mode)))
+    for (let mode = 1; mode < 8; mode++) {
+      expect(register(plain, mode)).toBe('-EINVAL')
+      expect(register(async, mode)).toBe(mode === UFFDIO_REGISTER_MODE_WP ? 0 : '-EINVAL')
+    }
+    expect(result(w.task.run(uffdZeropage(w.k, async, w.mm, at, P)))).toBe('-EINVAL')
+    w.task.run(uffdClose(w.k, async))
   })
 })
