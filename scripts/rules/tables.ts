@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { format } from 'prettier'
 import { callersPage } from './callers.ts'
+import { errnosPage } from './errnos.ts'
 import { ruleSentence } from './sentence.ts'
 import { readSources } from './sources.ts'
 import type { SourceFacts } from './sources.ts'
@@ -43,6 +44,7 @@ export async function ruleTables(root: string): Promise<RuleTables> {
   const callers = callersPage(root)
   files.set('docs/callers.md', callers.text)
   problems.push(...callers.problems)
+  files.set('docs/errnos.md', errnosPage())
   return { files, problems, unaccounted }
 }
 

@@ -78,7 +78,12 @@ export function reportSummary(
   for (const hidden of head.hidden) lines.push(`not seen: ${hidden}`)
   for (const notSet of head.notSet) lines.push(`not set: ${notSet}`)
   lines.push(...incidents(summary, files))
-  lines.push(...coverage(summary), ...unseenLine(unseen(summary, head)), ...ruleLines(rules), rates(summary, head))
+  lines.push(
+    ...coverage(summary),
+    ...unseenLine(unseen(summary, head)),
+    ...ruleLines(rules),
+    rates(summary, head),
+  )
   const compared = FACTS.filter((fact) => facts.has(fact))
   lines.push(`compared: ${compared.length === 0 ? 'nothing' : compared.join(', ')}`)
   if (facts.has('pin counters'))

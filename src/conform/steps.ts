@@ -75,6 +75,9 @@ const kinds: StepKinds<StepBody> = {
   ...xdpSteps,
 }
 
+/** The step list. */
+export const OPS = Object.keys(kinds) as readonly Op[]
+
 export function isOp(name: unknown): name is Op {
   return typeof name === 'string' && Object.hasOwn(kinds, name)
 }

@@ -82,6 +82,10 @@ export const ringErrnos: readonly CallErrnos[] = [
       expected('EEXIST R-URING-1 R-URING-77'),
       expected('ENOMEM R-URING-77', { on: ['6.18'], ...limits }),
       expected('EOVERFLOW R-URING-77', { on: ['6.18'] }),
+      expected('EOPNOTSUPP R-URING-77', {
+        on: ['6.1'],
+        notYet: 'no program provides buffers in the pages of a file',
+      }),
     ],
   },
   {

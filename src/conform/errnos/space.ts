@@ -1,13 +1,4 @@
-import {
-  AGENT_DESCRIPTOR,
-  expected,
-  FATAL,
- 
-  keeps,
-  MAPPINGS,
-  NO_MEMORY,
-  READ_WRITE,
-} from './entry.ts'
+import { AGENT_DESCRIPTOR, expected, FATAL, keeps, MAPPINGS, NO_MEMORY, READ_WRITE } from './entry.ts'
 import type { CallErrnos } from './entry.ts'
 
 const limits = { needs: ['memlock', 'ipcLock'] } as const
@@ -141,11 +132,7 @@ export const spaceErrnos: readonly CallErrnos[] = [
   {
     call: 'msync',
     ops: ['msync'],
-    errnos: [
-      expected('EINVAL R-AS-110'),
-      expected('ENOMEM R-AS-110'),
-      expected('EBUSY R-AS-110'),
-    ],
+    errnos: [expected('EINVAL R-AS-110'), expected('ENOMEM R-AS-110'), expected('EBUSY R-AS-110')],
   },
   {
     call: 'mincore',
@@ -155,7 +142,7 @@ export const spaceErrnos: readonly CallErrnos[] = [
   {
     call: 'remap_file_pages',
     ops: ['remapPages'],
-    errnos: [expected('EINVAL R-AS-112'), expected('EOVERFLOW R-AS-112')],
+    errnos: [expected('EINVAL R-AS-112'), expected('EOVERFLOW R-AS-112'), expected('EPERM R-AS-116', sealed)],
   },
   {
     call: 'calls outside of user space',
