@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs'
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { errnosPage } from '../../scripts/rules/errnos.ts'
@@ -7,6 +8,7 @@ import { EAGAIN, EBADFD, EFAULT, EHWPOISON, EINVAL, ENOMEM, EPERM } from '../../
 import { reportConformJson, reportSummary, type ConformHead } from '../../src/cli/report-conform.ts'
 import { errnoText } from '../../src/conform/errno-text.ts'
 import { expectedErrnos, unseenErrnos } from '../../src/conform/expected-errnos.ts'
+import { readPrograms } from '../../src/conform/failure-file.ts'
 import { ConformRun, type RunSummary } from '../../src/conform/run.ts'
 import { OPS, type Op } from '../../src/conform/steps.ts'
 import { themes, themeOf, type ThemeName } from '../../src/conform/themes.ts'
@@ -75,8 +77,13 @@ describe('errnos that docs/spec names for the calls of the step list', () => {
     }
   })
 
-  it('what needs another step can be met: one theme or another has the step', () => {
-    const made = new Set(all.flatMap((name) => Object.keys(themeOf(name).weights)))
+  it('what needs another step can be met: a theme or a program of tests/conformance has the step', () => {
+    const corpora = path.join(import.meta.dirname, '../conformance')
+    const programs = readdirSync(corpora).flatMap((file) => readPrograms(path.join(corpora, file)))
+    const made = new Set([
+      ...all.flatMap((name) => Object.keys(themeOf(name).weights)),
+      ...programs.flatMap(({ program }) => program.steps.map(({ op }) => op)),
+    ])
     for (const { call, errno, needs = [] } of errnos)
       expect(
         needs.filter((op) => !made.has(op)),

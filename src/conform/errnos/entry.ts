@@ -50,7 +50,6 @@ export const AGENT_MEMORY =
   'the agent passes this argument itself, out of memory that can be read and written'
 export const AGENT_DESCRIPTOR = 'a step names a descriptor that is open and of the right kind, or is left out'
 /** Reasons why nothing leads to it yet. */
-export const READ_WRITE = 'no step opens a file for less than reading and writing'
 export const UNSEALED = 'no step seals a file'
 
 export const keeps = (capability: string): string =>

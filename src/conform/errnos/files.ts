@@ -1,11 +1,14 @@
-import { AGENT_DESCRIPTOR, AGENT_MEMORY, expected, keeps, NO_MEMORY, READ_WRITE, UNSEALED } from './entry.ts'
+import { AGENT_DESCRIPTOR, AGENT_MEMORY, expected, keeps, NO_MEMORY, UNSEALED } from './entry.ts'
 import type { CallErrnos } from './entry.ts'
+
+/** Descriptors that are good for reading or for writing alone. */
+const oneWay = { needs: ['reopen'] } as const
 
 /** Calls about files, pipes and System V segments. */
 export const fileErrnos: readonly CallErrnos[] = [
   {
     call: 'memfd_create, open, close',
-    ops: ['memfd', 'disk', 'direct', 'close'],
+    ops: ['memfd', 'disk', 'direct', 'reopen', 'close'],
     errnos: [],
     why: 'docs/spec has no rule about what these refuse',
   },
@@ -31,7 +34,7 @@ export const fileErrnos: readonly CallErrnos[] = [
       expected('EFAULT R-FLT-172 R-DIO-1 R-DIO-7'),
       expected('EINVAL R-FLT-172 R-DIO-1 R-DIO-2 R-DIO-3'),
       expected('EIO R-DIO-13', { needs: ['direct'] }),
-      expected('EBADF R-FLT-172 R-DIO-1', { notYet: READ_WRITE }),
+      expected('EBADF R-FLT-172 R-DIO-1', oneWay),
     ],
   },
   {
@@ -41,7 +44,7 @@ export const fileErrnos: readonly CallErrnos[] = [
       expected('EFAULT R-FLT-173 R-FLT-174 R-DIO-1 R-DIO-7 R-DIO-12'),
       expected('EINVAL R-FLT-172 R-DIO-2 R-DIO-3'),
       expected('EFBIG R-DIO-1', { notYet: 'a step reads all pages of the file back, up to where it wrote' }),
-      expected('EBADF R-DIO-1', { notYet: READ_WRITE }),
+      expected('EBADF R-DIO-1', oneWay),
       expected('EPERM R-FLT-173', { notYet: UNSEALED }),
     ],
   },

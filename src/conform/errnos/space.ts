@@ -1,4 +1,4 @@
-import { AGENT_DESCRIPTOR, expected, FATAL, keeps, MAPPINGS, NO_MEMORY, READ_WRITE } from './entry.ts'
+import { AGENT_DESCRIPTOR, expected, FATAL, keeps, MAPPINGS, NO_MEMORY } from './entry.ts'
 import type { CallErrnos } from './entry.ts'
 
 const limits = { needs: ['memlock', 'ipcLock'] } as const
@@ -26,7 +26,7 @@ export const spaceErrnos: readonly CallErrnos[] = [
       expected('EOPNOTSUPP R-AS-10.16 R-AS-15 R-AS-23', { needs: ['mmapOdd'] }),
       expected('EPERM R-AS-46 R-AS-48 R-AS-116', sealed),
       expected('EAGAIN R-AS-10.14', limits),
-      expected('EACCES R-AS-10.17 R-AS-10.19 R-AS-10.20', { notYet: READ_WRITE }),
+      expected('EACCES R-AS-10.17 R-AS-10.19 R-AS-10.20', { needs: ['reopen'] }),
       expected('ENODEV R-AS-10.22', { notYet: 'no step maps a descriptor that cannot be mapped' }),
       expected('ETXTBSY R-AS-10.18', { notYet: 'no step maps a file that is swapped to' }),
       expected('ENOENT R-AS-10.4', {

@@ -12,6 +12,7 @@ import type { Generation } from '../generation.ts'
 import { addUp } from '../pattern.ts'
 import { arenaRange, bytesText, rangeText, type Range } from '../range.ts'
 import type { StepKinds } from '../step-kind.ts'
+import type { World, WorldProcess } from '../world.ts'
 import {
   nameFile,
   onFile,
@@ -25,15 +26,27 @@ import {
 export type FileIoStep =
   /** opens a disk file once more, with O_DIRECT */
   | { readonly op: 'direct'; readonly file: number; readonly of: number }
+  /** opens a disk file once more, for reading only or for writing only */
+  | { readonly op: 'reopen'; readonly file: number; readonly of: number; readonly writes: boolean }
   | ({ readonly op: 'pread'; readonly file: number; readonly offset: number } & Range)
   | ({ readonly op: 'pwrite'; readonly file: number; readonly offset: number } & Range)
   | { readonly op: 'fsync'; readonly file: number }
   /** reads all of a file through the page cache and adds it up */
   | { readonly op: 'fileSum'; readonly file: number }
 
+const O_RDONLY = 0
+const O_WRONLY = 1
 const O_RDWR_DIRECT = 0x4002
 const SECTOR = 512
 const POSIX_FADV_DONTNEED = 4
+
+type OpenedAgain = { readonly file: number; readonly of: number }
+
+function openedAgain(_world: World, self: WorldProcess, { file, of }: OpenedAgain): boolean {
+  if (!self.files.has(of)) return false
+  self.files.add(file)
+  return true
+}
 
 export const fileIoSteps: StepKinds<FileIoStep> = {
   direct: {
@@ -58,15 +71,40 @@ export const fileIoSteps: StepKinds<FileIoStep> = {
       const open = `open f${file} disk f${disk?.path ?? of} ${O_RDWR_DIRECT}`
       return { lines: [open, withoutReadAhead(`f${file}`)], result: 0, sum: -1 }
     },
-    follow(_world, self, { file, of }) {
-      if (!self.files.has(of)) return false
-      self.files.add(file)
-      return true
-    },
+    follow: openedAgain,
     run(engine, self, { file, of }) {
       const open = self.files.get(of)
       if (open === undefined) return DANGLING
       const access = { readable: true, writable: true, direct: true }
+      self.files.set(file, openAgain(engine.k, open.mapping, open.path, access))
+      return OK
+    },
+  },
+  reopen: {
+    answer: 'nothing',
+    mayDangle: () => true,
+    creates: ({ file }) => `file ${file}`,
+    make(generation, process) {
+      const { random, disks } = generation
+      const of = process.files.filter((each) => disks.has(each))[0]
+      const file = of === undefined ? null : nameFile(generation, process)
+      if (of === undefined || file === null) return null
+      disks.set(file, disks.get(of)!)
+      return { op: 'reopen', file, of, writes: random.chance(50) }
+    },
+    text: ({ file, of, writes }) =>
+      `open disk file ${of} for ${writes ? 'writing' : 'reading'} only as file ${file}`,
+    commands({ file, of, writes }, script) {
+      const disk = script.disks.get(of)
+      if (disk !== undefined) script.disks.set(file, disk)
+      const open = `open f${file} disk f${disk?.path ?? of} ${writes ? O_WRONLY : O_RDONLY}`
+      return { lines: [open, withoutReadAhead(`f${file}`)], result: 0, sum: -1 }
+    },
+    follow: openedAgain,
+    run(engine, self, { file, of, writes }) {
+      const open = self.files.get(of)
+      if (open === undefined) return DANGLING
+      const access = { readable: !writes, writable: writes }
       self.files.set(file, openAgain(engine.k, open.mapping, open.path, access))
       return OK
     },

@@ -139,7 +139,8 @@ export const requestSteps: StepKinds<RequestStep> = {
       const done = submit(engine, self, step, file === undefined && name !== 0 ? null : (file ?? 'closed'))
       if (!isWrite(opcode) || file === undefined) return done
       readBackOnEngine(engine, file.mapping)
-      return { ...done, sum: sumOf(engine, self, file) }
+      // what cannot be read is not added up
+      return file.readable ? { ...done, sum: sumOf(engine, self, file) } : done
     },
   },
   pipeTransfer: {
