@@ -1250,6 +1250,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'v3 !vma after a complete pin is impossible: mmap_lock is held without a break (no FOLL_UNLOCKABLE), and the only VMA-less success of GUP, a gate page, is refused for FOLL_WRITE.',
   'R-URING-30':
     "slow path: mmap_lock read → pin_user_pages(WRITE|LONGTERM) → no VMA test at all; GUP's own rule (R-URING-32) decides.",
+  'R-URING-35': 'Fatal signal during the slow pin: EINTR if nothing pinned yet, else EFAULT.',
   'R-URING-36':
     'Before edd478269640 (6.3-rc1 and stable backports, so also 6.1.192) mixing was allowed; the revert 3c85cc43c8e7 (20 Apr 2023, in 6.4-rc1) allowed it again.',
   'R-URING-37': 'none, one bvec per 4 KiB page.',
@@ -1291,6 +1292,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-URING-58': 'A request holds its buffer from import to completion.',
   'R-URING-60':
     'I/O goes to the pinned pages. The SQE address is only compared with ubuf/len of the slot; page tables are not consulted.',
+  'R-URING-64':
+    'Side effects of the pins on other calls: F_ADD_SEALS(F_SEAL_WRITE) on a memfd → EBUSY while registered even when unmapped, works after unregister; F_SEAL_FUTURE_WRITE works; MADV_COLLAPSE over a…',
   'R-URING-65':
     'Buffers (and all other pins) of a ring end when the last reference to the ring file ends: all fds in all processes, all VMAs of the ring, all registered-ring slots, in-flight submissions. close()…',
   'R-URING-71':
