@@ -11,8 +11,10 @@ import {
   IOSQE_IO_HARDLINK,
   IOSQE_IO_LINK,
   Request,
+  completeAll,
   runWoken,
   type FdLookup,
+  type Finished,
   type Sqe,
 } from './request.ts'
 import type { RingFd } from './register.ts'
@@ -68,7 +70,9 @@ export function* ioUringEnter(
 }
 
 function* runDeferred(ring: IoUring): Kthread<void> {
-  for (const request of ring.deferred.splice(0)) yield* runWoken(request)
+  const finished: Finished[] = []
+  for (const request of ring.deferred.splice(0)) yield* runWoken(request, finished)
+  completeAll(finished)
 }
 
 /**
@@ -77,8 +81,7 @@ function* runDeferred(ring: IoUring): Kthread<void> {
  */
 function* submit(k: Kernel, ring: IoUring, toSubmit: number, lookup: FdLookup): Kthread<number> {
   const all = (ring.flags & IORING_SETUP_SUBMIT_ALL) !== 0
-  const { refusedCompletesFirst } = k.release.ioUring
-  const finished: { readonly request: Request; readonly result: number }[] = []
+  const finished: Finished[] = []
   let taken = 0
   while (taken < toSubmit && ring.sqes.length > 0) {
     taken++
@@ -91,10 +94,9 @@ function* submit(k: Kernel, ring: IoUring, toSubmit: number, lookup: FdLookup): 
       continue
     }
     if (k.exploring) yield PREEMPT
-    const result = yield* request.run(operation(sqe.opcode)!.issue, refusedCompletesFirst)
-    if (result !== null) finished.push({ request, result })
+    yield* request.run(operation(sqe.opcode)!.issue, finished)
   }
-  for (const { request, result } of finished) request.complete(result)
+  completeAll(finished)
   return taken
 }
 

@@ -67,8 +67,6 @@ export class Request implements Sleeper {
   file: FileDescription | null = null
   /** the registered buffer it works on (R-URING-58) */
   buffer: RegisteredBuffer | null = null
-  /** it failed before anything was transferred */
-  refused = false
   #hold: BufferHold | null = null
   #issue: Issue | null = null
   #queue: WaitQueue | null = null
@@ -96,21 +94,22 @@ export class Request implements Sleeper {
 
   /**
    * Tries the operation; completes, or begins to wait.
-   * @returns null, or, with `later`, what it is to be completed with
+   * @param finished gets it, if it succeeds and where a batch completes at its end (R-URING-92)
    */
-  *run(issue: Issue, later = false): Kthread<number | null> {
+  *run(issue: Issue, finished: Finished[]): Kthread<void> {
     this.#issue = issue
     this.#running = true
     const result = yield* issue(this.kernel, this)
+    if (typeof result === 'number' && result >= 0 && this.kernel.release.ioUring.failedCompletesFirst) {
+      finished.push({ request: this, result })
+      return
+    }
     this.#running = false
-    if (typeof result !== 'number') {
+    if (typeof result === 'number') this.complete(result)
+    else {
       this.#queue = result.queue
       this.#queue.enqueue(this)
-      return null
     }
-    if (later && !this.refused) return result
-    this.complete(result)
-    return null
   }
 
   /** Ends it, unless it is being tried right now: then it ends as it would. */
@@ -119,8 +118,8 @@ export class Request implements Sleeper {
   }
 
   /** Goes on after a wait. */
-  *retry(): Kthread<void> {
-    if (!this.done && this.#issue !== null) yield* this.run(this.#issue)
+  *retry(finished: Finished[]): Kthread<void> {
+    if (!this.done && this.#issue !== null) yield* this.run(this.#issue, finished)
   }
 
   /** What it waited for is there, perhaps: the task it belongs to looks. */
@@ -145,6 +144,17 @@ export class Request implements Sleeper {
     if (this.#hold !== null) dropHold(kernel, ring, this.#hold)
     this.file?.put()
   }
+}
+
+/** A request that has succeeded and is not completed yet. */
+export interface Finished {
+  readonly request: Request
+  readonly result: number
+}
+
+/** What a batch has finished completes at its end. */
+export function completeAll(finished: readonly Finished[]): void {
+  for (const { request, result } of finished) request.complete(result)
 }
 
 /**
@@ -176,7 +186,10 @@ class TaskWork {
   }
 
   *#run(): Kthread<void> {
-    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) yield* runWoken(next)
+    const finished: Finished[] = []
+    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift())
+      yield* runWoken(next, finished)
+    completeAll(finished)
     this.#running = false
   }
 }
@@ -193,10 +206,10 @@ function taskWorkOf(k: Kernel, task: CurrentTask): TaskWork {
 }
 
 /** Lets a woken request go on, under the lock of its ring. */
-export function* runWoken(request: Request): Kthread<void> {
+export function* runWoken(request: Request, finished: Finished[]): Kthread<void> {
   const { uringLock } = request.ring
   if (!uringLock.tryLock()) yield* uringLock.lock()
-  yield* request.retry()
+  yield* request.retry(finished)
   uringLock.unlock()
 }
 

@@ -60,15 +60,12 @@ function* issue(k: Kernel, request: Request, write: boolean): Kthread<number | W
   const { sqe } = request
   request.file ??= fileOf(request)
   const { file } = request
-  request.refused = true
   if (file === null) return refuse(k.current, EBADF, 'R-URING-57', { why: 'the descriptor is not open' })
   const iter = importMemory(k, request)
   if (typeof iter === 'number') return iter
   if (file instanceof IoUringFile) throw new Unmodelled('I/O on an io_uring descriptor', 'R-URING-93')
   const offset = (sqe.off ?? 0) === -1 ? null : (sqe.off ?? 0)
   const done = yield* (write ? vfsWrite : vfsRead)(k, file, offset, iter, true)
-  // the open mode and the position are looked at first
-  request.refused = done === -EBADF || (offset !== null && offset < 0)
   // @rule R-URING-96
   if (done === -EAGAIN && file instanceof PipeEnd)
     return { queue: write ? file.pipe.writeQueue : file.pipe.readQueue }

@@ -37,8 +37,8 @@ export interface IoUringSwitches {
   readonly plainImportFirst: boolean
   /** of requests that wait for the same pipe the newest goes on first: 6.12 on (R-URING-96) */
   readonly pollWakesNewestFirst: boolean
-  /** what a batch has done at once completes at its end, after what was refused: seen on 6.1 (R-URING-92) */
-  readonly refusedCompletesFirst: boolean
+  /** requests of a batch that succeed complete at its end, after those that failed: seen on 6.1 (R-URING-92) */
+  readonly failedCompletesFirst: boolean
   /** IORING_OP_LAST */
   readonly lastOperation: number
   /** IORING_NOP_* bits that exist (R-URING-95) */
@@ -86,7 +86,7 @@ const r61: IoUringSwitches = {
   fixedImport: 'slot-first',
   plainImportFirst: false,
   pollWakesNewestFirst: false,
-  refusedCompletesFirst: true,
+  failedCompletesFirst: true,
   lastOperation: 49,
   nopFlags: 0,
   ringMappings: 'pages',
@@ -132,7 +132,7 @@ const r612: IoUringSwitches = {
   fixedImport: 'range-first',
   plainImportFirst: true,
   pollWakesNewestFirst: true,
-  refusedCompletesFirst: false,
+  failedCompletesFirst: false,
   lastOperation: 58,
   nopFlags: 1,
   lastOpcode: 31,
