@@ -22,7 +22,19 @@ export interface ConformanceRun {
  * The runs on which `verified` rests, over all themes and with seeds nobody had tuned to. A row is added by hand
  * from the closing lines of a run, never without one.
  */
-export const conformanceRuns: readonly ConformanceRun[] = []
+export const conformanceRuns: readonly ConformanceRun[] = [
+  {
+    release: '6.12',
+    kernel: '6.12.117+deb12-amd64',
+    as: 'root',
+    programs: 2010,
+    steps: 79_686,
+    differences: 0,
+    seed: 26_114_001,
+    date: '2026-11-26',
+    commit: '3e3ec59',
+  },
+]
 
 interface Bar {
   readonly as: ConformanceRun['as']
