@@ -22,6 +22,18 @@ export const processErrnos: readonly CallErrnos[] = [
     ],
   },
   {
+    call: 'move_pages',
+    ops: ['movePages'],
+    errnos: [
+      expected('EINVAL R-FLT-146'),
+      expected('ESRCH R-FLT-146'),
+      expected('EFAULT R-FLT-145'),
+      expected('ENODEV R-FLT-145'),
+      expected('EPERM R-FLT-146', { unreachable: keeps('CAP_SYS_NICE') }),
+      expected('ENOMEM R-FLT-145', { unreachable: 'this machine has one node, and everything is there' }),
+    ],
+  },
+  {
     call: 'userfaultfd, UFFDIO_API',
     ops: ['uffd', 'uffdClose', 'uffdServe'],
     errnos: [
