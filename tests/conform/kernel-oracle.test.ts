@@ -14,6 +14,8 @@ const hello = {
   capEff: '0',
   pfn: true,
   memlock: 65536,
+  data: 0,
+  locked: 0,
   thp: false,
 } as OracleHello
 

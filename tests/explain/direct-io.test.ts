@@ -46,7 +46,8 @@ describe('direct-io:read and direct-io:write', () => {
 
   it('R-DIO-3 memory that is no multiple of a sector may not be spread over pages', () => {
     expect(row([{}], { ...read, start: A + 100, length: 8192 })).toBe('in in in in in')
-    expect(row([{}], { ...read, start: A + 100, length: 512 })).toBe('0 0 0 0 0')
+    // until 6.12 each piece has to begin with one, too
+    expect(row([{}], { ...read, start: A + 100, length: 512 })).toBe('in in in in 0')
   })
 
   it('says how many pages are held for the time of the transfer, and which it would bring in', () => {
