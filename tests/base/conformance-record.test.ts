@@ -50,7 +50,7 @@ describe('docs/limits.md on gup-v3', () => {
     const section = text.slice(text.indexOf('### gup-v3: what no kernel here can confirm'))
     const rows = section.slice(0, section.indexOf('\n\nConfirmed')).matchAll(/^\| `(\w+\.\w+)` /gm)
     const alone: string[] = []
-    for (const group of ['gup', 'mm', 'fault', 'ioUring', 'kvm', 'remote', 'uffd'] as const) {
+    for (const group of ['gup', 'mm', 'fault', 'ioUring', 'kvm', 'remote', 'uffd', 'uprobes'] as const) {
       const [old, own, next] = (['6.1', 'gup-v3', '6.12'] as const).map(
         (name) =>
           new Map(Object.entries(releases[name][group]).map(([key, value]) => [key, JSON.stringify(value)])),
