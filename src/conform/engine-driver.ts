@@ -24,8 +24,10 @@ export interface EngineSetup {
   readonly memlock: number
   /** kB an agent process has outside the arena */
   readonly own: number
-  /** bytes by which the data it has mapped there exceeds its data segment */
-  readonly dataBeyondSegment: number
+  /** bytes of that which are data */
+  readonly ownData: number
+  /** bytes of its data segment, which RLIMIT_DATA counts besides the heap */
+  readonly dataSegment: number
   /** pages that other processes of this user have charged to RLIMIT_MEMLOCK */
   readonly othersLocked: number
   readonly thp: 'always' | 'madvise' | 'never'

@@ -21,6 +21,8 @@ import type { Arena } from './range.ts'
 /** Where the agent has its own code and data; the engine's stand-in for them lies here. */
 const OWN_AT = 0x400000
 
+type OwnMemory = Pick<EngineProcessOptions, 'own' | 'ownData' | 'dataSegment'>
+
 export interface EngineProcessOptions {
   readonly uid: number
   readonly capabilities: ReadonlySet<Capability>
@@ -28,8 +30,10 @@ export interface EngineProcessOptions {
   readonly memlock: number
   /** kB of memory that a process of the other side has outside the arena: what mlockall locks too */
   readonly own: number
-  /** bytes by which the data in it exceeds the data segment */
-  readonly dataBeyondSegment: number
+  /** bytes of that which are data */
+  readonly ownData: number
+  /** bytes */
+  readonly dataSegment: number
   readonly thpDisabled: boolean
 }
 
@@ -64,8 +68,7 @@ export class EngineProcess implements TaskStruct {
   trace: Trace | null = null
   stopped = false
   handler: UffdHandler | null = null
-  #own = 0
-  #dataBeyondSegment = 0
+  #own: OwnMemory = { own: 0, ownData: 0, dataSegment: 0 }
 
   private constructor(kernel: Kernel, number: number, mm: Mm, from: EngineProcess | EngineProcessOptions) {
     this.kernel = kernel
@@ -88,8 +91,7 @@ export class EngineProcess implements TaskStruct {
     this.segments = new Map(parent?.segments ?? [])
     this.limits = { ...parent?.limits }
     this.personality = parent?.personality ?? 0
-    this.#own = parent === null ? 0 : parent.#own
-    this.#dataBeyondSegment = parent === null ? 0 : parent.#dataBeyondSegment
+    if (parent !== null) this.#own = parent.#own
     addTask(kernel, this)
     this.pipes = new Map([...(parent?.pipes ?? [])].map(([name, end]) => [name, end.get()]))
   }
@@ -99,25 +101,22 @@ export class EngineProcess implements TaskStruct {
     const mm = new Mm(kernel, 'p0')
     mm.thpDisabled = options.thpDisabled
     const made = new EngineProcess(kernel, 0, mm, options)
-    made.#dataBeyondSegment = options.dataBeyondSegment
-    made.#mapOwn(options.own)
+    made.#mapOwn(options)
     return made
   }
 
-  /** What the process has outside of the arena. @param own kB */
-  #mapOwn(own: number): void {
-    this.#own = own
-    // It has one page of data, the other side more than its data segment. A limit of what is mapped plus some
-    // bytes is the same for both when the segment is smaller by that, even below zero.
+  /** What the process has outside of the arena. */
+  #mapOwn(memory: OwnMemory): void {
+    const { own, ownData, dataSegment } = memory
+    this.#own = memory
     this.space.startData = OWN_AT
-    this.space.endData = OWN_AT + PAGE_SIZE - this.#dataBeyondSegment
+    this.space.endData = OWN_AT + dataSegment
     if (own === 0) return
     const length = Math.ceil((own * 1024) / PAGE_SIZE) * PAGE_SIZE
     const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE
-    // the last page is data, of which every program has some
     for (const [addr, part, prot] of [
-      [OWN_AT, length - PAGE_SIZE, 0],
-      [OWN_AT + length - PAGE_SIZE, PAGE_SIZE, 3],
+      [OWN_AT, length - ownData, 0],
+      [OWN_AT + length - ownData, ownData, 3],
     ] as const) {
       const request = { addr, length: part, prot, flags, file: null, offset: 0 }
       if (part > 0) this.run(mmap(this.kernel, this.space, request))
