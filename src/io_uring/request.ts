@@ -187,9 +187,12 @@ class TaskWork {
 
   *#run(): Kthread<void> {
     const finished: Finished[] = []
-    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift())
-      yield* runWoken(next, finished)
-    completeAll(finished)
+    // a completion may let go of what others wait for
+    while (this.#queue.length > 0) {
+      for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift())
+        yield* runWoken(next, finished)
+      completeAll(finished.splice(0))
+    }
     this.#running = false
   }
 }

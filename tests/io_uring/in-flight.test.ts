@@ -109,6 +109,29 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(f.completions()).toEqual([[1, 5]])
   })
 
+  it('R-URING-96 what the completion of one request wakes goes on, too', () => {
+    const f = new Flight(release)
+    const big = f.anon(16)
+    f.feed('x'.repeat(65536))
+    f.submit([{ opcode: IORING_OP_WRITE, fd: f.w, addr: f.a, len: 4, userData: 1 }])
+    // the request holds the last writing end
+    f.files.close(f.w)
+    const read = (userData: number, addr: number, len: number) => ({
+      opcode: IORING_OP_READ,
+      fd: f.r,
+      addr,
+      len,
+      userData,
+    })
+    f.submit([read(2, big, 65536), read(3, f.a, 10), read(4, f.a, 10)])
+    f.k.scheduler.runUntilIdle()
+    const results = new Map(f.completions())
+    expect([results.get(1), results.get(2)]).toEqual([4, 65536])
+    // one gets the four bytes, the other one the end of the pipe
+    const newestFirst = release === '6.12' || release === '6.18'
+    expect([results.get(3), results.get(4)]).toEqual(newestFirst ? [0, 4] : [4, 0])
+  })
+
   it('R-URING-96 a write to a full pipe waits for room and takes what there is', () => {
     const f = new Flight(release)
     f.buffer(f.a, 2 * P)
