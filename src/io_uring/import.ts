@@ -16,14 +16,10 @@ export function findBuffer({ ring, sqe }: Request): RsrcNode | null {
 }
 
 /** Whether a request names a slot of the table that has nothing in it. */
-export function isEmptySlot({ ring, sqe }: Request): boolean {
-  const index = sqe.bufIndex ?? 0
-  return (
-    !ring.quiescing &&
-    ring.buffers !== null &&
-    index < ring.buffers.length &&
-    ring.buffers.node(index) === null
-  )
+export function isEmptySlot(request: Request): boolean {
+  const { ring, sqe } = request
+  const slots = ring.quiescing ? 0 : (ring.buffers?.length ?? 0)
+  return (sqe.bufIndex ?? 0) < slots && findBuffer(request) === null
 }
 
 /**

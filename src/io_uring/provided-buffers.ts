@@ -67,9 +67,11 @@ export function unregisterPbufRing(k: Kernel, ring: IoUring, arg: BufReg | null)
   if (arg === null) return refused(EFAULT, 'the structure cannot be read')
   if ((arg.resv ?? 0) !== 0 || (arg.flags ?? 0) !== 0) return refused(EINVAL, 'a reserved field is not zero')
   const region = ring.groups.get(arg.bgid)
-  if (region === undefined && ring.hasGroups && arg.bgid < k.release.ioUring.groupsMadeAtOnce)
-    return refused(EINVAL, 'the group of buffers has no ring')
-  if (region === undefined) return refused(ENOENT, 'there is no group of buffers of this number')
+  if (region === undefined) {
+    const isKnown = ring.hasGroups && arg.bgid < k.release.ioUring.groupsMadeAtOnce
+    if (isKnown) return refused(EINVAL, 'the group of buffers has no ring')
+    return refused(ENOENT, 'there is no group of buffers of this number')
+  }
   ring.groups.delete(arg.bgid)
   freeRegion(k, ring.user, region)
   return 0

@@ -13,7 +13,7 @@ import { waitForMigration } from './migration-entry.ts'
 import { unpinRange } from './unpin.ts'
 
 /** The kernel's loop has no bound (R-GUP-51); a folio that is still in the way after so many rounds stays. */
-export const MAX_ROUNDS = 32
+const MAX_ROUNDS = 32
 
 /**
  * `__gup_longterm_locked`: without FOLL_LONGTERM the locked loop; with it, pages that may not be pinned
@@ -31,33 +31,47 @@ export function* gupLongtermLocked(
   flags: number,
   at: number,
 ): Kthread<number> {
-  if ((flags & FOLL_LONGTERM) === 0) return yield* getUserPagesLocked(call, start, nrPages, flags, at)
-  const { k } = call
+  const walk = (): Kthread<number> => getUserPagesLocked(call, start, nrPages, flags, at)
+  if ((flags & FOLL_LONGTERM) === 0) return yield* walk()
+  return yield* pinWhereItMayStay(call.k, walk, call.pages!.pfns, at, { address: start, page: at })
+}
+
+/**
+ * Pins a range again and again until everything in it is where a long-term pin may keep it, moving away what is not.
+ * @param walk pins the range into `pfns` from `at` on. @returns how many, or -errno
+ * @param facts of a refusal
+ * @returns what the last walk did, or -ENOMEM when something cannot be moved
+ * @throws Unmodelled when it would never end
+ */
+export function* pinWhereItMayStay(
+  k: Kernel,
+  walk: () => Kthread<number>,
+  pfns: Int32Array,
+  at: number,
+  facts: RefusalFacts,
+): Kthread<number> {
   const { current } = k
   const outer = current.memallocPin
   current.memallocPin = true
   try {
     for (let round = 0; round < MAX_ROUNDS; round++) {
-      const pinned = yield* getUserPagesLocked(call, start, nrPages, flags, at)
+      const pinned = yield* walk()
       if (pinned <= 0) return pinned
       if (k.exploring) yield PREEMPT
-      const { pfns } = call.pages!
       const movable: number[] = []
       const inTheWay = collectUnpinnable(k, pfns, at, at + pinned, movable)
       if (inTheWay === 0) return pinned
-      const error = yield* moveAway(k, pfns, at, at + pinned, movable, { address: start, page: at })
+      const error = yield* moveAway(k, pfns, at, at + pinned, movable, facts)
       if (error < 0) return error
     }
   } finally {
     current.memallocPin = outer
   }
-  throw neverMoved()
-}
-
-/** @rule R-GUP-51 */
-export function neverMoved(): Unmodelled {
-  const what = 'livelock possible: a page that may not be pinned for long can never be moved away'
-  return new Unmodelled(what, 'R-GUP-51')
+  // @rule R-GUP-51
+  throw new Unmodelled(
+    'livelock possible: a page that may not be pinned for long can never be moved away',
+    'R-GUP-51',
+  )
 }
 
 /**
@@ -68,7 +82,7 @@ export function neverMoved(): Unmodelled {
  * @returns 0, or -ENOMEM when something stays; nothing is pinned either way
  * @rule R-GUP-50
  */
-export function* moveAway(
+function* moveAway(
   k: Kernel,
   pfns: Int32Array,
   from: number,
@@ -96,13 +110,7 @@ export function* moveAway(
  * Counts the distinct folios that are in the way; those that can be isolated go to `movable`.
  * @rule R-GUP-49
  */
-export function collectUnpinnable(
-  k: Kernel,
-  pfns: Int32Array,
-  from: number,
-  to: number,
-  movable: number[],
-): number {
+function collectUnpinnable(k: Kernel, pfns: Int32Array, from: number, to: number, movable: number[]): number {
   const { frames } = k.memory
   let seen: Set<number> | null = null
   for (let i = from; (i = firstOutsideNormal(pfns, i, to, frames.flags)) < to; i++) {

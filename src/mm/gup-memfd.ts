@@ -8,7 +8,7 @@ import { newCachedPage, pageCacheInsert } from './filemap.ts'
 import { FOLL_PIN } from './gup-flags.ts'
 import { observePins } from './gup-follow.ts'
 import { tryGrabFolio } from './gup-grab.ts'
-import { MAX_ROUNDS, collectUnpinnable, moveAway, neverMoved } from './gup-longterm.ts'
+import { pinWhereItMayStay } from './gup-longterm.ts'
 import { allocHugetlb } from './hugetlb-map.ts'
 import { hugetlbFile } from './hugetlb-reserve.ts'
 import type { Kernel } from './kernel.ts'
@@ -48,26 +48,10 @@ export function* memfdPinFolios(
   if (!mapping.kind.shmem && !mapping.kind.hugetlb)
     return refused('the file is neither a memfd nor of hugetlbfs')
   if (end >= mapping.size) return refused('the range ends behind the end of the file')
-  const { current } = k
-  const { pfns } = folios
-  const outer = current.memallocPin
-  current.memallocPin = true
-  try {
-    for (let round = 0; round < MAX_ROUNDS; round++) {
-      const pinned = yield* pinRound(k, mapping, start, end, folios, stretch)
-      if (pinned < 0) return pinned
-      const movable: number[] = []
-      if (collectUnpinnable(k, pfns, 0, pinned, movable) === 0) {
-        observePins(k, pfns, 0, pinned)
-        return pinned
-      }
-      const error = yield* moveAway(k, pfns, 0, pinned, movable, {})
-      if (error < 0) return error
-    }
-  } finally {
-    current.memallocPin = outer
-  }
-  throw neverMoved()
+  const walk = (): Kthread<number> => pinRound(k, mapping, start, end, folios, stretch)
+  const pinned = yield* pinWhereItMayStay(k, walk, folios.pfns, 0, {})
+  if (pinned > 0) observePins(k, folios.pfns, 0, pinned)
+  return pinned
 }
 
 /** One walk over the range. @returns folios, or a negative errno with none of them pinned */

@@ -6,12 +6,13 @@ import { BufferIter, UserIter } from '../../mm/iov-iter.ts'
 import { MAX_RW_COUNT } from '../../mm/iovec.ts'
 import { dropIdlePages } from '../../mm/truncate.ts'
 import { writebackFile } from '../../mm/writeback.ts'
-import { oneCommand } from '../agent-commands.ts'
-import { DANGLING, OK, addressOf, counted } from '../engine-context.ts'
-import type { Generation } from '../generation.ts'
+import { oneCommand, type Commands, type ScriptState } from '../agent-commands.ts'
+import { DANGLING, OK, addressOf, counted, type Done, type EngineContext } from '../engine-context.ts'
+import type { EngineProcess } from '../engine-process.ts'
+import type { Generation, Shadow } from '../generation.ts'
 import { addUp } from '../pattern.ts'
 import { arenaRange, bytesText, rangeText, type Range } from '../range.ts'
-import type { StepKinds } from '../step-kind.ts'
+import type { StepKind, StepKinds } from '../step-kind.ts'
 import type { World, WorldProcess } from '../world.ts'
 import {
   nameFile,
@@ -40,74 +41,80 @@ const O_RDWR_DIRECT = 0x4002
 const SECTOR = 512
 const POSIX_FADV_DONTNEED = 4
 
-type OpenedAgain = { readonly file: number; readonly of: number }
+interface OpenedAgain {
+  readonly file: number
+  readonly of: number
+}
 
-function openedAgain(_world: World, self: WorldProcess, { file, of }: OpenedAgain): boolean {
-  if (!self.files.has(of)) return false
-  self.files.add(file)
-  return true
+/** What opening a disk file once more has in common, whatever for. */
+const openedAgain = {
+  answer: 'nothing',
+  mayDangle: () => true,
+  creates: ({ file }: OpenedAgain) => `file ${file}`,
+  follow(_world: World, self: WorldProcess, { file, of }: OpenedAgain) {
+    if (!self.files.has(of)) return false
+    self.files.add(file)
+    return true
+  },
+} satisfies Partial<StepKind<OpenedAgain>>
+
+/** The first disk file of a process, and the number of a file that is to be the same one; null: there is none. */
+function sameDiskFile(generation: Generation, process: Shadow): OpenedAgain | null {
+  const { disks } = generation
+  const of = process.files.find((each) => disks.has(each))
+  const file = of === undefined ? null : nameFile(generation, process)
+  if (of === undefined || file === null) return null
+  disks.set(file, disks.get(of)!)
+  return { file, of }
+}
+
+/** @param flags O_* */
+function openAgainCommands({ file, of }: OpenedAgain, script: ScriptState, flags: number): Commands {
+  const disk = script.disks.get(of)
+  if (disk !== undefined) script.disks.set(file, disk)
+  const open = `open f${file} disk f${disk?.path ?? of} ${flags}`
+  return { lines: [open, withoutReadAhead(`f${file}`)], result: 0, sum: -1 }
+}
+
+function openAgainOnEngine(
+  engine: EngineContext,
+  self: EngineProcess,
+  { file, of }: OpenedAgain,
+  access: Parameters<typeof openAgain>[3],
+): Done {
+  const open = self.files.get(of)
+  if (open === undefined) return DANGLING
+  self.files.set(file, openAgain(engine.k, open.mapping, open.path, access))
+  return OK
 }
 
 export const fileIoSteps: StepKinds<FileIoStep> = {
   direct: {
-    answer: 'nothing',
+    ...openedAgain,
     // direct I/O pins
     machineWide: () => true,
-    mayDangle: () => true,
-    creates: ({ file }) => `file ${file}`,
     make(generation, process) {
-      const of = process.files.filter((each) => generation.disks.has(each))[0]
-      const disk = of === undefined ? undefined : generation.disks.get(of)
-      const file = disk === undefined ? null : nameFile(generation, process)
-      if (of === undefined || disk === undefined || file === null) return null
-      generation.disks.set(file, disk)
-      generation.directs.add(file)
-      return { op: 'direct', file, of }
+      const opened = sameDiskFile(generation, process)
+      if (opened === null) return null
+      generation.directs.add(opened.file)
+      return { op: 'direct', ...opened }
     },
     text: ({ file, of }) => `open disk file ${of} with O_DIRECT as file ${file}`,
-    commands({ file, of }, script) {
-      const disk = script.disks.get(of)
-      if (disk !== undefined) script.disks.set(file, disk)
-      const open = `open f${file} disk f${disk?.path ?? of} ${O_RDWR_DIRECT}`
-      return { lines: [open, withoutReadAhead(`f${file}`)], result: 0, sum: -1 }
-    },
-    follow: openedAgain,
-    run(engine, self, { file, of }) {
-      const open = self.files.get(of)
-      if (open === undefined) return DANGLING
-      const access = { readable: true, writable: true, direct: true }
-      self.files.set(file, openAgain(engine.k, open.mapping, open.path, access))
-      return OK
-    },
+    commands: (step, script) => openAgainCommands(step, script, O_RDWR_DIRECT),
+    run: (engine, self, step) =>
+      openAgainOnEngine(engine, self, step, { readable: true, writable: true, direct: true }),
   },
   reopen: {
-    answer: 'nothing',
-    mayDangle: () => true,
-    creates: ({ file }) => `file ${file}`,
+    ...openedAgain,
     make(generation, process) {
-      const { random, disks } = generation
-      const of = process.files.filter((each) => disks.has(each))[0]
-      const file = of === undefined ? null : nameFile(generation, process)
-      if (of === undefined || file === null) return null
-      disks.set(file, disks.get(of)!)
-      return { op: 'reopen', file, of, writes: random.chance(50) }
+      const opened = sameDiskFile(generation, process)
+      return opened === null ? null : { op: 'reopen', ...opened, writes: generation.random.chance(50) }
     },
     text: ({ file, of, writes }) =>
       `open disk file ${of} for ${writes ? 'writing' : 'reading'} only as file ${file}`,
-    commands({ file, of, writes }, script) {
-      const disk = script.disks.get(of)
-      if (disk !== undefined) script.disks.set(file, disk)
-      const open = `open f${file} disk f${disk?.path ?? of} ${writes ? O_WRONLY : O_RDONLY}`
-      return { lines: [open, withoutReadAhead(`f${file}`)], result: 0, sum: -1 }
-    },
-    follow: openedAgain,
-    run(engine, self, { file, of, writes }) {
-      const open = self.files.get(of)
-      if (open === undefined) return DANGLING
-      const access = { readable: !writes, writable: writes }
-      self.files.set(file, openAgain(engine.k, open.mapping, open.path, access))
-      return OK
-    },
+    commands: (step, script) => openAgainCommands(step, script, step.writes ? O_WRONLY : O_RDONLY),
+    run: (engine, self, step) =>
+      openAgainOnEngine(engine, self, step, { readable: !step.writes, writable: step.writes }),
   },
   pread: {
     ...onFile,
