@@ -127,6 +127,7 @@ struct shared {
 	int nfiles;
 	struct { char path[64]; int tmp; } created[MAX_CREATED];
 	int ncreated;
+	int sockets; /* there were AF_XDP sockets, whoever has them now */
 	int segments[MAX_SEGMENTS], nsegments; /* System V shared memory made and not removed */
 	uint64_t effective, limits[16][2]; /* as they were at the start */
 	long acquired, released; /* counters at the last reply that showed them */

@@ -45,13 +45,16 @@ void xdp_close(int fd)
 	settle();
 }
 
+/* struct xdp_umem_reg, which older headers know shorter */
+struct packet_memory {
+	uint64_t address, length;
+	uint32_t chunk, headroom, flags, metadata;
+};
+
 /* Five words from `from` on. */
 static long register_memory(long fd, int from)
 {
-	struct {
-		uint64_t address, length;
-		uint32_t chunk, headroom, flags, metadata;
-	} arg = { number_word(from), number_word(from + 1), number_word(from + 2), number_word_or(from + 3, 0),
+	struct packet_memory arg = { number_word(from), number_word(from + 1), number_word(from + 2), number_word_or(from + 3, 0),
 		  number_word_or(from + 4, 0), 0 };
 	long result = RAW(SYS_setsockopt, fd, SOL_XDP, XDP_UMEM_REG, &arg, sizeof(arg));
 
@@ -67,10 +70,7 @@ static long register_memory(long fd, int from)
 /* Whether memory of one page more would be over a limit of so many pages. Nothing is mapped where it is said to be. */
 static int is_over(int fd, uint64_t pages, const struct rlimit *limit)
 {
-	struct {
-		uint64_t address, length;
-		uint32_t chunk, headroom, flags, metadata;
-	} arg = { ARENA, PAGE, PAGE, 0, 0, 0 };
+	struct packet_memory arg = { ARENA, PAGE, PAGE, 0, 0, 0 };
 	struct rlimit now = { pages * PAGE, limit->rlim_max };
 
 	if (now.rlim_cur > now.rlim_max)
@@ -114,13 +114,19 @@ uint64_t locked_by_others(void)
 	return low ? low - 1 : 0;
 }
 
+static long xdp_socket(void)
+{
+	shared->sockets = 1;
+	return RAW(SYS_socket, AF_XDP, SOCK_RAW, 0);
+}
+
 void cmd_xdp_socket(void)
 {
 	const char *name = word(1);
 	long fd;
 
 	name_check(name);
-	fd = RAW(SYS_socket, AF_XDP, SOCK_RAW, 0);
+	fd = xdp_socket();
 	if (!failed(fd))
 		name_store(name, fd);
 	reply(fd);
@@ -143,7 +149,7 @@ void cmd_xdp(void)
 	name_check(name);
 	for (int i = 2; i < 5; i++)
 		(void)number_word(i);
-	fd = RAW(SYS_socket, AF_XDP, SOCK_RAW, 0);
+	fd = xdp_socket();
 	if (!failed(fd)) {
 		result = register_memory(fd, 2);
 		if (failed(result)) {
