@@ -7,6 +7,7 @@ import { FOLL_LONGTERM, FOLL_WRITE } from '../mm/gup-flags.ts'
 import { PageArray, pinUserPages } from '../mm/gup.ts'
 import type { Kernel, PageHolder, PinCharge, UserStruct } from '../mm/kernel.ts'
 import { unpinUserPagesDirtyLock } from '../mm/unpin.ts'
+import { unsigned } from '../mm/user-range.ts'
 import { adjust, canLock, charge, kmalloc, pointerArray } from '../task/device/charge.ts'
 import { runDetached } from '../task/device/device.ts'
 import { deviceRead, deviceWrite } from '../task/device/dma.ts'
@@ -198,7 +199,9 @@ function* pinUmem(
  * @rule R-XDP-7
  */
 export function checkUmemReg(k: Kernel, reg: XdpUmemReg): number {
-  const { addr, len, chunkSize, headroom = 0, flags = 0 } = reg
+  const { chunkSize, headroom = 0, flags = 0 } = reg
+  const addr = unsigned(reg.addr)
+  const len = unsigned(reg.len)
   const unaligned = (flags & XDP_UMEM_UNALIGNED_CHUNK_FLAG) !== 0
   const refused = (rule: string, why: string): number => refuse(k.current, EINVAL, rule, { why })
   if (chunkSize < XDP_UMEM_MIN_CHUNK_SIZE || chunkSize > PAGE_SIZE)

@@ -163,6 +163,8 @@ describe.each(RELEASES)('XDP_UMEM_REG on %s', (release) => {
     ['R-XDP-3 2^45 bytes', { len: 2 ** 45 }, '-EINVAL'],
     ['R-XDP-3 2^43 bytes in chunks of 2048', { len: 2 ** 43, chunkSize: 2048 }, '-EINVAL'],
     ['R-XDP-3 the area wraps', { addr: 2 ** 64 - 2 ** 13 }, '-EINVAL'],
+    ['R-XDP-3 a length of -1 bytes wraps, unaligned chunks', { len: -1, flags: 1 }, '-EINVAL'],
+    ['R-XDP-3 a length of -1 pages wraps', { len: -P }, '-EINVAL'],
     ['R-XDP-4 an unknown flag', { flags: 8 }, '-EINVAL'],
     ['R-XDP-9 an array of 32 GiB', { addr: 0, len: 2 ** 44 - P }, '-ENOMEM'],
   ]
