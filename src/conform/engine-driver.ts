@@ -8,6 +8,7 @@ import { DANGLING, addressOf, type EngineContext } from './engine-context.ts'
 import { keepFrames } from './engine-pages.ts'
 import { EngineProcess } from './engine-process.ts'
 import { viewProcess, type Baseline } from './engine-view.ts'
+import { leaks } from '../task/device/leak.ts'
 import { FrameIds } from './frame-ids.ts'
 import type { Driver, HugePool, Observation, Unanswerable } from './observation.ts'
 import type { Program } from './program.ts'
@@ -68,8 +69,8 @@ export class EngineDriver implements Driver {
     try {
       for (const step of steps) {
         const after = run.step(step)
-        const lost = run.promisesLost()
-        if (lost > 0) return [...seen, { harmful: 'the kernel would lose huge pages for good (R-HUGE-59)' }]
+        const harmful = run.harm()
+        if (harmful !== null) return [...seen, { harmful }]
         seen.push(after)
       }
       const findings = run.end()
@@ -157,9 +158,12 @@ export class EngineRun implements EngineContext {
     }
   }
 
-  /** Reserved huge pages that nobody will ever give back. */
-  promisesLost(): number {
-    return this.#pool === null ? 0 : this.#pool.orphaned - this.#othersPromises
+  /** What a kernel would have lost for good by now; null: nothing. */
+  harm(): string | null {
+    if (this.#pool !== null && this.#pool.orphaned > this.#othersPromises)
+      return 'the kernel would lose huge pages for good (R-HUGE-59)'
+    const [leaked] = leaks(this.k)
+    return leaked === undefined ? null : `the kernel would lose something for good: ${leaked}`
   }
 
   /** Everything exits. @returns counters that are not what they must be, before and after */

@@ -92,6 +92,11 @@ export function isMachineWide({ steps }: Program): boolean {
   return steps.some((step) => stepKind(step.op).machineWide?.(step) ?? false)
 }
 
+/** Whether a program has steps that may cost a machine something for good. */
+export function mayHarm({ steps }: Program): boolean {
+  return steps.some((step) => stepKind(step.op).mayHarm === true)
+}
+
 /** Bytes past the last page of the smallest arena that ranges may reach into. */
 const ROOM = 256 * 2 ** 20
 /** Longer than user space: refused by some calls before they touch anything. */

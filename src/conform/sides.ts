@@ -2,7 +2,7 @@ import { releases } from '../base/release.ts'
 import { EngineDriver, type EngineSetup } from './engine-driver.ts'
 import { AgentTrouble, KernelDriver, type AgentPort } from './kernel-driver.ts'
 import type { Observation, Unanswerable } from './observation.ts'
-import type { Program } from './program.ts'
+import { mayHarm, type Program } from './program.ts'
 
 /** A kernel to compare with, ready to run programs. */
 export interface Oracle {
@@ -63,7 +63,7 @@ export class Sides {
    */
   async send(program: Program, job: number): Promise<UnderWay> {
     const { engine, kernel, canHarm } = await this.#of(program.theme)
-    const early = canHarm ? this.#runEngine(engine, program, job) : null
+    const early = canHarm || mayHarm(program) ? this.#runEngine(engine, program, job) : null
     const harm = early === null ? -1 : early.engine.findIndex((seen) => 'harmful' in seen)
     const steps = harm < 0 ? program.steps : program.steps.slice(0, harm)
     const sent = kernel.run({ ...program, steps })

@@ -36,6 +36,8 @@ export interface StepKind<Body> {
    * merges. Programs with such a step run one at a time, and only they are compared in the pin counters.
    */
   readonly machineWide?: (step: Body) => boolean
+  /** A defect of the kernel may cost the machine something for good: whether it would is asked of the engine first. */
+  readonly mayHarm?: true
   /** Lengths beyond user space are refused before anything is touched, so that they may occur. */
   readonly refusesTooLong?: true
   /**

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { EngineDriver } from '../../src/conform/engine-driver.ts'
 import { generate } from '../../src/conform/generate.ts'
-import { isMachineWide } from '../../src/conform/program.ts'
+import { PROGRAM_FORMAT, isMachineWide, mayHarm, type Program } from '../../src/conform/program.ts'
 import { themes, type ThemeName } from '../../src/conform/themes.ts'
 import { engineSetup } from './setup.ts'
 
@@ -19,11 +19,43 @@ describe('the engine under random programs', () => {
         const undecided = seen.filter((each) => 'unmodelled' in each && UP_TO_THE_DISK.test(each.unmodelled))
         const stopped = seen.filter((each) => 'broken' in each || 'unmodelled' in each)
         expect(stopped).toEqual(undecided)
-        if (undecided.length === 0) expect(seen).toHaveLength(steps.length)
+        const harmful = seen.findIndex((each) => 'harmful' in each)
+        const length = harmful < 0 ? steps.length : harmful + 1
+        if (undecided.length === 0) expect(seen).toHaveLength(length)
         // who pins unannounced would disturb the programs that are compared in the pin counters
         const pins = seen.some((each) => 'outcome' in each && (each.acquired ?? 0) + (each.released ?? 0) > 0)
         if (pins) expect(isMachineWide({ ...program, steps })).toBe(true)
       }
     },
   )
+})
+
+describe('what would cost the machine something for good', () => {
+  const register = { by: 0, op: 'xskRegister', socket: 1, at: 0, chunk: 4096, headroom: 0, flags: 0 } as const
+  const partly = [
+    { by: 0, op: 'mmap', at: 0, length: 4096, prot: 3, flags: 50, file: null, offset: 0 },
+    { by: 0, op: 'xskSocket', socket: 1 },
+    { ...register, length: 8192 },
+  ] as const
+  const program = (steps: Program['steps']): Program => ({
+    formatVersion: PROGRAM_FORMAT,
+    theme: 'xdp',
+    steps,
+  })
+
+  it('R-XDP-10 a registration that is pinned in part ends the program where its charge would be lost', () => {
+    const driver = new EngineDriver(engineSetup)
+    const steps: Program['steps'] = [{ by: 0, op: 'ipcLock', on: false }, ...partly]
+    const seen = driver.runNow(program([...steps, { by: 0, op: 'xskClose', socket: 1 }]))
+    expect(seen).toHaveLength(4)
+    expect(seen[3]).toEqual({ harmful: expect.stringMatching(/for good.*R-XDP-10/) as string })
+    expect(mayHarm(program(steps))).toBe(true)
+    expect(mayHarm(program(steps.slice(0, 2)))).toBe(false)
+  })
+
+  it('R-XDP-8 with CAP_IPC_LOCK nothing is charged, and nothing lost', () => {
+    const driver = new EngineDriver(engineSetup)
+    const seen = driver.runNow(program(partly))
+    expect(seen[2]).toMatchObject({ outcome: { kind: 'errno', errno: 12 } })
+  })
 })

@@ -6,6 +6,7 @@ export const engineSetup: EngineSetup = {
   arena: { start: 2 ** 44, pages: 64 },
   uid: 0,
   capabilities: new Set([
+    'CAP_NET_RAW',
     'CAP_IPC_LOCK',
     'CAP_SYS_ADMIN',
     'CAP_SYS_RESOURCE',

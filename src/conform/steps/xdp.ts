@@ -63,6 +63,8 @@ export const xdpSteps: StepKinds<XdpStep> = {
   },
   xskRegister: {
     ...onSocket,
+    // R-XDP-10
+    mayHarm: true,
     make(generation, { xsks }) {
       if (xsks.length === 0) return null
       const { random } = generation
