@@ -1,4 +1,5 @@
 import { PAGE_SIZE } from '../base/units.ts'
+import { MADV_HUGEPAGE, MAP_HUGETLB } from '../mm/mman.ts'
 import type { Difference } from './compare.ts'
 import type { Program } from './program.ts'
 import type { Step } from './steps.ts'
@@ -36,11 +37,12 @@ export const allowedDifferences: readonly AllowedDifference[] = [
   {
     id: 'blocks-apart',
     reason:
-      'where the file system has not put two blocks of a direct transfer side by side, or looks each of them up, the page of memory that lies across them is pinned once more, and so is one that must be made the own of its process first (R-DIO-4)',
+      'where the file system has not put two blocks of a direct transfer side by side, or looks each of them up, the page of memory that lies across them is pinned once more, and so is one that must be made the own of its process first; of a huge page less is tried in vain before that (R-DIO-4)',
     covers({ fact, more }, program, at) {
       const step = directTransfer(program, at)
       if (fact !== 'pin counters' || step === null || more === undefined) return false
-      return more > 0 && more <= costlyBorders(program, at, step)
+      const borders = costlyBorders(program, at, step)
+      return more > 0 ? more <= borders : -more < pagesBeforeBorder(program, at, step)
     },
   },
 ]
@@ -64,6 +66,22 @@ function costlyBorders({ steps }: Program, step: number, { at, length, offset }:
   const shared = steps.slice(0, step).some(({ op }) => op === 'fork')
   if (length <= 0 || !(inside || shared)) return 0
   return Math.ceil((offset + length) / PAGE_SIZE) - Math.floor(offset / PAGE_SIZE) - 1
+}
+
+/**
+ * Pages of a huge page that are taken at once, and given back because it must be made the own of its process first,
+ * where no border between blocks comes before.
+ */
+function pagesBeforeBorder({ steps }: Program, step: number, { at, length }: Transfer): number {
+  const before = steps.slice(0, step)
+  const huge = before.some(
+    (each) =>
+      (each.op === 'mmap' && (each.flags & MAP_HUGETLB) !== 0) ||
+      each.op === 'hugefd' ||
+      (each.op === 'madvise' && each.advice === MADV_HUGEPAGE),
+  )
+  if (!huge || !before.some(({ op }) => op === 'fork')) return 0
+  return Math.ceil((at + length) / PAGE_SIZE) - Math.floor(at / PAGE_SIZE)
 }
 
 /** The freedom a difference falls under, null for a real difference. */

@@ -53,6 +53,27 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.vmPin).toBe(4)
   })
 
+  it('AS vector 55: munmap and a new mapping in its place do not reach what is registered', () => {
+    const { rig, a } = registered()
+    for (let i = 0; i < 4; i++) rig.touch(a + i * P)
+    const anon = rig.task.space.rssAnon
+    rig.unmap(a, 4)
+    expect(anon - rig.task.space.rssAnon).toBe(4)
+    rig.anon(4, RW, a)
+    rig.store(a, 'N')
+    expect([rig.sent(a), rig.sees(a), rig.vmPin]).toEqual(['A', 'N', 4])
+    expect(rig.unregister()).toMatchObject({ result: 0, vmPin: -4 })
+  })
+
+  it('FLT vector 28: a read after MADV_DONTNEED fills the pinned page, nothing else', () => {
+    const { rig, a } = registered()
+    dontneed(rig, a)
+    const fd = rig.letters('\xab')
+    expect(rig.readFixed(fd, a, P)).toBe(P)
+    expect(rig.sees(a)).toBe('.')
+    expect(rig.sent(a)).toBe('\xab')
+  })
+
   it('URING vector 40: after MADV_DONTNEED of private memory a read lands where nobody looks', () => {
     const { rig, a } = registered()
     dontneed(rig, a)

@@ -43,6 +43,24 @@ describe.each(all)('%s', (release) => {
     expect(w.ref(w.pfn(a))).toBe(1)
   })
 
+  test('FLT vector 67: a page in ZONE_MOVABLE moves with what is in it; a reference keeps it', () => {
+    const w = new World(release, movable)
+    const a = w.map(1, { touched: true })
+    w.write(a, 1, 42)
+    const before = w.pfn(a)
+    const get = w.getFast(a, 1)
+    expect(result(w.pin(a, 1, W | LT).result)).toBe('-ENOMEM')
+    expect(w.pfn(a)).toBe(before)
+    get.put()
+    const pin = w.pin(a, 1, W | LT)
+    expect([pin.result, pin.pfns[0]]).toEqual([1, w.pfn(a)])
+    expect(w.pfn(a)).not.toBe(before)
+    const bytes = new Uint8Array(1)
+    w.k.memory.contents.read(w.pfn(a), 0, bytes)
+    expect(bytes[0]).toBe(42)
+    pin.unpin()
+  })
+
   test('GUP vector 59: one round to move, one to keep', () => {
     const w = new World(release, movable)
     const a = w.map(1, { touched: true })

@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { RELEASE_NAMES } from '../../src/base/release.ts'
+import { PMD_SIZE } from '../../src/base/units.ts'
 import { FOLL_LONGTERM, FOLL_WRITE } from '../../src/mm/gup-flags.ts'
 import { pinUserPagesFast } from '../../src/mm/gup.ts'
+import { hugetlbFileSetup, hugetlbPool } from '../../src/mm/hugetlb.ts'
 import { madvise } from '../../src/mm/madvise.ts'
 import { MADV_DONTNEED, MADV_FREE, MREMAP_FIXED, MREMAP_MAYMOVE } from '../../src/mm/mman.ts'
 import { mprotect } from '../../src/mm/mprotect.ts'
@@ -10,7 +12,7 @@ import { PageArray } from '../../src/mm/page-array.ts'
 import { PTE_MARKER_POISON, PTE_MARKER_UFFD_WP, PTE_UFFD_WP, PTE_WRITE } from '../../src/mm/page-table.ts'
 import { shmemFileSetup } from '../../src/mm/shmem.ts'
 import { unpinUserPages } from '../../src/mm/unpin.ts'
-import { accessUser } from '../../src/mm/user-access.ts'
+import { accessUser, storeUser } from '../../src/mm/user-access.ts'
 import {
   createUserfaultfd,
   uffdApi,
@@ -151,6 +153,32 @@ describe('userfaultfd, WP', () => {
       w.ask(uffdWriteprotect(w.k, w.uffd, w.mm, at, P, 0)),
     )
     expect([messages, w.load(at)]).toEqual([[fault(3, at)], 5])
+  })
+
+  it('FLT vector 98: a page of a hugetlb memfd is announced, filled and protected as one', () => {
+    const w = new WatchedWorld()
+    hugetlbPool(w.k).resize(1)
+    const file = hugetlbFileSetup(w.k, {
+      size: PMD_SIZE,
+      pageSize: PMD_SIZE,
+      name: 'memfd:huge',
+      noreserve: true,
+    })
+    const at = w.map(512, { file, shared: true })
+    file.put()
+    expect(w.register(at, PMD_SIZE, MISSING | WP)).toBe(0)
+    const copy = (length: number): number | string =>
+      w.ask(uffdCopy(w.k, w.uffd, w.mm, at, new Uint8Array(length).fill(5)))
+    const { messages } = w.served(accessUser(w.k, w.mm, at + 5 * P + 9, false), () => {
+      expect(copy(P)).toBe('-EINVAL')
+      expect(copy(PMD_SIZE)).toBe(PMD_SIZE)
+    })
+    expect([messages, w.load(at + 511 * P)]).toEqual([[fault(0, at)], 5])
+    expect(w.ask(uffdWriteprotect(w.k, w.uffd, w.mm, at, PMD_SIZE, 1))).toBe(0)
+    const written = w.served(storeUser(w.k, w.mm, at + 7 * P, Uint8Array.of(6)), () =>
+      w.ask(uffdWriteprotect(w.k, w.uffd, w.mm, at, PMD_SIZE, 0)),
+    )
+    expect([written.messages, w.load(at + 7 * P)]).toEqual([[fault(3, at)], 6])
   })
 
   it('R-FLT-45 WP_ASYNC: the bit goes, nobody is asked', () => {

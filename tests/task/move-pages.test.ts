@@ -57,12 +57,12 @@ class Rig extends RemoteRig {
   }
 
   /** A reference as FOLL_GET takes it, or a pin. @returns gives it back */
-  hold(address: number, pin = false): () => void {
+  hold(address: number, pin = false, flags = FOLL_WRITE): () => void {
     const { kernel, target } = this
     const pages = new PageArray(1)
     const take = pin ? pinUserPages : getUserPages
     const guard = target.mm!.mmapLock.tryRead()!
-    expect(target.run(take(kernel, guard, address, 1, FOLL_WRITE, pages))).toBe(1)
+    expect(target.run(take(kernel, guard, address, 1, flags, pages))).toBe(1)
     guard.release()
     return () => (pin ? unpinUserPages(kernel, pages, 1) : putPages(kernel, pages, 1))
   }
@@ -220,12 +220,17 @@ describe.each(RELEASES)('move_pages on %s', (release) => {
     child.exit()
   })
 
-  it('R-FLT-145 what is in use stays, and the call ends', () => {
+  it('FLT vector 66, R-FLT-145 what is in use stays, and the call ends', () => {
     const rig = new Rig(release)
     const a = rig.map(8, { touched: true })
+    const place = rig.pfn(rig.target, a)
     for (const pin of [false, true]) {
+      const readOnly = rig.hold(a, pin, 0)
+      expect(rig.to(1, [a])).toEqual([1, null])
+      readOnly()
       const done = rig.hold(a, pin)
       expect(rig.to(1, [a])).toEqual([1, null])
+      expect(rig.pfn(rig.target, a)).toBe(place)
       expect(rig.move([a, page(1), page(2), page(3)], { nodes: [1, 0, 1, 1] })).toEqual([
         4,
         null,

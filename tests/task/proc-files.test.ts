@@ -141,7 +141,7 @@ describe('R-ACC-2 who may read', () => {
     expect(code(() => other.proc.openFrames('kpageflags'))).toBe('EACCES')
   })
 
-  test('HOST vector 13: frame numbers only for whoever had CAP_SYS_ADMIN at the open', () => {
+  test('HOST vector 13, FLT vector 70: frame numbers only for whoever had CAP_SYS_ADMIN at the open', () => {
     const { machine, app } = start()
     app.mmap({ address: A, length: P, fixed: true })
     app.touch(A, P)
@@ -153,7 +153,7 @@ describe('R-ACC-2 who may read', () => {
     expect(shown).not.toBe('8100000000000000')
   })
 
-  test.each(RELEASE_NAMES)('HOST vectors 9 and 10: a task without address space on %s', (release) => {
+  test.each(RELEASE_NAMES)('HOST vector 9, HOST vector 10: a task without address space on %s', (release) => {
     const { machine, app } = start({ release })
     const idle = machine.spawn('idle')
     const space = idle.mm!

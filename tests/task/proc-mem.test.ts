@@ -3,7 +3,7 @@ import { PAGE_SIZE } from '../../src/base/units.ts'
 import { procMemOpen } from '../../src/task/proc-mem.ts'
 import { procRwAt } from '../../src/task/proc-file.ts'
 import { result, testTask } from '../support/kernel.ts'
-import { RELEASES, RemoteRig, outcome } from './remote-rig.ts'
+import { AT, RELEASES, RemoteRig, outcome } from './remote-rig.ts'
 
 describe.each(RELEASES)('/proc/PID/mem on %s', (release) => {
   const open = (rig: RemoteRig) => rig.caller.remote.openMem(rig.target.pid)
@@ -115,6 +115,25 @@ describe.each(RELEASES)('/proc/PID/mem on %s', (release) => {
     expect([...rig.target.load(a, 4)]).toEqual([7, 8, 9, 0])
     rig.target.mprotect(a, PAGE_SIZE, '')
     expect(open(rig).pread(rig.buffer, 3, a)).toBe(3)
+  })
+
+  test('FLT vector 68: what a write may force: a private copy, not a shared page', () => {
+    const rig = new RemoteRig(release)
+    const { target } = rig
+    const mem = open(rig)
+    rig.caller.store(rig.buffer, new Uint8Array([7]))
+    const own = rig.mapFile('ext4', { prot: 'r' })
+    target.load(own, 1)
+    const cached = rig.pfn(target, own)
+    expect(mem.pwrite(rig.buffer, 1, own)).toBe(1)
+    expect([rig.pfn(target, own) === cached, target.load(own, 1)[0]]).toEqual([false, 7])
+    const shared = rig.mapFile('memfd', { prot: 'r', shared: true, at: AT + 16 * PAGE_SIZE })
+    target.load(shared, 1)
+    expect(outcome(() => mem.pwrite(rig.buffer, 1, shared))).toBe('-EIO')
+    const closed = rig.map(1, { at: AT + 32 * PAGE_SIZE, touched: true, prot: '' })
+    expect(mem.pwrite(rig.buffer, 1, closed)).toBe(1)
+    target.mprotect(closed, PAGE_SIZE, 'r')
+    expect(target.load(closed, 1)[0]).toBe(7)
   })
 
   test('R-MEM-8 proc_mem.force_override=ptrace asks who traces the process', () => {
