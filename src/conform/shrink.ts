@@ -9,14 +9,21 @@ export type StillFails = (program: Program) => Promise<boolean>
 /**
  * The shortest program found that still fails, by fast-check's search over what `candidates` offers.
  * @param tries programs that may be run for it
+ * @param patience ms after which what was found has to do: a program whose kernel has to be asked again and again
+ * would hold up the whole run
  */
-export async function shrink(program: Program, stillFails: StillFails, tries = 400): Promise<Program> {
+export async function shrink(
+  program: Program,
+  stillFails: StillFails,
+  { tries = 400, patience = 90_000 } = {},
+): Promise<Program> {
   let best = program
   let left = tries
+  const end = performance.now() + patience
   let failure: { readonly error: unknown } | null = null
   // fast-check would take an error of ours for a program that fails
   const fails = async (candidate: Program): Promise<boolean> => {
-    if (failure !== null || left-- <= 0) return false
+    if (failure !== null || left-- <= 0 || performance.now() > end) return false
     try {
       return await stillFails(candidate)
     } catch (error) {

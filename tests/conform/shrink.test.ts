@@ -33,8 +33,22 @@ describe('shrink', () => {
         tries++
         return false
       },
-      25,
+      { tries: 25 },
     )
     expect(tries).toBe(25)
+  })
+
+  it('stops when its time is over', async () => {
+    let tries = 0
+    await shrink(
+      generate(5, 'space', 40),
+      async () => {
+        tries++
+        await new Promise((resolve) => setTimeout(resolve, 60))
+        return false
+      },
+      { patience: 100 },
+    )
+    expect(tries).toBeLessThanOrEqual(2)
   })
 })
