@@ -102,6 +102,8 @@ interface Served extends UffdService {
 
 /** one descriptor for each of those, at most */
 const MOST_SERVED = 8
+/** events of one command that the agent keeps */
+const MOST_EVENTS = 4096
 /** the same page asked for so often, and no answer that helps: its range is given up */
 const MOST_FAILURES = 3
 
@@ -204,7 +206,7 @@ export class UffdHandler implements CurrentTask {
   }
 
   #note(...words: [number, number, number, number]): void {
-    this.#events.push(eventText(words, this.#arena.pages))
+    if (this.#events.length < MOST_EVENTS) this.#events.push(eventText(words, this.#arena.pages))
   }
 
   /** 4 KiB, and where the kernel will not have that, the 2 MiB around it. */

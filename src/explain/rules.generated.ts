@@ -887,7 +887,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'None: (1) VMA flagged "unmapped by owner" (R-HUGE-48) → SIGBUS; (2) in page cache: uffd MINOR → event; else map; (3) index ≥ file size → SIGBUS; (4) uffd MISSING → event; (5) allocate: uses a…',
   'R-HUGE-47': 'Write-protect: VM_SHARED → make writable.',
   'R-HUGE-48':
-    'Copy allocation fails: caller is the reservation owner → the page is unmapped from all other private non-owner VMAs of the file at this index, those VMAs are flagged, then reuse; others later…',
+    'Copy allocation fails: caller is the reservation owner → the page is unmapped from all other private non-owner VMAs of the file at this index, those VMAs from which it was taken are flagged, then…',
   'R-HUGE-49':
     'FOLL_FORCE writes to read-only hugetlb: fault refuses (SIGSEGV) 6.1–6.12; see gup.md for 6.18.',
   'R-HUGE-50':

@@ -234,9 +234,9 @@ function takeFromOthers(k: Kernel, maybeWatched: Vma, address: number, head: num
     const base = Math.floor(vma.pgoff / pagesPerHuge(vma))
     const at = vma.start + (index - base) * pageSize
     if (at < vma.start || at >= vma.end) continue
-    vma.hugetlb = { map: null, unmapped: true }
     const entry = vma.mm.pageTable.pmd(pmdIndex(at))
     if (!(entry instanceof HugePmd) || entry.pfn !== head) continue
+    vma.hugetlb = { map: null, unmapped: true }
     unmapHugetlb(k, vma.mm, vma, pmdIndex(at), false)
     k.observer?.({ type: 'zap', mm: vma.mm.id, start: at, end: at + pageSize })
   }

@@ -3,6 +3,7 @@ import { EngineDriver } from '../../src/conform/engine-driver.ts'
 import { generate } from '../../src/conform/generate.ts'
 import { PROGRAM_FORMAT, isMachineWide, mayHarm, type Program } from '../../src/conform/program.ts'
 import { themes, type ThemeName } from '../../src/conform/themes.ts'
+import { MADV_POPULATE_WRITE } from '../../src/mm/mman.ts'
 import { engineSetup } from './setup.ts'
 
 /** What the kernel itself leaves to the disk, and the engine therefore names instead of acting out (docs/limits.md). */
@@ -58,4 +59,21 @@ describe('what would cost the machine something for good', () => {
     const seen = driver.runNow(program(partly))
     expect(seen[2]).toMatchObject({ outcome: { kind: 'errno', errno: 12 } })
   })
+})
+
+it('keeps as many userfaultfd events of one step as the agent does', () => {
+  const pages = 2100
+  const length = pages * 4096
+  const driver = new EngineDriver({ ...engineSetup, arena: { ...engineSetup.arena, pages } })
+  const steps: Program['steps'] = [
+    { by: 0, op: 'mmap', at: 0, length, prot: 3, flags: 50, file: null, offset: 0 },
+    { by: 0, op: 'uffd', uffd: 1, userMode: false, features: 0, gives: 0, seed: 1, copyMode: 2 },
+    { by: 0, op: 'uffdRegister', uffd: 1, mode: 3, at: 0, length },
+    // each page is missing first, then protected
+    { by: 0, op: 'madvise', at: 0, length, advice: MADV_POPULATE_WRITE },
+  ]
+  const [populated] = driver.runNow({ formatVersion: PROGRAM_FORMAT, theme: 'uffd', steps }).slice(-1)
+  if (populated === undefined || !('processes' in populated)) throw new Error('the program was not run')
+  expect(populated.outcome.kind).toBe('value')
+  expect(populated.processes[0]!.uffd).toHaveLength(4096)
 })

@@ -325,6 +325,21 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect([counts(k, old).ref, isExclusive(k, old)]).toEqual([1, true])
   })
 
+  it('R-HUGE-48 who only maps the place, and not the page that is taken, is not marked', () => {
+    const { app } = lab(release, 2)
+    map(app, BASE, 2 * PMD_SIZE, { flags: PRIVATE })
+    touch(app, hugePage(1), true)
+    const first = fork(app)
+    touch(app, BASE, true)
+    const second = fork(app)
+    touch(app, BASE, true)
+    expect(touch(second, BASE, false)).toBe('SIGBUS(2)')
+    exit(app)
+    exit(second)
+    expect(touch(first, BASE, true)).toBe('ok')
+    exit(first)
+  })
+
   it('HUGE vector H28: one page, fork, the child writes: SIGBUS, it still reads; its pin is refused', () => {
     const { app, k } = lab(release, 4)
     const file = memfd(k, 1, new HugetlbSubpool(1))
