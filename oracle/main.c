@@ -50,6 +50,7 @@ static const struct {
 	{ "wait", cmd_wait, RELAYED },
 	{ "exec", cmd_exec, SEEN },
 	{ "memfd", cmd_memfd, SEEN },
+	{ "secret", cmd_secret, SEEN },
 	{ "open", cmd_open, SEEN },
 	{ "fdfill", cmd_fdfill, SEEN },
 	{ "fdsum", cmd_fdsum, SEEN },

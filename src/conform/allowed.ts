@@ -35,6 +35,19 @@ export const allowedDifferences: readonly AllowedDifference[] = [
     },
   },
   {
+    id: 'being-activated',
+    reason:
+      'a page that is read through GUP for the second time is put on a list for the active ones, which holds a reference for a moment: a store into it within the same call finds one more and copies (R-FLT-90, R-AG-8)',
+    ends: true,
+    covers({ fact, process, page }, { steps }, at) {
+      const step = steps[at]!
+      if (fact !== 'which pages are the same' || step.op !== 'mem' || step.write) return false
+      const { local = null, length } = step
+      if (page === null || process !== step.by || step.of !== step.by || local === null) return false
+      return isWithin(page.page, step.at, length) && isWithin(page.page, local, length)
+    },
+  },
+  {
     id: 'blocks-apart',
     reason:
       'where the file system has not put two blocks of a direct transfer side by side, or looks each of them up, the page of memory that lies across them is pinned once more, and so is one that must be made the own of its process first; of a huge page less is tried in vain before that (R-DIO-4)',
@@ -49,6 +62,10 @@ export const allowedDifferences: readonly AllowedDifference[] = [
 
 /** pages that fault-around maps */
 const AROUND = 16
+
+function isWithin(page: number, at: number, length: number): boolean {
+  return page >= Math.floor(at / PAGE_SIZE) && page < Math.ceil((at + length) / PAGE_SIZE)
+}
 
 type Transfer = Step & { readonly op: 'pread' | 'pwrite' }
 

@@ -134,8 +134,11 @@ export class EngineRun implements EngineContext {
     const k = this.k
     const self = this.processes.get(step.by)
     const { pinAcquired, pinReleased } = k
-    this.#forgetReplaced(step, self)
-    const done = self === undefined ? DANGLING : stepKind(step.op).run(this, self, step)
+    const kind = stepKind(step.op)
+    // a call that is never made replaces nothing
+    const isMade = self !== undefined && kind.isMade?.(self, step) !== false
+    if (isMade) this.#forgetReplaced(step, self)
+    const done = isMade ? kind.run(this, self, step) : DANGLING
     // threads that answer userfaultfd events note them down
     k.scheduler.runUntilIdle()
     for (let refusal = self?.refusal ?? null; refusal !== null; refusal = refusal.cause)

@@ -23,6 +23,8 @@ export interface StepKind<Body> {
   readonly settle?: (step: By<Body>, script: ScriptState) => readonly string[]
   /** The same on the engine. */
   readonly run: (engine: EngineContext, self: EngineProcess, step: By<Body>) => Done
+  /** Whether what it names was made: an earlier call may have failed to. Absent: `run` says so. */
+  readonly isMade?: (self: EngineProcess, step: By<Body>) => boolean
   /** Applies the step to what exists; false: something it names is not there. Absent: it names nothing. */
   readonly follow?: (world: World, self: WorldProcess, step: By<Body>) => boolean
   /** What it makes a name for, such as `file 3`; a name is used once in a program. */

@@ -17,6 +17,7 @@ import { ringBufferSteps, type RingBufferStep } from './steps/ring-buffers.ts'
 import { ringSteps, type RingStep } from './steps/rings.ts'
 import { spaceSteps, type SpaceStep } from './steps/space.ts'
 import { uffdSteps, type UffdStep } from './steps/uffd.ts'
+import { secretSteps, type SecretStep } from './steps/secret.ts'
 import { spaceLimitSteps, type SpaceLimitStep } from './steps/space-limits.ts'
 import { sysvSteps, type SysvStep } from './steps/sysv.ts'
 import { xdpSteps, type XdpStep } from './steps/xdp.ts'
@@ -47,6 +48,7 @@ export type StepBody =
   | RingBufferStep
   | RequestStep
   | XdpStep
+  | SecretStep
 
 export type Step = By<StepBody>
 export type Op = StepBody['op']
@@ -73,6 +75,7 @@ const kinds: StepKinds<StepBody> = {
   ...ringBufferSteps,
   ...requestSteps,
   ...xdpSteps,
+  ...secretSteps,
 }
 
 /** The step list. */

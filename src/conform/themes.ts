@@ -4,6 +4,7 @@ import { hugeThemes } from './themes/huge.ts'
 import { memoryThemes } from './themes/memory.ts'
 import { reclaimThemes } from './themes/reclaim.ts'
 import { requestsThemes } from './themes/requests.ts'
+import { secretThemes } from './themes/secret.ts'
 import { uffdThemes } from './themes/uffd.ts'
 import type { Theme } from './themes/theme.ts'
 
@@ -18,6 +19,7 @@ export const themes = {
   ...requestsThemes,
   ...hugeThemes,
   ...uffdThemes,
+  ...secretThemes,
 } as const satisfies Record<string, Theme>
 
 export type ThemeName = keyof typeof themes

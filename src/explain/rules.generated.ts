@@ -20,6 +20,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-AG-3': 'Roles: the agent executes and observes itself (single-threaded → atomic, no stop needed).',
   'R-AG-6':
     'Set and restore, if privileged: transparent_hugepage/enabled (per test: never, madvise, always; also per-size inherit), khugepaged/defrag 0 or scan_sleep_millisecs maximal, ksm/run 0, numa_balancing…',
+  'R-AG-8':
+    'Must not be compared: PFN (only equality/inequality between pages of one snapshot), inode numbers of shmem files and SysV ids (differ every run), dev minors, KPF REFERENCED, ACTIVE, LRU, IDLE (set…',
   'R-AG-13': 'A command may kill the agent (it unmaps its own code, SIGKILL by the OOM killer).',
   'R-APF-1':
     'Setup: at most ASYNC_PF_PER_VCPU (64 on x86 and s390) outstanding → otherwise synchronous; error hva → synchronous; work item allocated without sleeping → on failure synchronous.',

@@ -1,4 +1,4 @@
-import { EACCES, EAGAIN, EINVAL, ENOMEM, EOPNOTSUPP } from '../base/errno.ts'
+import { EACCES, EINVAL, ENOMEM, EOPNOTSUPP } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE } from '../base/units.ts'
@@ -10,6 +10,7 @@ import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
 import { noteUnmap } from './userfaultfd-events.ts'
 import { countMapped, firstOverlapping, removeDetached, splitEdges } from './munmap.ts'
+import { mmapSecretmem } from './secretmem.ts'
 import { shmemFileSetup } from './shmem.ts'
 import { finishUprobes, uprobeMmap } from './uprobe-hooks.ts'
 import { freeVma, insertVma } from './vma-link.ts'
@@ -20,13 +21,11 @@ import {
   chargeObject,
   isAccountable,
   mayExpandVm,
-  mlockFutureOk,
   unchargeCommit,
   vmStatAccount,
 } from './vm-accounting.ts'
 import {
   VM_ACCOUNT,
-  VM_DONTDUMP,
   VM_DONTEXPAND,
   VM_EXEC,
   VM_HUGETLB,
@@ -302,21 +301,6 @@ function mmapHugetlb(k: Kernel, mm: Mm, vma: Vma): number {
   if (error < 0) return error
   const size = vma.pgoff * PAGE_SIZE + (vma.end - vma.start)
   if ((vma.flags & VM_WRITE) !== 0 && mapping.size < size) mapping.size = size
-  return 0
-}
-
-/**
- * Shared only, and locked from the start; locked_vm counts it.
- * @rule R-AS-93
- */
-function mmapSecretmem(k: Kernel, mm: Mm, vma: Vma): number {
-  if ((vma.flags & VM_SHARED) === 0) {
-    return refuse(k.current, EINVAL, 'R-AS-93', { why: 'secret memory can only be mapped shared' })
-  }
-  const error = mlockFutureOk(k, mm, VM_LOCKED, vma.pages)
-  if (error < 0)
-    return refuse(k.current, EAGAIN, 'R-AS-93', { why: 'secret memory is locked memory' }, k.current.refusal)
-  vma.flags |= VM_LOCKED | VM_DONTDUMP
   return 0
 }
 

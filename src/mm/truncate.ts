@@ -1,4 +1,4 @@
-import { EINVAL, EPERM } from '../base/errno.ts'
+import { EINVAL, EOPNOTSUPP, EPERM } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE, pageAlign } from '../base/units.ts'
@@ -9,6 +9,7 @@ import { newCachedPage, pageCacheRemove } from './filemap.ts'
 import { mappingReferences } from './gup-grab.ts'
 import { punchHugetlb, truncateHugetlb } from './hugetlb.ts'
 import type { Kernel } from './kernel.ts'
+import { resizeSecretmem } from './secretmem.ts'
 import { shmemFreeSwap, shmemSwapIn } from './shmem-swap.ts'
 import { isOnDisk, storageOf } from './storage.ts'
 import { zapRangeAtOnce } from './zap.ts'
@@ -96,6 +97,7 @@ export function* truncateFile(k: Kernel, mapping: AddressSpace, newSize: number)
       why: 'the memfd is sealed against this change of its size',
     })
   if (mapping.kind.hugetlb) return truncateHugetlb(k, mapping, newSize)
+  if (mapping.kind.secretmem) return resizeSecretmem(k, mapping, newSize)
   const oldSize = mapping.size
   const storage = isOnDisk(mapping) ? storageOf(k, mapping) : null
   if (storage !== null && newSize > oldSize && k.release.fault.growingZeroesTail) zeroTail(k, mapping)
@@ -127,6 +129,8 @@ export function* punchHole(k: Kernel, mapping: AddressSpace, start: number, leng
     return refuse(k.current, EPERM, 'R-FLT-75', { why: 'the memfd is sealed against writing' })
   }
   if (mapping.kind.hugetlb) return punchHugetlb(k, mapping, start, length)
+  if (mapping.kind.secretmem)
+    return refuse(k.current, EOPNOTSUPP, 'R-AS-93', { why: 'secret memory has no holes' })
   // what a disk file has of its last page beyond its end goes with the page
   const toEnd = mapping.kind.canWriteback && start + length > mapping.size
   const end = toEnd ? Math.max(start + length, pageAlign(mapping.size)) : start + length

@@ -66,3 +66,34 @@ describe('R-DIO-4 pins at borders between blocks', () => {
     expect(allowed(1, start, { at: 512, length: 2 * P, file: 1 })).toBe(null)
   })
 })
+
+describe('R-AG-8 a page on its way to the active list', () => {
+  const reading: Step = {
+    by: 1,
+    op: 'mem',
+    of: 1,
+    write: false,
+    seed: 0,
+    at: 10 * P,
+    length: P,
+    local: 10 * P,
+  }
+  const allowedFor = (step: Step, page: number, process = 1): string | null => {
+    const program: Program = { formatVersion: PROGRAM_FORMAT, theme: 'mem', steps: [step] }
+    const shown = { page, kernel: null, engine: null }
+    const what = { fact: 'which pages are the same', what: '', sentence: '', process, page: shown } as const
+    return allowedBy(what, program, 0)?.id ?? null
+  }
+
+  it('may be copied when a process reads it into itself', () => {
+    expect(allowedFor(reading, 10)).toBe('being-activated')
+  })
+
+  it('but no other page, not by another process, not when it is written', () => {
+    expect(allowedFor(reading, 11)).toBe(null)
+    expect(allowedFor(reading, 10, 0)).toBe(null)
+    expect(allowedFor({ ...reading, of: 0 }, 10)).toBe(null)
+    expect(allowedFor({ ...reading, local: 12 * P }, 10)).toBe(null)
+    expect(allowedFor({ ...reading, write: true }, 10)).toBe(null)
+  })
+})

@@ -13,14 +13,23 @@ export const fileErrnos: readonly CallErrnos[] = [
     why: 'docs/spec has no rule about what these refuse',
   },
   {
+    call: 'memfd_secret',
+    ops: ['secret'],
+    errnos: [expected('EINVAL R-AS-93'), expected('ENOSYS R-AS-93', { on: ['6.1', 'gup-v3'] })],
+  },
+  {
     call: 'ftruncate',
     ops: ['ftruncate', 'hugefd'],
     errnos: [
-      expected('EINVAL R-HUGE-41', { needs: ['hugefd'] }),
+      expected('EINVAL R-HUGE-41 R-AS-93', { needs: ['hugefd'] }),
       expected('EPERM R-SEAL-2', { notYet: UNSEALED }),
     ],
   },
-  { call: 'fallocate', ops: ['punch'], errnos: [], why: 'docs/spec names none for a hole (R-FLT-75)' },
+  {
+    call: 'fallocate',
+    ops: ['punch'],
+    errnos: [expected('EOPNOTSUPP R-AS-93', { needs: ['secret'] })],
+  },
   {
     call: 'fsync',
     ops: ['fsync', 'fileSum'],

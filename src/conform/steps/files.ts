@@ -36,7 +36,7 @@ const POSIX_FADV_RANDOM = 1
 const MOST_FILES = 3
 
 /** What steps that make a file have in common. */
-const newFile = {
+export const newFile = {
   answer: 'nothing',
   creates: ({ file }: { readonly file: number }) => `file ${file}`,
   follow(_world: World, self: WorldProcess, { file }: { readonly file: number }) {

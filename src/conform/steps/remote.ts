@@ -1,7 +1,6 @@
-import { accessRemoteVm } from '../../mm/access-remote-vm.ts'
-import { FOLL_FORCE } from '../../mm/gup-flags.ts'
+import { BufferIter } from '../../mm/iov-iter.ts'
 import type { IovecArray } from '../../mm/iovec.ts'
-import { procRwAt } from '../../task/proc-file.ts'
+import { procRwAt, procTransfer } from '../../task/proc-file.ts'
 import { procMemOpen } from '../../task/proc-mem.ts'
 import { processVmRw } from '../../task/process-vm-access.ts'
 import { ptraceAttach, ptraceDetach, ptracePeekWord, ptracePokeData } from '../../task/ptrace.ts'
@@ -51,7 +50,6 @@ interface ProcessVmStep {
 
 /** bytes of memory the agent has outside of the arena */
 const MOST_BYTES = 32768
-const EIO = 5
 const SYS_PROCESS_VM_READV = 310
 const SYS_PROCESS_VM_WRITEV = 311
 /** where the agent keeps the second vector in its scratch memory */
@@ -95,14 +93,13 @@ export const remoteSteps: StepKinds<RemoteStep> = {
       const target = engine.processes.get(of)
       if (target === undefined) return DANGLING
       const address = addressOf(engine, at)
-      if (local !== null) {
-        const file = self.run(procMemOpen(engine.k, target))
-        if (typeof file === 'number') return count(file)
+      const file = self.run(procMemOpen(engine.k, target))
+      if (typeof file === 'number') return count(file)
+      if (local !== null)
         return count(self.run(procRwAt(engine.k, file, write, addressOf(engine, local), length, address)))
-      }
       const buffer = pattern(write ? seed : 0, 0, length)
-      const moved = self.run(accessRemoteVm(engine.k, target.space, address, buffer, write, FOLL_FORCE))
-      const done = count(moved === 0 && length > 0 ? -EIO : moved)
+      const iter = new BufferIter(buffer)
+      const done = count(self.run(procTransfer(engine.k, file, write, iter, address)))
       return write ? done : { ...done, sum: addUp(0, buffer) }
     },
   },

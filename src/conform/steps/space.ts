@@ -73,13 +73,14 @@ export const spaceSteps: StepKinds<SpaceStep> = {
     refusesTooLong: true,
     mayDangle: ({ file }) => file !== null,
     machineWide: ({ flags }) => (flags & MAP_HUGETLB) !== 0,
+    isMade: (self, { file }) => file === null || self.files.has(file),
     follow: (_world, self, { file }) => file === null || self.files.has(file),
     replaces(step) {
       const replacing = (step.flags & MAP_FIXED) !== 0 && (step.flags & MAP_FIXED_NOREPLACE) === 0
       return replacing ? step : null
     },
     run(engine, self, step) {
-      const file = step.file === null ? null : (self.files.get(step.file) ?? null)
+      const file = step.file === null ? null : self.files.get(step.file)!
       const { length, prot, flags, offset } = step
       const addr = addressOf(engine, step.at)
       return call(engine, self, mmap(engine.k, self.space, { addr, length, prot, flags, file, offset }))

@@ -1,0 +1,53 @@
+import { EAGAIN, EINVAL, ENOSYS } from '../base/errno.ts'
+import { refuse } from '../base/refusal.ts'
+import { SECRETMEM, type AddressSpace, type OpenFile } from './file.ts'
+import { createFile } from './filemap.ts'
+import type { Kernel } from './kernel.ts'
+import type { Mm } from './mm.ts'
+import { mlockFutureOk } from './vm-accounting.ts'
+import { VM_DONTDUMP, VM_LOCKED, VM_SHARED } from './vm-flags.ts'
+import type { Vma } from './vma.ts'
+
+const O_CLOEXEC = 0o2000000
+
+/**
+ * memfd_secret(2): a file of no bytes whose pages are in nobody's direct map, so that no pin, no remote access and no
+ * read(2) reaches them. ftruncate(2) gives it its size once.
+ * @returns the open file; -ENOSYS where the command line of the kernel has to ask for it and does not, -EINVAL
+ * @rule R-AS-93
+ */
+export function memfdSecret(k: Kernel, flags: number): OpenFile | number {
+  if (!k.release.mm.hasSecretmem)
+    return refuse(k.current, ENOSYS, 'R-AS-93', { why: 'secretmem.enable is not on the command line' })
+  if ((flags & ~O_CLOEXEC) !== 0) return refuse(k.current, EINVAL, 'R-AS-93', { why: 'an unknown flag' })
+  const file = createFile(k, SECRETMEM, { path: '/secretmem (deleted)', size: 0 })
+  file.mapping.noexec = true
+  return file
+}
+
+/**
+ * Shared only, and locked from the start; locked_vm counts it.
+ * @rule R-AS-93
+ */
+export function mmapSecretmem(k: Kernel, mm: Mm, vma: Vma): number {
+  if ((vma.flags & VM_SHARED) === 0) {
+    return refuse(k.current, EINVAL, 'R-AS-93', { why: 'secret memory can only be mapped shared' })
+  }
+  const error = mlockFutureOk(k, mm, VM_LOCKED, vma.pages)
+  if (error < 0)
+    return refuse(k.current, EAGAIN, 'R-AS-93', { why: 'secret memory is locked memory' }, k.current.refusal)
+  vma.flags |= VM_LOCKED | VM_DONTDUMP
+  return 0
+}
+
+/**
+ * A size once given stays.
+ * @returns 0 or -EINVAL
+ * @rule R-AS-93
+ */
+export function resizeSecretmem(k: Kernel, mapping: AddressSpace, newSize: number): number {
+  if (mapping.size !== 0)
+    return refuse(k.current, EINVAL, 'R-AS-93', { why: 'the size of secret memory is set once' })
+  mapping.size = newSize
+  return 0
+}

@@ -1,0 +1,88 @@
+import { describe, expect, it } from 'vitest'
+import { RELEASE_NAMES } from '../../src/base/release.ts'
+import type { OpenFile } from '../../src/mm/file.ts'
+import { FOLL_LONGTERM, FOLL_WRITE } from '../../src/mm/gup-flags.ts'
+import { PageArray, pinUserPagesFast } from '../../src/mm/gup.ts'
+import { madvise } from '../../src/mm/madvise.ts'
+import { MADV_DONTNEED, MADV_REMOVE, MAP_PRIVATE, MAP_SHARED, PROT_EXEC } from '../../src/mm/mman.ts'
+import { munlock } from '../../src/mm/mlock.ts'
+import { mmap } from '../../src/mm/mmap.ts'
+import { memfdSecret } from '../../src/mm/secretmem.ts'
+import { punchHole, truncateFile } from '../../src/mm/truncate.ts'
+import { result } from '../support/kernel.ts'
+import { P, RW, World } from './fault-support.ts'
+
+class SecretWorld extends World {
+  secret(flags = 0): OpenFile | string | number {
+    const { k } = this
+    const made = this.task.run(
+      (function* () {
+        yield* []
+        return memfdSecret(k, flags)
+      })(),
+    )
+    return typeof made === 'number' ? result(made) : made
+  }
+
+  sized(pages: number): OpenFile {
+    const file = this.secret()
+    if (typeof file !== 'object') throw new Error(`memfd_secret: ${file}`)
+    expect(this.resize(file, pages * P)).toBe(0)
+    return file
+  }
+
+  resize(file: OpenFile, size: number): number | string {
+    return result(this.task.run(truncateFile(this.k, file.mapping, size)))
+  }
+
+  mapped(file: OpenFile, pages: number, flags = MAP_SHARED, prot = RW): number | string {
+    const request = { addr: 0, length: pages * P, prot, flags, file, offset: 0 }
+    return result(this.task.run(mmap(this.k, this.mm, request)))
+  }
+}
+
+const RELEASES = RELEASE_NAMES.filter((name) => name !== '6.1' && name !== 'gup-v3')
+
+describe('R-AS-93 secret memory', () => {
+  it.each(['6.1', 'gup-v3'] as const)('has to be asked for on the command line of %s', (release) => {
+    expect(new SecretWorld({ release }).secret()).toBe('-ENOSYS')
+  })
+
+  it.each(RELEASES)('%s: one flag, one size, no holes', (release) => {
+    const w = new SecretWorld({ release })
+    expect(w.secret(1)).toBe('-EINVAL')
+    expect(typeof w.secret(0o2000000)).toBe('object')
+    const file = w.sized(4)
+    expect([4, 8, 0].map((pages) => w.resize(file, pages * P))).toEqual(['-EINVAL', '-EINVAL', '-EINVAL'])
+    expect(result(w.task.run(punchHole(w.k, file.mapping, 0, P)))).toBe('-EOPNOTSUPP')
+  })
+
+  it.each(RELEASES)('%s: shared, not to be executed, and locked within the limit', (release) => {
+    const w = new SecretWorld({ release })
+    w.task.limits.memlock = 8 * P
+    const file = w.sized(4)
+    expect(w.mapped(file, 1, MAP_PRIVATE)).toBe('-EINVAL')
+    expect(w.mapped(file, 1, MAP_PRIVATE, RW | PROT_EXEC)).toBe('-EPERM')
+    expect(w.mapped(file, 9)).toBe('-EAGAIN')
+    const at = w.mapped(file, 6) as number
+    expect([w.mm.lockedVm, w.mapped(file, 3)]).toEqual([6, '-EAGAIN'])
+    expect(result(w.task.run(munlock(w.k, w.mm, at, P)))).toBe(0)
+    expect(w.mm.lockedVm).toBe(6)
+  })
+
+  it.each(RELEASES)('%s: its program reaches it, a pin does not', (release) => {
+    const w = new SecretWorld({ release })
+    const at = w.mapped(w.sized(2), 3) as number
+    w.store(at, 7)
+    expect([w.load(at), w.touch(at + 2 * P)]).toEqual([7, { ok: false, signal: 'SIGBUS', code: 2 }])
+    const pin = pinUserPagesFast(w.k, at, 1, FOLL_WRITE | FOLL_LONGTERM, new PageArray(1))
+    expect(result(w.task.run(pin))).toBe('-EFAULT')
+    expect(w.task.refusal?.rule).toBe('R-GUP-16.5')
+    for (const advice of [MADV_DONTNEED, MADV_REMOVE])
+      expect(result(w.task.run(madvise(w.k, w.mm, at, P, advice)))).toBe('-EINVAL')
+    const child = w.fork()
+    w.store(at, 9, child)
+    expect(w.load(at)).toBe(9)
+    w.exit(child)
+  })
+})
