@@ -90,6 +90,17 @@ export {
 export { memfdPinFolios, type FolioStretch } from './mm/gup-memfd.ts'
 export * from './mm/gup-flags.ts'
 export { accessRemoteVm } from './mm/access-remote-vm.ts'
+
+// memory of devices
+export { IoMemory, IoSpace } from './memory/io-space.ts'
+export {
+  genericAccessPhys,
+  ioMemoryKind,
+  remapPfnRange,
+  vmIomapMemory,
+  vmfInsertPfn,
+  type IoMemoryKindOptions,
+} from './mm/io-memory.ts'
 export { mmPopulate } from './mm/populate.ts'
 export { faultInReadable, faultInSafeWriteable, faultInWriteable } from './mm/fault-in.ts'
 

@@ -75,6 +75,20 @@ export class Contents {
     this.tags.clear(pfn)
   }
 
+  /** The bytes of a frame that is no memory: they stay whose they are. */
+  attach(pfn: number, bytes: Uint8Array): void {
+    this.#bytes.set(pfn, bytes)
+  }
+
+  detach(pfn: number): void {
+    this.#bytes.delete(pfn)
+  }
+
+  /** Whether a frame has bytes: one that is no memory has them while its device is there. */
+  has(pfn: number): boolean {
+    return this.#bytes.has(pfn)
+  }
+
   /** Pages that hold bytes of their own. */
   get stored(): number {
     return this.#bytes.size

@@ -1,6 +1,7 @@
 import { Buddy, MAX_ORDER, type AllocContext, type ZoneSizes } from './buddy.ts'
 import { Contents } from './contents.ts'
 import { Frames } from './frames.ts'
+import { IoSpace } from './io-space.ts'
 import { ORDER_SHIFT, PG_BUDDY, PG_PERMANENT, PG_RESERVED } from './page-flags.ts'
 
 /** A reference was dropped that nobody held, or a free page was referenced: always a bug in the caller. */
@@ -16,6 +17,8 @@ export class Memory {
   readonly frames: Frames
   readonly buddy: Buddy
   readonly contents = new Contents()
+  /** what devices show behind the end of memory */
+  readonly io: IoSpace
   /** Takes back folios the buddy allocator does not own (hugetlb); returns whether it did. */
   takeBack: ((head: number) => boolean) | null = null
   /** Asked before every allocation; true makes it fail. For tests. */
@@ -26,6 +29,7 @@ export class Memory {
     // pfn 0 stays unused so that 0 can mean "none"
     this.frames = new Frames(1 + sizes.normal + (sizes.movable ?? 0) + (sizes.cma ?? 0))
     this.buddy = new Buddy(this.frames, sizes, nodes)
+    this.io = new IoSpace(this.frames.count, this.contents)
   }
 
   /**

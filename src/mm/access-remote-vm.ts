@@ -55,8 +55,10 @@ export function* accessRemoteVm(
         if (guard === null) return done
         continue
       }
-      // no kind of mapping here has vm_ops->access, the last resort for device memory
-      break
+      const moved: number = yield* accessByDriver(k, guard, at, buffer.subarray(done), write)
+      if (moved <= 0) break
+      done += moved
+      continue
     }
     const pfn = page.pfns[0]!
     // @rule R-GUP-113
@@ -77,6 +79,25 @@ export function* accessRemoteVm(
   }
   guard.release()
   return done
+}
+
+/**
+ * `vm_ops->access`, the last resort for memory that GUP refuses, whatever the reason: the method decides.
+ * @returns bytes moved, 0 or less for none
+ * @rule R-ARV-3
+ * @rule R-ARV-4
+ * @rule R-ARV-6
+ */
+function* accessByDriver(
+  k: Kernel,
+  guard: MmapReadGuard,
+  address: number,
+  buffer: Uint8Array,
+  write: boolean,
+): Kthread<number> {
+  const vma = vmaLookup(guard, address)
+  const access = vma?.file?.mapping.kind.access
+  return vma === null || access === undefined ? 0 : yield* access(k, vma, address, buffer, write)
 }
 
 /**

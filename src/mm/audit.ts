@@ -9,7 +9,7 @@ import {
   PG_RESERVED,
   PG_SWAPCACHE,
 } from '../memory/page-flags.ts'
-import { PTRS_PER_PTE } from '../base/units.ts'
+import { PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import { keepsMapcount } from './device-exclusive-entry.ts'
 import type { AddressSpace } from './file.ts'
 import { auditHugetlb } from './hugetlb-audit.ts'
@@ -27,7 +27,16 @@ import {
   type PmdTable,
 } from './page-table.ts'
 import type { Vma } from './vma.ts'
-import { VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_SHARED, VM_WRITE } from './vm-flags.ts'
+import {
+  VM_ACCOUNT,
+  VM_EXEC,
+  VM_GROWSDOWN,
+  VM_LOCKED,
+  VM_MIXEDMAP,
+  VM_PFNMAP,
+  VM_SHARED,
+  VM_WRITE,
+} from './vm-flags.ts'
 
 /** One counter that is not what it must be. */
 export interface AuditFinding {
@@ -206,6 +215,8 @@ function auditPageTable(kernel: Kernel, mm: Mm, name: string, ledger: Ledger, ex
           frames.has(frames.head(pfn), PG_ANON) ? 1 : 0,
         )
       }
+      if ((bits & PTE_SPECIAL) !== 0 && pfn !== kernel.zeroPfn)
+        expect(`${where} slot ${slot}: a raw entry stands in a raw mapping`, 1, isRaw(mm, index, slot))
       if ((bits & PTE_PRESENT) === 0 || (bits & PTE_SPECIAL) !== 0) continue
       ledger.maps[pfn]!++
       ledger.refs[frames.head(pfn)]!++
@@ -225,6 +236,12 @@ function auditPageTable(kernel: Kernel, mm: Mm, name: string, ledger: Ledger, ex
   // who shares tables counts what he has faulted in (R-HUGE-56)
   if (!kernel.sharesTables) expect(`${name}: HugetlbPages`, rss.hugetlb, mm.hugetlbPages)
   expect(`${name}: VmSwap`, rss.swap, mm.swapents)
+}
+
+/** Whether a place belongs to a mapping of raw frames, as a number. */
+function isRaw(mm: Mm, pmd: number, slot: number): number {
+  const vma = mm.mmapLock.vmaOfRmap(pmd * PMD_SIZE + slot * PAGE_SIZE)
+  return vma !== null && (vma.flags & (VM_PFNMAP | VM_MIXEDMAP)) !== 0 ? 1 : 0
 }
 
 /** Entries of a shared table count once: where it is met first. */

@@ -35,7 +35,7 @@ export function newProtection(vma: Vma, bits: number, exclusive: boolean): numbe
   const { flags } = vma
   const kept = bits & ~(PTE_WRITE | PTE_PROTNONE)
   if ((flags & VM_ACCESS_FLAGS) === 0) return kept | PTE_PROTNONE
-  if ((flags & VM_WRITE) === 0 || (bits & PTE_SPECIAL) !== 0) return kept
+  if ((flags & VM_WRITE) === 0) return kept
   if ((bits & PTE_UFFD_WP) !== 0 && (flags & VM_UFFD_WP) !== 0) return kept
   if ((flags & VM_SHARED) === 0) return exclusive ? kept | PTE_WRITE : kept
   return !vma.needsDirtyTracking || (bits & PTE_DIRTY) !== 0 ? kept | PTE_WRITE : kept

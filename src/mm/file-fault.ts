@@ -33,7 +33,7 @@ import { makeSharedWritable } from './wp-fault.ts'
  * `do_fault`: nothing is mapped at an address of a file mapping.
  * @param hadTable the leaf was there before the fault; a new one is the caller's to remove when it stays empty
  * @returns VM_FAULT_*, NEEDS_USERFAULT or NEEDS_IO
- * @throws Unmodelled for a driver or file system nobody has classified, raw PFNs, vdso and vvar
+ * @throws Unmodelled for a driver or file system nobody has classified, vdso and vvar
  * @rule R-FLT-38
  */
 export function doFault(
@@ -45,7 +45,10 @@ export function doFault(
   faultFlags: number,
   hadTable: boolean,
 ): number {
-  if (vma.specialName !== null || (vma.flags & (VM_PFNMAP | VM_IO)) !== 0) {
+  const faultMethod = vma.file?.mapping.kind.faultMethod
+  if (faultMethod !== undefined) return faultMethod(k, mm, vma, address)
+  const raw = (vma.flags & (VM_PFNMAP | VM_IO)) !== 0
+  if (vma.specialName !== null || (raw && vma.file?.mapping.kind.faultable !== false)) {
     throw new Unmodelled(`a fault in ${vma.backing}`, 'R-FLT-44')
   }
   const unclassified = vma.file?.mapping.kind.unclassified

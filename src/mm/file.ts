@@ -1,4 +1,4 @@
-import { WaitQueue, type Completion } from '../base/kthread.ts'
+import { WaitQueue, type Completion, type Kthread } from '../base/kthread.ts'
 import type { HugetlbFile } from './hugetlb-reserve.ts'
 import type { CurrentTask, Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
@@ -111,6 +111,22 @@ export interface FileKind {
    * Undefined: nothing happens there but what the other facts say.
    */
   readonly mmapMethod?: (k: Kernel, vma: Vma, mm: Mm) => number
+  /**
+   * A driver's own vm_ops->fault: puts an entry where there is none (`vmfInsertPfn`). Returns 0 or VM_FAULT_*.
+   * Undefined: what `faultable` says.
+   */
+  readonly faultMethod?: (k: Kernel, mm: Mm, vma: Vma, address: number) => number
+  /**
+   * vm_ops->access: how others than the process itself reach memory that GUP refuses (`genericAccessPhys`). Gets as
+   * much of a transfer as is left and may do all of it. Bytes moved, or 0 or less for none (R-ARV-3).
+   */
+  readonly access?: (
+    k: Kernel,
+    vma: Vma,
+    address: number,
+    buffer: Uint8Array,
+    write: boolean,
+  ) => Kthread<number>
 }
 
 const plain: Omit<FileKind, 'name'> = {

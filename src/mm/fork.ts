@@ -98,6 +98,7 @@ function copyLayout(child: Mm, parent: Mm): void {
   child.thpDisabled = parent.thpDisabled
   child.dumpable = parent.dumpable
   child.hasUprobes = parent.hasUprobes
+  child.hasRawEntries = parent.hasRawEntries
   child.argStart = parent.argStart
   child.argEnd = parent.argEnd
   child.envStart = parent.envStart

@@ -17,6 +17,7 @@ import {
   pteSlot,
 } from './page-table.ts'
 import { storeUser } from './user-access.ts'
+import { VM_PFNMAP } from './vm-flags.ts'
 import { asWord, alignUp, isPageAligned } from './user-range.ts'
 import type { Vma } from './vma.ts'
 import { lockForRead } from './write-lock.ts'
@@ -55,7 +56,9 @@ export function* mincore(k: Kernel, mm: Mm, addr: number, len: number, vec: numb
     }
     const count = Math.min(pages - done, CHUNK, (vma.end - address) / PAGE_SIZE)
     const answer = new Uint8Array(count)
-    if (showsResidence(k, vma)) residence(k, mm, vma, address, answer)
+    // @rule R-PM-6
+    if ((vma.flags & VM_PFNMAP) !== 0 && showsResidence(k, vma)) answer.fill(0)
+    else if (showsResidence(k, vma)) residence(k, mm, vma, address, answer)
     else answer.fill(1)
     guard.release()
     const stored = yield* storeUser(k, mm, bytes + done, answer, 'kernel')

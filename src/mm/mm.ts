@@ -59,6 +59,8 @@ export class Mm {
   defFlags = 0
   /** MMF_HAS_PINNED: set by every FOLL_PIN attempt, never cleared, not inherited (R-GUP-72). Atomic */
   hasPinned = false
+  /** entries of raw mappings have been made here: VM_PFNMAP mappings may have pages; a child takes it over */
+  hasRawEntries = false
   /** MMF_HAS_UPROBES: a breakpoint was put here; a child takes it over */
   hasUprobes = false
   /** seqcount: odd while fork write-protects (R-GUP-76) */

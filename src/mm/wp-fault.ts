@@ -1,5 +1,4 @@
 import { PAGE_SIZE } from '../base/units.ts'
-import { Unmodelled } from '../base/unmodelled.ts'
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_KSM, PG_SWAPCACHE } from '../memory/page-flags.ts'
 import { FAULT_FLAG_UNSHARE } from './fault-flags.ts'
 import { outOfMemory } from './fault-refusal.ts'
@@ -53,8 +52,9 @@ export function doWpPage(
   const pfn = leaf.pfn[slot]!
   const special = (bits & PTE_SPECIAL) !== 0
   if ((vma.flags & (VM_SHARED | VM_MAYSHARE)) !== 0) {
-    if (special) throw new Unmodelled('a write to a raw PFN of a shared mapping', 'R-FLT-44')
-    makeSharedWritable(k, vma, leaf, slot)
+    // @rule R-FLT-44
+    if (special) leaf.bits[slot] = bits | PTE_DIRTY | PTE_ACCESSED | maybeWrite(vma)
+    else makeSharedWritable(k, vma, leaf, slot)
     return 0
   }
   const { frames } = k.memory

@@ -14,6 +14,8 @@ export interface RemoteSwitches {
   readonly noTagsIsFault: boolean
   /** hugetlb memory can have tags: seen on 7.2, not on 6.12 (R-MTE-9) */
   readonly hugetlbHasTags: boolean
+  /** generic_access_phys follows entries of 2 MiB and 1 GiB: 6.12 on; 6.1 walks to a pte (R-ARV-5) */
+  readonly accessFollowsHugeEntries: boolean
 }
 
 const v3: RemoteSwitches = {
@@ -23,6 +25,7 @@ const v3: RemoteSwitches = {
   tagsVma: 'looked-up',
   noTagsIsFault: false,
   hugetlbHasTags: false,
+  accessFollowsHugeEntries: false,
 }
 const r61: RemoteSwitches = { ...v3, memForceOverride: true, tagsVma: 'from-gup' }
 const r612: RemoteSwitches = {
@@ -32,6 +35,7 @@ const r612: RemoteSwitches = {
   tagsVma: 'helper',
   noTagsIsFault: true,
   hugetlbHasTags: false,
+  accessFollowsHugeEntries: true,
 }
 
 export const remoteSwitches: Readonly<Record<ReleaseName, RemoteSwitches>> = {

@@ -20,6 +20,8 @@ import {
   pmdIndex,
   type PmdEntry,
 } from '../../mm/page-table.ts'
+import type { MmapReadGuard } from '../../mm/mmap-lock.ts'
+import { VM_PFNMAP } from '../../mm/vm-flags.ts'
 import { lockForRead } from '../../mm/write-lock.ts'
 import { ProcFile, refuseBuffer, type FilePosition } from '../proc-file.ts'
 import type { TaskStruct } from '../task.ts'
@@ -173,6 +175,7 @@ export class ProcPagemap extends ProcFile {
       const { pageTable } = mm
       const isShared = k.release.fault.sharedTableIsNotOnce && pageTable.isShared(pmdIndex(base))
       pagemapWords(k, pageTable.pmd(pmdIndex(base)), from, to, words, this.#shown, isShared)
+      if (mm.hasRawEntries) hideRaw(guard, base, from, to, words)
       guard.release()
       const length = (to - from) * WORD
       littleEndian(words.subarray(0, (to - from) * 2), bytes)
@@ -181,6 +184,20 @@ export class ProcPagemap extends ProcFile {
       address = base + to * PAGE_SIZE
     }
     return done
+  }
+}
+
+/**
+ * Raw mappings are passed over, whatever they map.
+ * @rule R-PM-6
+ */
+function hideRaw(guard: MmapReadGuard, base: number, from: number, to: number, words: Uint32Array): void {
+  const end = base + to * PAGE_SIZE
+  for (let vma = guard.vmas.find(base + from * PAGE_SIZE); vma !== null && vma.start < end; vma = vma.next) {
+    if ((vma.flags & VM_PFNMAP) === 0) continue
+    const first = Math.max(from, (vma.start - base) / PAGE_SIZE)
+    const last = Math.min(to, (vma.end - base) / PAGE_SIZE)
+    words.fill(0, (first - from) * 2, (last - from) * 2)
   }
 }
 

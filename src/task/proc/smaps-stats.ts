@@ -20,7 +20,7 @@ import {
   pmdIndex,
   type Leaf,
 } from '../../mm/page-table.ts'
-import { VM_EXEC, VM_LOCKED, VM_READ, VM_WRITE } from '../../mm/vm-flags.ts'
+import { VM_EXEC, VM_LOCKED, VM_PFNMAP, VM_READ, VM_WRITE } from '../../mm/vm-flags.ts'
 import type { Vma } from '../../mm/vma.ts'
 
 /** proportional shares are counted in 4096ths of a byte, each page's share rounded down (R-SMAPS-7) */
@@ -60,6 +60,8 @@ export class SmapsStats {
    * @rule R-SMAPS-7
    */
   gather(k: Kernel, mm: Mm, vma: Vma): void {
+    // @rule R-PM-6
+    if ((vma.flags & VM_PFNMAP) !== 0) return
     const { pageTable } = mm
     const locked = (vma.flags & VM_LOCKED) !== 0
     const unseen =
