@@ -91,6 +91,9 @@ export { memfdPinFolios, type FolioStretch } from './mm/gup-memfd.ts'
 export * from './mm/gup-flags.ts'
 export { accessRemoteVm } from './mm/access-remote-vm.ts'
 
+// NUMA hints
+export { changeProtNuma } from './mm/numa-hint.ts'
+
 // memory of devices
 export { IoMemory, IoSpace } from './memory/io-space.ts'
 export {

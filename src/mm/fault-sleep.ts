@@ -16,6 +16,9 @@ export const NEEDS_MIGRATION = -5
 /** the page in the cache is locked by somebody who moves it */
 export const NEEDS_UNLOCKED = -6
 
+/** the entry is a NUMA hint and the page is on another node than who touches it */
+export const NEEDS_NUMA_MOVE = -7
+
 /** Which kind of event a userfault is. */
 export type UserfaultReason =
   typeof NEEDS_USERFAULT | typeof NEEDS_USERFAULT_WP | typeof NEEDS_USERFAULT_MINOR

@@ -33,6 +33,8 @@ export interface CurrentTask extends RefusalSink {
   readonly gid?: number
   /** personality(2): READ_IMPLIES_EXEC, ADDR_COMPAT_LAYOUT; none where it is missing */
   personality?: number
+  /** NUMA node of the processor it runs on; 0 where it is missing */
+  node?: number
   signalPending: boolean
   fatalSignalPending: boolean
   /** PF_MEMALLOC_PIN: allocate outside movable zones (R-GUP-50) */

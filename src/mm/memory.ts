@@ -1,6 +1,6 @@
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { pageAlignDown } from '../base/units.ts'
-import { PG_ANON, PG_ANON_EXCLUSIVE, PG_UPTODATE } from '../memory/page-flags.ts'
+import { PG_UPTODATE } from '../memory/page-flags.ts'
 import { doAnonymousPage } from './anon-fault.ts'
 import {
   FAULT_FLAG_ALLOW_RETRY,
@@ -21,6 +21,7 @@ import { refuseFault } from './fault-refusal.ts'
 import {
   NEEDS_IO,
   NEEDS_MIGRATION,
+  NEEDS_NUMA_MOVE,
   NEEDS_UNLOCKED,
   NEEDS_USERFAULT,
   NEEDS_USERFAULT_MINOR,
@@ -29,7 +30,7 @@ import {
 import { doFault } from './file-fault.ts'
 import { faultHugeFile } from './file-fault-large.ts'
 import { endRead } from './filemap.ts'
-import { changeHugePmd, doHugePmdAnonymousPage, doHugePmdWpPage, thpAllowed } from './huge-memory.ts'
+import { doHugePmdAnonymousPage, doHugePmdWpPage, thpAllowed } from './huge-memory.ts'
 import { hugetlbFault } from './hugetlb.ts'
 import { shareHugetlbTable } from './hugetlb-share.ts'
 import type { Kernel } from './kernel.ts'
@@ -53,7 +54,7 @@ import {
   pteSlot,
   type Leaf,
 } from './page-table.ts'
-import { newProtection } from './change-protection.ts'
+import { isMisplaced, numaFault, restoreHinted } from './numa-hint.ts'
 import { restoreByFault } from './device-exclusive-entry.ts'
 import { doSwapPage } from './swap-fault.ts'
 import { handleUserfault } from './userfaultfd-fault.ts'
@@ -101,6 +102,9 @@ export function* handleMmFault(
         return counted(k, yield* handleUserfault(k, guard, vma, address, flags, code), flags)
       case NEEDS_MIGRATION:
         yield* waitForMigration(k)
+        return counted(k, major, flags)
+      case NEEDS_NUMA_MOVE:
+        yield* numaFault(k, guard.mm, vma, page)
         return counted(k, major, flags)
       case NEEDS_UNLOCKED:
         if ((yield* waitForUnlock(k, guard, flags)) !== 0) return counted(k, VM_FAULT_RETRY | major, flags)
@@ -201,7 +205,8 @@ function hugePmdFault(
     return NEEDS_MIGRATION
   }
   if ((entry.bits & PTE_PROTNONE) !== 0 && (vma.flags & VM_ACCESS_FLAGS) !== 0) {
-    changeHugePmd(k, guard.mm, vma, pmdIndex(address))
+    if (isMisplaced(k, entry.pfn)) return NEEDS_NUMA_MOVE
+    restoreHinted(k, guard.mm, vma, address)
     return 0
   }
   if ((flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) !== 0 && (entry.bits & PTE_WRITE) === 0) {
@@ -236,11 +241,8 @@ function pteFault(
   }
   if ((bits & PTE_PRESENT) === 0) return notPresent(k, mm, vma, address, leaf, flags)
   if ((bits & PTE_PROTNONE) !== 0 && (vma.flags & VM_ACCESS_FLAGS) !== 0) {
-    // @rule R-FLT-56
-    const pfn = leaf.pfn[slot]!
-    const { frames } = k.memory
-    const exclusive = frames.has(frames.head(pfn), PG_ANON) && frames.has(pfn, PG_ANON_EXCLUSIVE)
-    leaf.bits[slot] = newProtection(vma, bits, exclusive) | PTE_ACCESSED
+    if (isMisplaced(k, leaf.pfn[slot]!)) return NEEDS_NUMA_MOVE
+    restoreHinted(k, mm, vma, address)
     return 0
   }
   if ((flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) !== 0 && (bits & PTE_WRITE) === 0) {

@@ -140,6 +140,8 @@ export class Process implements TaskStruct {
   memallocPin = false
   /** personality(2) */
   personality = 0
+  /** NUMA node of the processor it runs on: where its NUMA hints bring pages (R-FLT-56) */
+  node = 0
   trace: Trace | null = null
   stopped = false
   readonly #limits: Partial<Record<RlimitName, number>> = { stack: 8 * 1024 * 1024, nofile: 1024 }
@@ -388,6 +390,7 @@ export class Process implements TaskStruct {
     const child = new Process(this.kernel, comm, this.#options, { mm, files: this.files.clone() })
     Object.assign(child.#limits, this.#limits)
     child.personality = this.personality
+    child.node = this.node
     return child
   }
 

@@ -237,7 +237,7 @@ describe.each(ALL)('raw mappings on %s', (release) => {
     expect(s.call(munmap(s.k, s.mm, Q + P, P))).toBe(0)
     s.at(2, 1)
     expect([s.entry(1).bits, s.entry(0).pfn, s.entry(3).pfn]).toEqual([0, s.bar.pfn, s.bar.pfn + 3])
-    s.task.run(unmapMappingRange(s.k, s.device.mapping, 0, 8, 'truncate'))
+    s.task.run(unmapMappingRange(s.k, s.device.mapping, 0, 8, true))
     expect(s.entry(0).bits).toBe(0)
     expect(s.task.run(accessUser(s.k, s.mm, Q, false))).toEqual({ ok: false, signal: 'SIGBUS', code: 2 })
   })
@@ -326,7 +326,7 @@ describe.each(ALL)('raw mappings on %s', (release) => {
     s.call(mprotect(s.k, s.mm, Q, P, PROT_NONE))
     expect(s.access(0, Uint8Array.of(1), false)).toBe(1)
     // no entry; ordinary memory
-    s.task.run(unmapMappingRange(s.k, s.device.mapping, 0, 8, 'truncate'))
+    s.task.run(unmapMappingRange(s.k, s.device.mapping, 0, 8, true))
     expect(s.access(0, Uint8Array.of(1), false)).toBe('-EINVAL')
     expect(s.task.refusal?.rule).toBe('R-ARV-5')
     s.at(10, 1)

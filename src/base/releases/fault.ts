@@ -14,6 +14,8 @@ export interface FaultSwitches {
   readonly swapInReadWritable: boolean
   /** a lazily freed page that could not be dropped for a reference becomes an ordinary one: up to 6.12 (R-FLT-73) */
   readonly failedDiscardSwapbacks: boolean
+  /** NUMA hints leave pages of COW mappings alone that may be pinned: 6.12 on (R-FLT-56, R-GUP-79) */
+  readonly hintsSparePinned: boolean
   /** merged pages are unmerged by unsharing, as for a read pin, not by a write: 6.2 on (R-KSM-1) */
   readonly ksmBreaksByUnshare: boolean
   /** guard markers exist: 6.13 on (R-FLT-78) */
@@ -68,6 +70,7 @@ const r61: FaultSwitches = {
   hugetlbCacheRefPerPage: false,
   swapInReadWritable: false,
   failedDiscardSwapbacks: true,
+  hintsSparePinned: false,
   ksmBreaksByUnshare: false,
   guardMarkers: false,
   countsEveryAttempt: true,
@@ -98,6 +101,7 @@ const v3: FaultSwitches = {
 }
 const r612: FaultSwitches = {
   ...v3,
+  hintsSparePinned: true,
   largeFolioReuse: 'never',
   hugetlbCacheRefPerPage: true,
   directWriteStopsEarly: true,
