@@ -2,7 +2,7 @@ import { FAULT_FLAG_WRITE } from './fault-flags.ts'
 import { outOfMemory } from './fault-refusal.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
-import { maybeWrite, vmPageProt } from './page-prot.ts'
+import { maybeWrite, vmPageProt, readProt } from './page-prot.ts'
 import {
   PTE_ACCESSED,
   PTE_DIRTY,
@@ -36,7 +36,7 @@ export function doAnonymousPage(
     // @rule R-FLT-34
     if ((vma.flags & VM_UFFD_MISSING) !== 0) return NEEDS_USERFAULT
     const slot = pteSlot(address)
-    leaf.set(slot, k.zeroPfn, vmPageProt(vma) | PTE_SPECIAL | PTE_ACCESSED | markerProtection(leaf, slot))
+    leaf.set(slot, k.zeroPfn, readProt(vma) | PTE_SPECIAL | PTE_ACCESSED | markerProtection(leaf, slot))
     return 0
   }
   // @rule R-FLT-35

@@ -86,7 +86,7 @@ function growHeap(k: Kernel, guard: MmapWriteGuard, start: number, end: number, 
   const pages = (end - start) / PAGE_SIZE
   // @rule R-AS-6
   const executable = readImpliesExec(k.current) ? VM_EXEC : 0
-  const flags = VM_READ | VM_WRITE | executable | VM_MAY_ALL | VM_ACCOUNT | mm.defFlags
+  const flags = VM_READ | VM_WRITE | executable | VM_MAY_ALL | VM_ACCOUNT | mm.defFlags | k.newVmaFlags
   const locked = mlockFutureOk(k, mm, mm.defFlags, pages)
   if (locked < 0) return locked
   const fits = mayExpandVm(k, mm, flags, pages)

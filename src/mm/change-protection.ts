@@ -1,3 +1,4 @@
+import { awaitsSoftDirty } from './page-prot.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import { ORDER_SHIFT, PG_ANON, PG_ANON_EXCLUSIVE } from '../memory/page-flags.ts'
@@ -37,6 +38,7 @@ export function newProtection(vma: Vma, bits: number, exclusive: boolean): numbe
   if ((flags & VM_ACCESS_FLAGS) === 0) return kept | PTE_PROTNONE
   if ((flags & VM_WRITE) === 0) return kept
   if ((bits & PTE_UFFD_WP) !== 0 && (flags & VM_UFFD_WP) !== 0) return kept
+  if (awaitsSoftDirty(vma, bits)) return kept
   if ((flags & VM_SHARED) === 0) return exclusive ? kept | PTE_WRITE : kept
   return !vma.needsDirtyTracking || (bits & PTE_DIRTY) !== 0 ? kept | PTE_WRITE : kept
 }

@@ -1,6 +1,7 @@
 import { EINVAL } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
+import { Unmodelled } from '../base/unmodelled.ts'
 import { HPAGE_PMD_ORDER, PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import { PG_KSM, PG_LOCKED, PG_LRU, PG_SWAPCACHE } from '../memory/page-flags.ts'
 import {
@@ -71,6 +72,8 @@ export function* madviseCollapse(
     const why = 'the range begins and ends inside the same 2 MiB'
     return refuse(k.current, EINVAL, 'R-HUGE-61', { address: start, why })
   }
+  if (holder.guard.mm.softDirtyCleared)
+    throw new Unmodelled('making a huge page after soft-dirty bits were cleared', 'R-FLT-163')
   const isFile = !vma.isAnonymous
   let result = 0
   for (let at = first; at + PMD_SIZE <= end; at += PMD_SIZE) {

@@ -3,8 +3,16 @@ import { PG_LOCKED, PG_MLOCKED } from '../memory/page-flags.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { invalidateRange } from './mmu-notifier.ts'
-import { maybeWrite, vmPageProt } from './page-prot.ts'
-import { PTE_DEVICE_EXCLUSIVE, PTE_DIRTY, PTE_UFFD_WP, PTE_WRITE, pteSlot, type Leaf } from './page-table.ts'
+import { maybeWrite, vmPageProt, awaitsSoftDirty } from './page-prot.ts'
+import {
+  PTE_DEVICE_EXCLUSIVE,
+  PTE_DIRTY,
+  PTE_UFFD_WP,
+  PTE_WRITE,
+  pteSlot,
+  type Leaf,
+  PTE_SOFT_CLEAN,
+} from './page-table.ts'
 import { VM_LOCKED, VM_SPECIAL } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
 
@@ -15,10 +23,13 @@ import type { Vma } from './vma.ts'
  * AnonExclusive. Any access by the processor puts the mapping back, as soon as the device has let go of the page's lock.
  */
 
+/** what the entry carries of the mapping's own marks */
+const KEPT = PTE_UFFD_WP | PTE_SOFT_CLEAN
+
 /** The word that takes the place of a present one. @rule R-DEX-3 */
 export function exclusiveWord(k: Kernel, bits: number): number {
   const writable = k.release.fault.deviceExclusive === 'page' ? PTE_WRITE : bits & PTE_WRITE
-  return PTE_DEVICE_EXCLUSIVE | writable | (bits & PTE_UFFD_WP)
+  return PTE_DEVICE_EXCLUSIVE | writable | (bits & KEPT)
 }
 
 /**
@@ -47,8 +58,9 @@ export function restoreEntry(k: Kernel, vma: Vma, leaf: Leaf, slot: number): boo
   const pfn = leaf.pfn[slot]!
   const head = frames.head(pfn)
   if (frames.has(head, PG_LOCKED)) return false
-  const writable = (word & (PTE_WRITE | PTE_UFFD_WP)) === PTE_WRITE ? maybeWrite(vma) : 0
-  leaf.bits[slot] = vmPageProt(vma) | (word & PTE_UFFD_WP) | (writable === 0 ? 0 : writable | PTE_DIRTY)
+  const writable =
+    (word & (PTE_WRITE | PTE_UFFD_WP)) === PTE_WRITE && !awaitsSoftDirty(vma, word) ? maybeWrite(vma) : 0
+  leaf.bits[slot] = vmPageProt(vma) | (word & KEPT) | (writable === 0 ? 0 : writable | PTE_DIRTY)
   if (keepsMapcount(k)) return true
   frames.mapcount[pfn]!++
   if ((vma.flags & (VM_LOCKED | VM_SPECIAL)) === VM_LOCKED) frames.set(head, PG_MLOCKED)

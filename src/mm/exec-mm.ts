@@ -82,7 +82,8 @@ export function newExecMm(k: Kernel, old: Mm | null, name: string, stackTop: num
   }
   const guard = mm.mmapLock.tryWrite()!
   const start = stackTop - PAGE_SIZE
-  const stack = new Vma(start, stackTop, STACK_FLAGS | INCOMPLETE_SETUP, start / PAGE_SIZE)
+  const flags = STACK_FLAGS | INCOMPLETE_SETUP | k.newVmaFlags
+  const stack = new Vma(start, stackTop, flags, start / PAGE_SIZE)
   const error = linkVma(k, guard, stack)
   guard.release()
   if (error === 0) return mm
@@ -173,7 +174,8 @@ function mapVdso(k: Kernel, guard: MmapWriteGuard): number {
   let at = start
   for (const [name, count] of parts) {
     const end = at + count * PAGE_SIZE
-    const vma = new Vma(at, end, name === '[vdso]' ? VDSO_FLAGS : VVAR_FLAGS, at / PAGE_SIZE)
+    const flags = (name === '[vdso]' ? VDSO_FLAGS : VVAR_FLAGS) | k.newVmaFlags
+    const vma = new Vma(at, end, flags, at / PAGE_SIZE)
     vma.specialName = name
     if (linkVma(k, guard, vma) < 0) return -ENOMEM
     at = end

@@ -4,7 +4,7 @@ import { PG_DIRTY, PG_LOCKED, PG_MLOCKED, PG_SWAPBACKED } from '../memory/page-f
 import { FAULT_FLAG_WRITE } from './fault-flags.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
-import { maybeWrite, vmPageProt } from './page-prot.ts'
+import { maybeWrite, vmPageProt, readProt } from './page-prot.ts'
 import { HugePmd, PTE_ACCESSED, PTE_DIRTY, pmdIndex, pteSlot, type Leaf } from './page-table.ts'
 import { VM_LOCKED, VM_NOHUGEPAGE, VM_SHARED, VM_SPECIAL, VMH_UFFD_MINOR } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
@@ -17,7 +17,12 @@ export function mapHugeFile(k: Kernel, mm: Mm, vma: Vma, pmd: number, head: numb
   if ((vma.flags & (VM_LOCKED | VM_SPECIAL)) === VM_LOCKED) frames.set(head, PG_MLOCKED)
   if (frames.has(head, PG_SWAPBACKED)) mm.rssShmem += PTRS_PER_PTE
   else mm.rssFile += PTRS_PER_PTE
-  mm.pageTable.setPmd(pmd, new HugePmd(head, vmPageProt(vma) | bits))
+  mm.pageTable.setPmd(pmd, new HugePmd(head, protFor(vma, bits) | bits))
+}
+
+/** Pages that are written at once are not as they were. */
+function protFor(vma: Vma, bits: number): number {
+  return (bits & PTE_DIRTY) === 0 ? readProt(vma) : vmPageProt(vma)
 }
 
 const WATCHED = 'a fault on a huge page of a memory file that a userfaultfd watches'
@@ -110,7 +115,7 @@ export function mapFolioPages(
   for (let slot = from; slot < to; slot++) {
     if (leaf.bits[slot] !== 0) continue
     const pfn = first + slot - from
-    leaf.set(slot, pfn, vmPageProt(vma) | PTE_ACCESSED | bits)
+    leaf.set(slot, pfn, protFor(vma, bits) | PTE_ACCESSED | bits)
     frames.mapcount[pfn]!++
     mapped++
   }

@@ -19,7 +19,7 @@ import {
   slotsOfFolio,
   type FolioSlots,
 } from './file-fault-large.ts'
-import { maybeWrite, vmPageProt } from './page-prot.ts'
+import { maybeWrite, readProt } from './page-prot.ts'
 import { readForFault } from './read-ahead.ts'
 import { installAnonPage, markerProtection } from './anon-fault.ts'
 import { PTE_ACCESSED, PTE_DIRTY, PTE_UFFD_WP, PTE_WRITE, pteSlot, type Leaf } from './page-table.ts'
@@ -186,7 +186,7 @@ function isMoving(k: Kernel, pfn: number): boolean {
 function mapCached(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number, pfn: number): void {
   addFilePage(k, mm, vma, pfn)
   const wp = markerProtection(leaf, slot)
-  const bits = vmPageProt(vma) | PTE_ACCESSED
+  const bits = readProt(vma) | PTE_ACCESSED
   leaf.set(slot, pfn, wp === 0 ? bits : (bits & ~PTE_WRITE) | wp)
 }
 

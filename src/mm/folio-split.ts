@@ -2,7 +2,15 @@ import { ORDER_MASK, PG_ANON, PG_ANON_EXCLUSIVE, PG_MLOCKED } from '../memory/pa
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { vmPageProt } from './page-prot.ts'
-import { HugePmd, PTE_ACCESSED, PTE_SPECIAL, PTE_UFFD_WP, PTE_WRITE, type Leaf } from './page-table.ts'
+import {
+  HugePmd,
+  PTE_ACCESSED,
+  PTE_SPECIAL,
+  PTE_UFFD_WP,
+  PTE_WRITE,
+  type Leaf,
+  PTE_SOFT_CLEAN,
+} from './page-table.ts'
 import { walkPtes } from './rmap-walk.ts'
 import { removePage } from './rmap.ts'
 import { isMappedOnlyBy } from './thp-fault.ts'
@@ -51,7 +59,7 @@ function remap(k: Kernel, mm: Mm, address: number, leaf: Leaf, slot: number, kee
     return
   }
   if (keepsZeros || !k.release.fault.splitMapsZeroPage || !contents.isZero(pfn)) return
-  const kept = leaf.bits[slot]! & (PTE_UFFD_WP | PTE_ACCESSED)
+  const kept = leaf.bits[slot]! & (PTE_UFFD_WP | PTE_SOFT_CLEAN | PTE_ACCESSED)
   leaf.set(slot, k.zeroPfn, (vmPageProt(vma) & ~PTE_WRITE) | PTE_SPECIAL | kept)
   removePage(k, mm, pfn)
 }

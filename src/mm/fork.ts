@@ -99,6 +99,7 @@ function copyLayout(child: Mm, parent: Mm): void {
   child.dumpable = parent.dumpable
   child.hasUprobes = parent.hasUprobes
   child.hasRawEntries = parent.hasRawEntries
+  child.softDirtyCleared = parent.softDirtyCleared
   child.argStart = parent.argStart
   child.argEnd = parent.argEnd
   child.envStart = parent.envStart

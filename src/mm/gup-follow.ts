@@ -1,3 +1,4 @@
+import { awaitsSoftDirty } from './page-prot.ts'
 import { EEXIST, EFAULT, EINVAL, EMLINK, ENOMEM } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE, PTRS_PER_PTE, pageNumber } from '../base/units.ts'
@@ -148,7 +149,7 @@ function mayForceWrite(vma: Vma, flags: number, bits: number, exclusive: number)
   if ((flags & FOLL_FORCE) === 0) return false
   if ((vma.flags & (VM_SHARED | VM_MAYSHARE | VM_MAYWRITE | VM_WRITE)) !== VM_MAYWRITE) return false
   if ((exclusive & (PG_ANON | PG_ANON_EXCLUSIVE)) !== (PG_ANON | PG_ANON_EXCLUSIVE)) return false
-  return (bits & (PTE_SPECIAL | PTE_UFFD_WP)) === 0
+  return (bits & (PTE_SPECIAL | PTE_UFFD_WP)) === 0 && !awaitsSoftDirty(vma, bits)
 }
 
 /**

@@ -1,3 +1,4 @@
+import { VM_SOFTDIRTY } from './vm-flags.ts'
 import { Scheduler } from '../base/scheduler.ts'
 import { releases, type Release, type ReleaseName } from '../base/release.ts'
 import { WaitQueue, type Kthread } from '../base/kthread.ts'
@@ -98,6 +99,8 @@ export interface MmSettings {
   procMemForce: 'always' | 'ptrace' | 'never'
   /** CONFIG_ANON_VMA_NAME: memory can be named (R-AS-109) */
   anonVmaName: boolean
+  /** CONFIG_MEM_SOFT_DIRTY: which pages were written can be tracked (R-FLT-163) */
+  softDirty: boolean
   /** CONFIG_MEMORY_FAILURE: a poisoned page gives SIGBUS with its own si_code (R-FLT-20) */
   memoryFailure: boolean
   /** the vsyscall page is there: maps ends with its line (R-AS-162) */
@@ -142,6 +145,7 @@ const defaultSettings: MmSettings = {
   thpUseZeroPage: true,
   procMemForce: 'always',
   anonVmaName: true,
+  softDirty: false,
   memoryFailure: true,
   vsyscall: true,
   protectionKeys: false,
@@ -261,6 +265,11 @@ export class Kernel implements MmapLockHost {
     this.delayedWork.clear()
     for (const work of due) work()
     this.scheduler.runUntilIdle()
+  }
+
+  /** What every new or expanded mapping has: VM_SOFTDIRTY where that is configured (R-AS-5). */
+  get newVmaFlags(): number {
+    return this.settings.softDirty ? VM_SOFTDIRTY : 0
   }
 
   /** The huge zero folio, made at first use. 0 when memory is exhausted. */

@@ -1,3 +1,4 @@
+import { Unmodelled } from '../base/unmodelled.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import {
@@ -64,6 +65,8 @@ class Scan {
   }
 
   *mm(mm: Mm): Kthread<void> {
+    if (mm.softDirtyCleared)
+      throw new Unmodelled('merging by KSM after soft-dirty bits were cleared', 'R-FLT-163')
     const { ksm } = this.#k
     const guard = mm.mmapLock.tryRead() ?? (yield* mm.mmapLock.read())
     const before = ksm.checksums.get(mm) ?? new Map<number, number>()

@@ -10,6 +10,7 @@ import {
   PTE_SWAP_EXCLUSIVE,
   PTE_UFFD_WP,
   PTE_WRITE,
+  PTE_SOFT_CLEAN,
 } from './page-table.ts'
 
 /*
@@ -19,7 +20,7 @@ import {
  */
 
 /** What of an entry outlives the migration; PTE_SWAP_EXCLUSIVE says that the page was exclusive. */
-export const MIGRATION_KEEPS = PTE_WRITE | PTE_DIRTY | PTE_ACCESSED | PTE_UFFD_WP
+export const MIGRATION_KEEPS = PTE_WRITE | PTE_DIRTY | PTE_ACCESSED | PTE_UFFD_WP | PTE_SOFT_CLEAN
 
 /** The word that takes the place of a present one. */
 export function migrationWord(bits: number, exclusive: boolean): number {

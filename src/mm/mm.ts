@@ -61,6 +61,8 @@ export class Mm {
   hasPinned = false
   /** entries of raw mappings have been made here: VM_PFNMAP mappings may have pages; a child takes it over */
   hasRawEntries = false
+  /** soft-dirty bits have been cleared here once: mappings without VM_SOFTDIRTY are tracked; a child takes it over */
+  softDirtyCleared = false
   /** MMF_HAS_UPROBES: a breakpoint was put here; a child takes it over */
   hasUprobes = false
   /** seqcount: odd while fork write-protects (R-GUP-76) */

@@ -120,7 +120,7 @@ function addMapping(
   const { mm, vmas } = guard
   const pages = len / PAGE_SIZE
   const end = start + len
-  let flags = vmFlags
+  let flags = vmFlags | k.newVmaFlags
   const next = vmas.find(start)
   const previous = next === null ? vmas.last : next.previous
   const shape = { flags, highFlags, file, uffd: null, policy: null, anonName: null }

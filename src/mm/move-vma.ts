@@ -124,11 +124,14 @@ function copyVma(
   const neighbour = (other: Vma | null): Vma | null => (alone || (apart && other === vma) ? null : other)
   const [before, after] = [neighbour(previous), neighbour(next)]
   const merged = mergeNewRange(k, mm, vmas, before, after, newAddr, newAddr + len, pgoff, vma, vma)
-  if (merged !== null) return merged
+  if (merged !== null) {
+    merged.flags |= k.newVmaFlags
+    return merged
+  }
   const copy = new Vma(
     newAddr,
     newAddr + len,
-    vma.flags,
+    vma.flags | k.newVmaFlags,
     pgoff,
     vma.file === null ? null : vma.file.get(),
     vma.highFlags,

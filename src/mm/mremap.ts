@@ -290,6 +290,7 @@ function extend(k: Kernel, guard: MmapWriteGuard, vma: Vma, end: number): number
   if (mergeNewRange(k, mm, vmas, vma, vma.next, start, end, vma.pageIndex(start), vma, vma) !== vma) {
     vmas.resize(vma, vma.start, end)
   }
+  vma.flags |= k.newVmaFlags
   uprobeMmap(k, mm, vma)
   vmStatAccount(mm, flags, pages)
   if ((flags & VM_LOCKED) !== 0) mm.lockedVm += pages

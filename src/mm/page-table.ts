@@ -15,6 +15,8 @@ export const PTE_ACCESSED = 1 << 3
 export const PTE_SPECIAL = 1 << 4
 export const PTE_UFFD_WP = 1 << 5
 export const PTE_PROTNONE = 1 << 6
+/** not written since soft-dirty bits were cleared: the pte is not soft-dirty (soft-dirty.ts) */
+export const PTE_SOFT_CLEAN = 1 << 7
 /** swap entry: `pfn` is the swap slot */
 export const PTE_SWAP = 1 << 8
 /** with PTE_SWAP: the page was exclusive when it was swapped out */

@@ -1,3 +1,4 @@
+import { Unmodelled } from '../base/unmodelled.ts'
 import { EAGAIN } from '../base/errno.ts'
 import { PAGE_SIZE } from '../base/units.ts'
 import type { Kernel } from './kernel.ts'
@@ -38,6 +39,8 @@ export function replacePage(
   const vma = unwatched(maybeWatched)
   const pte = pteOf(mm, address, old)
   if (pte === null) return -EAGAIN
+  if (mm.softDirtyCleared)
+    throw new Unmodelled('putting breakpoints in place after soft-dirty bits were cleared', 'R-FLT-163')
   if (mm.notifiers !== null) invalidateRange(mm, address, address + PAGE_SIZE)
   const { leaf, slot } = pte
   const special = (leaf.bits[slot]! & PTE_SPECIAL) !== 0

@@ -56,6 +56,7 @@ export function expandStack(k: Kernel, guard: MmapReadGuard, vma: Vma, address: 
   vmStatAccount(mm, vma.flags, grow)
   if ((vma.flags & VM_LOCKED) !== 0) mm.lockedVm += grow
   vma.pgoff -= grow
+  vma.flags |= k.newVmaFlags
   vmas.resize(vma, start, vma.end)
   k.observer?.({ type: 'map', mm: mm.id, start, end: start + grow * PAGE_SIZE })
   return 0

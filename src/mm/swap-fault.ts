@@ -4,15 +4,15 @@ import { outOfMemory } from './fault-refusal.ts'
 import { NEEDS_UNLOCKED } from './fault-sleep.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
-import { maybeWrite, vmPageProt } from './page-prot.ts'
+import { maybeWrite, vmPageProt, awaitsSoftDirty, written } from './page-prot.ts'
 import {
   PTE_ACCESSED,
-  PTE_DIRTY,
   PTE_SWAP,
   PTE_SWAP_EXCLUSIVE,
   PTE_UFFD_WP,
   pteSlot,
   type Leaf,
+  PTE_SOFT_CLEAN,
 } from './page-table.ts'
 import { addNewAnonPage, anonVmaPrepare } from './rmap.ts'
 import { VM_LOCKED } from './vm-flags.ts'
@@ -73,9 +73,14 @@ export function doSwapPage(
     exclusive = true
     frames.set(pfn, PG_ANON_EXCLUSIVE)
   }
-  let bits = vmPageProt(vma) | PTE_ACCESSED | (entryBits & PTE_UFFD_WP)
-  if (exclusive && write) bits |= maybeWrite(vma) | PTE_DIRTY
-  else if (exclusive && k.release.fault.swapInReadWritable && (bits & PTE_UFFD_WP) === 0)
+  let bits = vmPageProt(vma) | PTE_ACCESSED | (entryBits & (PTE_UFFD_WP | PTE_SOFT_CLEAN))
+  if (exclusive && write) bits = written(vma, bits)
+  else if (
+    exclusive &&
+    k.release.fault.swapInReadWritable &&
+    (bits & PTE_UFFD_WP) === 0 &&
+    !awaitsSoftDirty(vma, bits)
+  )
     bits |= maybeWrite(vma)
   leaf.set(slot, pfn, bits)
   if (write && !exclusive) code |= doWpPage(k, mm, vma, address, leaf, faultFlags & ~FAULT_FLAG_UNSHARE)

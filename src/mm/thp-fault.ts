@@ -13,7 +13,7 @@ import { NEEDS_USERFAULT, NEEDS_USERFAULT_WP } from './fault-sleep.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import type { MmapReadGuard } from './mmap-lock.ts'
-import { maybeWrite, vmPageProt } from './page-prot.ts'
+import { maybeWrite, vmPageProt, readProt, written } from './page-prot.ts'
 import {
   HugePmd,
   Leaf,
@@ -72,7 +72,7 @@ export function doHugePmdAnonymousPage(
   if ((flags & FAULT_FLAG_WRITE) === 0 && k.settings.thpUseZeroPage) {
     const zero = k.hugeZeroPfn
     if (zero === 0) return VM_FAULT_FALLBACK
-    mm.pageTable.setPmd(pmd, new HugePmd(zero, vmPageProt(vma) | PTE_ACCESSED))
+    mm.pageTable.setPmd(pmd, new HugePmd(zero, readProt(vma) | PTE_ACCESSED))
     return 0
   }
   return installNewThp(k, mm, vma, pmd)
@@ -149,7 +149,7 @@ export function doHugePmdWpPage(
     }
     frames.set(head, PG_ANON_EXCLUSIVE)
   }
-  if (!isUnshare) entry.bits |= PTE_ACCESSED | PTE_DIRTY | maybeWrite(vma)
+  if (!isUnshare) entry.bits = written(vma, entry.bits)
   return 0
 }
 

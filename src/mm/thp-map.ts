@@ -12,7 +12,7 @@ import type { Kernel } from './kernel.ts'
 import { sharedMigrationWord } from './migration-entry.ts'
 import { munlockPage } from './mlock-pages.ts'
 import type { Mm } from './mm.ts'
-import { maybeWrite, vmPageProt } from './page-prot.ts'
+import { maybeWrite, vmPageProt, awaitsSoftDirty } from './page-prot.ts'
 import {
   HugePmd,
   Leaf,
@@ -198,7 +198,7 @@ export function changeHugePmd(k: Kernel, mm: Mm, vma: Vma, pmd: number): void {
   }
   let bits = (entry.bits & ~(PTE_WRITE | PTE_PROTNONE)) | vmPageProt(vma)
   const protectedByUffd = (bits & PTE_UFFD_WP) !== 0 && (vma.flags & VM_UFFD_WP) !== 0
-  if (!k.isHugeZero(head) && !protectedByUffd) {
+  if (!k.isHugeZero(head) && !protectedByUffd && !awaitsSoftDirty(vma, bits)) {
     const mayWrite =
       (vma.flags & VM_SHARED) !== 0
         ? (bits & PTE_DIRTY) !== 0

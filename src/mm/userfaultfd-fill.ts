@@ -7,7 +7,7 @@ import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import type { MmapReadGuard } from './mmap-lock.ts'
 import { newCachedPage, pageCacheRemove } from './filemap.ts'
-import { maybeWrite, vmPageProt } from './page-prot.ts'
+import { maybeWrite, vmPageProt, readProt } from './page-prot.ts'
 import {
   HugePmd,
   PTE_ACCESSED,
@@ -250,7 +250,7 @@ function fillPage(k: Kernel, mm: Mm, vma: Vma, address: number, offset: number, 
   if (what.how === 'zero') {
     if (beyondEnd) return atEnd(EFAULT)
     if (before !== 0) return present()
-    leaf.set(slot, k.zeroPfn, base | PTE_SPECIAL | PTE_ACCESSED)
+    leaf.set(slot, k.zeroPfn, (readProt(vma) & ~PTE_WRITE) | PTE_SPECIAL | PTE_ACCESSED)
     return 0
   }
   if (beyondEnd) return atEnd(EFAULT)

@@ -1,3 +1,4 @@
+import { Unmodelled } from '../base/unmodelled.ts'
 import { EAGAIN, EBUSY, EEXIST, EFAULT, EINVAL, ENOENT } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
@@ -168,6 +169,7 @@ function busy(k: Kernel, address: number): number {
 }
 
 function moveHuge(k: Kernel, mm: Mm, to: Vma, src: number, dst: number, entry: HugePmd): number {
+  if (mm.softDirtyCleared) throw new Unmodelled('UFFDIO_MOVE after soft-dirty bits were cleared', 'R-FLT-163')
   const { frames } = k.memory
   const { pageTable } = mm
   const head = entry.pfn
@@ -195,6 +197,7 @@ function movePage(k: Kernel, mm: Mm, to: Vma, src: number, dst: number, holes: b
   const word = source.bits[slot]!
   if (target.bits[into] !== 0)
     return refuse(k.current, EEXIST, 'R-FLT-124', { address: dst, why: 'a page is there already' })
+  if (mm.softDirtyCleared) throw new Unmodelled('UFFDIO_MOVE after soft-dirty bits were cleared', 'R-FLT-163')
   if (word === 0) {
     if (holes) return PAGE_SIZE
     return refuse(k.current, ENOENT, 'R-FLT-124', { address: src, why: 'the source is empty here' })

@@ -112,8 +112,9 @@ function sidesCompatible(previous: Vma, next: Vma): boolean {
   return previous.anonVma === next.anonVma || previous.anonVma === null || next.anonVma === null
 }
 
-/** `target` is about to cover pages of `source`. */
-function adopt(target: Vma, source: Vma | null): void {
+/** `target` is about to cover pages of `source`, or a new range of some shape. */
+function adopt(target: Vma, source: Vma | null, shape: VmaShape | null = null): void {
+  if (shape !== null) target.flags |= shape.flags & STICKY
   if (source === null) return
   target.flags |= source.flags & STICKY
   if (source.anonVma !== null && target.anonVma === null) cloneAnonVmas(target, source)
@@ -150,19 +151,19 @@ export function mergeNewRange(
   }
   if (left && right && sidesCompatible(previous!, next!) && mayRemove(next!)) {
     adopt(previous!, next)
-    adopt(previous!, source)
+    adopt(previous!, source, shape)
     const { end: newEnd } = next!
     removeVma(mm, vmas, next!)
     vmas.resize(previous!, previous!.start, newEnd)
     return previous
   }
   if (left) {
-    adopt(previous!, source)
+    adopt(previous!, source, shape)
     vmas.resize(previous!, previous!.start, end)
     return previous
   }
   if (right) {
-    adopt(next!, source)
+    adopt(next!, source, shape)
     next!.pgoff = pgoff
     vmas.resize(next!, start, next!.end)
     return next

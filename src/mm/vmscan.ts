@@ -19,6 +19,7 @@ import {
   PTE_UFFD_WP,
   type HugePmd,
   type Leaf,
+  PTE_SOFT_CLEAN,
 } from './page-table.ts'
 import { shmemSwapOut } from './shmem-swap.ts'
 import { zapHugePmd } from './thp-map.ts'
@@ -56,7 +57,7 @@ function swapOut(k: Kernel, mm: Mm, leaf: Leaf, slot: number, pfn: number): void
   frames.clear(pfn, PG_ANON_EXCLUSIVE)
   if ((bits & PTE_DIRTY) !== 0) frames.set(pfn, PG_DIRTY)
   swap.duplicate(entry)
-  leaf.set(slot, entry, PTE_SWAP | exclusive | (bits & PTE_UFFD_WP))
+  leaf.set(slot, entry, PTE_SWAP | exclusive | (bits & (PTE_UFFD_WP | PTE_SOFT_CLEAN)))
   mm.updateHiwaterRss()
   mm.rssAnon--
   mm.swapents++

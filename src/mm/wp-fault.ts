@@ -7,7 +7,7 @@ import { largeAnonReuse } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { invalidateRange } from './mmu-notifier.ts'
-import { maybeWrite, vmPageProt } from './page-prot.ts'
+import { maybeWrite, vmPageProt, written } from './page-prot.ts'
 import {
   PTE_ACCESSED,
   PTE_DIRTY,
@@ -16,6 +16,7 @@ import {
   PTE_WRITE,
   pteSlot,
   type Leaf,
+  PTE_SOFT_CLEAN,
 } from './page-table.ts'
 import { addNewAnonPage, anonVmaPrepare, removePage } from './rmap.ts'
 import { isUffdWpAsync } from './userfaultfd-context.ts'
@@ -53,7 +54,7 @@ export function doWpPage(
   const special = (bits & PTE_SPECIAL) !== 0
   if ((vma.flags & (VM_SHARED | VM_MAYSHARE)) !== 0) {
     // @rule R-FLT-44
-    if (special) leaf.bits[slot] = bits | PTE_DIRTY | PTE_ACCESSED | maybeWrite(vma)
+    if (special) leaf.bits[slot] = written(vma, bits)
     else makeSharedWritable(k, vma, leaf, slot)
     return 0
   }
@@ -63,7 +64,7 @@ export function doWpPage(
   if (anonymous && mayReuse(k, mm, pfn, head)) {
     frames.set(pfn, PG_ANON_EXCLUSIVE)
     // @rule R-FLT-46
-    if (!unshare) leaf.bits[slot] = bits | maybeWrite(vma) | PTE_DIRTY | PTE_ACCESSED
+    if (!unshare) leaf.bits[slot] = written(vma, bits)
     return 0
   }
   if (unshare && !anonymous && !k.release.fault.unshareCopiesFilePages) return 0
@@ -72,7 +73,7 @@ export function doWpPage(
 
 /** Writes to a shared mapping go to the page itself; the file is told (page_mkwrite, dirty). */
 export function makeSharedWritable(k: Kernel, vma: Vma, leaf: Leaf, slot: number): void {
-  leaf.bits[slot]! |= PTE_DIRTY | PTE_ACCESSED | maybeWrite(vma)
+  leaf.bits[slot] = written(vma, leaf.bits[slot]!)
   // @rule R-FLT-41
   const { frames } = k.memory
   frames.set(frames.head(leaf.pfn[slot]!), PG_DIRTY)
@@ -107,7 +108,7 @@ function copyPage(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Leaf, unsh
   if (old !== k.zeroPfn) k.memory.contents.copy(old, copy)
   addNewAnonPage(k, mm, vma, address, copy)
   const write = unshare ? 0 : maybeWrite(vma) | PTE_DIRTY
-  const kept = unshare ? bits & PTE_UFFD_WP : 0
+  const kept = unshare ? bits & (PTE_UFFD_WP | PTE_SOFT_CLEAN) : 0
   leaf.set(slot, copy, (vmPageProt(vma) & ~PTE_WRITE) | PTE_ACCESSED | write | kept)
   if ((bits & PTE_SPECIAL) === 0) {
     if ((vma.flags & VM_LOCKED) !== 0) munlockPage(k, vma, old)

@@ -4,6 +4,7 @@ import { refuse } from '../base/refusal.ts'
 import type { Kernel } from '../mm/kernel.ts'
 import type { ProcFile } from './proc-file.ts'
 import { openProcFile, type ProcHandle } from './proc-handle.ts'
+import { procClearRefsOpen } from './proc/clear-refs.ts'
 import { ProcKpagecount, ProcKpageflags, framesFileOpen } from './proc/kpage-files.ts'
 import { mapFilesList, mapFilesReadlink, type MapFilesLink } from './proc/map-files.ts'
 import { ProcMaps, mmForReading } from './proc/maps.ts'
@@ -14,7 +15,7 @@ import type { Process } from './process.ts'
 import { findTask, type TaskStruct } from './task.ts'
 
 /** Files of /proc/PID about the memory of a process. */
-export type ProcFileName = 'maps' | 'smaps' | 'smaps_rollup' | 'status' | 'statm' | 'pagemap'
+export type ProcFileName = 'maps' | 'smaps' | 'smaps_rollup' | 'status' | 'statm' | 'pagemap' | 'clear_refs'
 
 /**
  * What one process reads about the memory of another, or its own, in the files of /proc.
@@ -40,7 +41,7 @@ export class ProcCalls {
   }
 
   /** A text file from start to end. @throws SyscallError */
-  text(pid: number, name: Exclude<ProcFileName, 'pagemap'>): string {
+  text(pid: number, name: Exclude<ProcFileName, 'pagemap' | 'clear_refs'>): string {
     const file = this.open(pid, name)
     try {
       return utf8Text(file.all())
@@ -90,6 +91,7 @@ export function* procOpen(k: Kernel, pid: number, name: ProcFileName): Kthread<P
   if (name === 'status') return new ProcStatus(task)
   if (name === 'statm') return new ProcStatm(task)
   if (name === 'pagemap') return yield* procPagemapOpen(k, task)
+  if (name === 'clear_refs') return yield* procClearRefsOpen(k, task)
   const mm = yield* mmForReading(k, task)
   if (mm === -EACCES) return mm
   if (typeof mm === 'number') throw new Error(`mmForReading: ${mm}`)

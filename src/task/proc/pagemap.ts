@@ -13,7 +13,9 @@ import {
   PTE_MARKER_GUARD,
   PTE_MARKER_POISON,
   PTE_MARKER_UFFD_WP,
+  PTE_MIGRATION,
   PTE_PRESENT,
+  PTE_SOFT_CLEAN,
   PTE_SPECIAL,
   PTE_SWAP,
   PTE_UFFD_WP,
@@ -21,7 +23,7 @@ import {
   type PmdEntry,
 } from '../../mm/page-table.ts'
 import type { MmapReadGuard } from '../../mm/mmap-lock.ts'
-import { VM_PFNMAP } from '../../mm/vm-flags.ts'
+import { VM_PFNMAP, VM_SOFTDIRTY } from '../../mm/vm-flags.ts'
 import { lockForRead } from '../../mm/write-lock.ts'
 import { ProcFile, refuseBuffer, type FilePosition } from '../proc-file.ts'
 import type { TaskStruct } from '../task.ts'
@@ -31,6 +33,7 @@ import { mmForReading } from './maps.ts'
 export const WORD = 8
 
 /** Bits 32 to 63 of a word, as bits of its upper half. */
+export const PM_SOFT_DIRTY = 1 << 23
 export const PM_ONCE = 1 << 24
 export const PM_UFFD_WP = 1 << 25
 export const PM_GUARD = 1 << 26
@@ -176,6 +179,7 @@ export class ProcPagemap extends ProcFile {
       const isShared = k.release.fault.sharedTableIsNotOnce && pageTable.isShared(pmdIndex(base))
       pagemapWords(k, pageTable.pmd(pmdIndex(base)), from, to, words, this.#shown, isShared)
       if (mm.hasRawEntries) hideRaw(guard, base, from, to, words)
+      if (k.settings.softDirty) showSoftDirty(guard, base, from, to, words)
       guard.release()
       const length = (to - from) * WORD
       littleEndian(words.subarray(0, (to - from) * 2), bytes)
@@ -199,6 +203,38 @@ function hideRaw(guard: MmapReadGuard, base: number, from: number, to: number, w
     const last = Math.min(to, (vma.end - base) / PAGE_SIZE)
     words.fill(0, (first - from) * 2, (last - from) * 2)
   }
+}
+
+/**
+ * Soft-dirty: what is mapped, or is nothing, in a mapping that was never cleared, and entries that were written
+ * since. Markers stand for no page.
+ * @rule R-FLT-163
+ */
+function showSoftDirty(
+  guard: MmapReadGuard,
+  base: number,
+  from: number,
+  to: number,
+  words: Uint32Array,
+): void {
+  const end = base + to * PAGE_SIZE
+  const entry = guard.mm.pageTable.pmd(pmdIndex(base))
+  for (let vma = guard.vmas.find(base + from * PAGE_SIZE); vma !== null && vma.start < end; vma = vma.next) {
+    const fresh = (vma.flags & VM_SOFTDIRTY) !== 0
+    const raw = (vma.flags & VM_PFNMAP) !== 0
+    const first = Math.max(from, (vma.start - base) / PAGE_SIZE)
+    const last = Math.min(to, (vma.end - base) / PAGE_SIZE)
+    for (let slot = first; slot < last; slot++) {
+      const bits = entry === null || raw ? 0 : entry instanceof HugePmd ? entry.bits : entry.bits[slot]!
+      if (isSoftDirty(bits, fresh)) words[(slot - from) * 2 + 1]! |= PM_SOFT_DIRTY
+    }
+  }
+}
+
+function isSoftDirty(bits: number, fresh: boolean): boolean {
+  if (bits === 0) return fresh
+  if ((bits & PTE_PRESENT) !== 0) return fresh || (bits & PTE_SOFT_CLEAN) === 0
+  return (bits & (PTE_SWAP | PTE_MIGRATION | PTE_DEVICE_EXCLUSIVE)) !== 0 && (bits & PTE_SOFT_CLEAN) === 0
 }
 
 /** Stores 32-bit halves as the bytes of 64-bit words. */
