@@ -111,11 +111,12 @@ export function mapFolioPages(
   bits: number,
 ): void {
   const { frames } = k.memory
+  const word = protFor(vma, bits) | PTE_ACCESSED | bits
   let mapped = 0
   for (let slot = from; slot < to; slot++) {
     if (leaf.bits[slot] !== 0) continue
     const pfn = first + slot - from
-    leaf.set(slot, pfn, protFor(vma, bits) | PTE_ACCESSED | bits)
+    leaf.set(slot, pfn, word)
     frames.mapcount[pfn]!++
     mapped++
   }

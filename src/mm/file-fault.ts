@@ -183,10 +183,19 @@ function isMoving(k: Kernel, pfn: number): boolean {
   return (word & (PG_LOCKED | PG_UPTODATE)) === (PG_LOCKED | PG_UPTODATE)
 }
 
-function mapCached(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, slot: number, pfn: number): void {
+/** @param prot what the entry is made of */
+function mapCached(
+  k: Kernel,
+  mm: Mm,
+  vma: Vma,
+  leaf: Leaf,
+  slot: number,
+  pfn: number,
+  prot = readProt(vma),
+): void {
   addFilePage(k, mm, vma, pfn)
   const wp = markerProtection(leaf, slot)
-  const bits = readProt(vma) | PTE_ACCESSED
+  const bits = prot | PTE_ACCESSED
   leaf.set(slot, pfn, wp === 0 ? bits : (bits & ~PTE_WRITE) | wp)
 }
 
@@ -218,6 +227,7 @@ function faultAround(
   const folio = slotsOfFolio(k, vma, address, slot, mapping.pages.get(vma.pageIndex(address)))
   const from = Math.min(begin, folio?.from ?? begin)
   const to = Math.max(stop, folio?.to ?? stop)
+  const prot = readProt(vma)
   // the folio at the end of a file does not bring a new page table with it
   let canMap = hadTable || mapping.kind.shmem || !k.release.fault.lastFolioBringsNoTable
   for (let i = from; i < to && firstIndex + i < endOfFile; i++) {
@@ -232,7 +242,7 @@ function faultAround(
     if ((frames.flags[head]! & (PG_UPTODATE | PG_LOCKED)) !== PG_UPTODATE) continue
     if (!canMap && firstIndex + i - (pfn - head) + size >= endOfFile) return
     canMap = true
-    if (n === 1) mapCached(k, mm, vma, leaf, i, pfn)
+    if (n === 1) mapCached(k, mm, vma, leaf, i, pfn, prot)
     else mapFolioPages(k, mm, vma, leaf, pfn, { head, from: i, to: i + n }, 0)
     i += n - 1
   }
