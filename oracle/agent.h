@@ -278,6 +278,7 @@ struct child *child_find(const char *text);
 int child_pid(const char *text);
 void kill_everyone(void);
 void exec_again(int kind);
+void exec_plain(void);
 
 /* space.c */
 void heap_remember(void);
@@ -293,6 +294,7 @@ void segments_remove(void);
 
 /* uffd.c */
 void handler_stop(void);
+int handler_serves(void);
 void handler_forget(void);
 void handler_closed(int fd);
 void observe_handler(void);
@@ -313,7 +315,7 @@ command cmd_hello, cmd_obs, cmd_reset, cmd_maps, cmd_nop, cmd_settle, cmd_lock, 
 	cmd_fdfill, cmd_fdsum, cmd_pipe, cmd_vmsplice, cmd_drain, cmd_feed, cmd_close, cmd_ring, cmd_reg,
 	cmd_bufs, cmd_bufs2, cmd_upd, cmd_upd2, cmd_unreg, cmd_clone, cmd_pbuf, cmd_unpbuf, cmd_sqe, cmd_submit,
 	cmd_cqes, cmd_fork, cmd_child, cmd_start, cmd_wait, cmd_reap, cmd_kill, cmd_exec, cmd_pvm, cmd_mem, cmd_ptrace, cmd_uffd, cmd_uffd_reg,
-	cmd_uffd_unreg, cmd_uffd_do, cmd_uffd_handler, cmd_uffd_read, cmd_xdp, cmd_xdp_socket, cmd_xdp_reg,
+	cmd_uffd_orphan, cmd_uffd_unreg, cmd_uffd_do, cmd_uffd_handler, cmd_uffd_read, cmd_xdp, cmd_xdp_socket, cmd_xdp_reg,
 	cmd_ksm, cmd_heap, cmd_room, cmd_shm, cmd_nattch;
 long enter_ksm(void);
 void leave_ksm(long at);

@@ -4,7 +4,9 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "agent.h"
@@ -320,26 +322,37 @@ void kill_everyone(void)
 	shared->lock = 0;
 }
 
-/* A new image of this agent. What must survive lies in shared memory; the next image answers. */
-void exec_again(int kind)
-{
-	static char *const arguments[] = { "pinscope-agent", NULL };
-	static char *const environment[] = { "PINSCOPE=agent", NULL };
+static char *const environment[] = { "PINSCOPE=agent", NULL };
 
+static void prepare_exec(int kind)
+{
 	shared->executing = my_slot + 1;
 	shared->exec_kind = kind;
 	me->execs++;
 	keep_input();
 	out_flush();
+}
+
+void exec_plain(void)
+{
+	static char *const arguments[] = { "pinscope-agent", NULL };
+
 	RAW(SYS_execve, "/proc/self/exe", arguments, environment);
 	RAW(SYS_exit_group, 4);
 }
 
-void cmd_exec(void)
+/* A new image of this agent. What must survive lies in shared memory; the next image answers. */
+void exec_again(int kind)
+{
+	prepare_exec(kind);
+	exec_plain();
+}
+
+/* The rings go with the image. Returns whether they leave pages to wait for. */
+static int rings_leave(void)
 {
 	int waits = 0;
 
-	handler_stop();
 	for (int i = 0; i < MAX_SHARED_RINGS; i++) {
 		struct shared_ring *ring = &shared->rings[i];
 
@@ -359,6 +372,69 @@ void cmd_exec(void)
 	for (int i = 0; i < MAX_RINGS; i++)
 		if (rings[i].text[0])
 			name_forget(rings[i].text);
+	return waits;
+}
+
+#define MOST_ARGUMENTS (1UL << 20)
+#define MOST_LETTERS (8UL << 20)
+
+/*
+ * execve with COUNT arguments of LENGTH letters and one of LAST, under a soft RLIMIT_STACK of STACK bytes. The image
+ * they are for replaces itself at once. Refused, everything is as it was.
+ */
+static void exec_with_arguments(void)
+{
+	uint64_t count = number_word(1), length = number_word(2), last = number_word(3);
+	uint64_t stack[2] = { number_word(4), shared->limits[RLIMIT_STACK][1] };
+	uint64_t longest = length > last ? length : last, bytes;
+	struct kept {
+		struct shared_ring rings[MAX_SHARED_RINGS];
+		struct name names[MAX_NAMES];
+		char *arguments[];
+	} *kept;
+	char *letters;
+	long result;
+
+	if (count > MOST_ARGUMENTS || longest > MOST_LETTERS)
+		usage("too many arguments");
+	if (handler_serves())
+		usage("exec with arguments while a userfaultfd is served here");
 	limits_lift();
-	exec_again(waits ? 3 : 2);
+	bytes = sizeof(*kept) + (count + 3) * sizeof(char *) + longest + 1;
+	kept = (struct kept *)RAW(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (failed((long)kept)) {
+		limits_return();
+		usage("no memory for the arguments");
+	}
+	memcpy(kept->rings, shared->rings, sizeof(kept->rings));
+	memcpy(kept->names, me->names, sizeof(kept->names));
+	letters = (char *)(kept->arguments + count + 3);
+	memset(letters, 'x', longest);
+	kept->arguments[0] = "pinscope-agent";
+	for (uint64_t i = 1; i <= count; i++)
+		kept->arguments[i] = letters + longest - length;
+	kept->arguments[count + 1] = letters + longest - last;
+	prepare_exec(rings_leave() ? 3 : 2);
+	result = RAW(SYS_prlimit64, 0, RLIMIT_STACK, stack, 0);
+	if (!failed(result))
+		result = RAW(SYS_execve, "/proc/self/exe", kept->arguments, environment);
+	shared->executing = 0;
+	shared->pending = 0;
+	memcpy(shared->rings, kept->rings, sizeof(kept->rings));
+	memcpy(me->names, kept->names, sizeof(kept->names));
+	RAW(SYS_munmap, kept, bytes);
+	limits_return();
+	observe_no_faults();
+	reply(result);
+}
+
+void cmd_exec(void)
+{
+	if (nwords > 1) {
+		exec_with_arguments();
+		return;
+	}
+	handler_stop();
+	limits_lift();
+	exec_again(rings_leave() ? 3 : 2);
 }

@@ -76,6 +76,7 @@ static const struct {
 	{ "mem", cmd_mem, SEEN },
 	{ "ptrace", cmd_ptrace, SEEN },
 	{ "uffd", cmd_uffd, SEEN },
+	{ "uffd-orphan", cmd_uffd_orphan, SEEN },
 	{ "uffd-reg", cmd_uffd_reg, SEEN },
 	{ "uffd-unreg", cmd_uffd_unreg, SEEN },
 	{ "uffd-do", cmd_uffd_do, SEEN },
@@ -389,6 +390,11 @@ int main(int argc, char **argv)
 	if (!same(argv[0], "pinscope-agent") || failed(map_shared()) ||
 	    memcmp(shared->magic, magic, sizeof(magic)) != 0)
 		first_image(argc, argv);
+	/* The image that many arguments were for: the next one is like any other. */
+	if (argc > 1) {
+		RAW(SYS_prlimit64, 0, RLIMIT_STACK, shared->limits[RLIMIT_STACK], 0);
+		exec_plain();
+	}
 	second_image();
 	serve();
 }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "agent.h"
 
@@ -43,16 +44,25 @@ void cmd_mem(void)
 {
 	int read = reading(word(1));
 	uint64_t address = number_word(3), n = number_word(4), local = number_word(5);
+	int seek = nwords > 6;
 	char path[40];
 	long fd, result;
 
+	if (seek && !same(word(6), "seek"))
+		usage("the sixth word of mem is seek");
 	proc_path(path, child_pid(word(2)), "/mem");
 	fd = RAW(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
 	if (failed(fd)) {
 		reply(fd);
 		return;
 	}
-	result = RAW(read ? SYS_pread64 : SYS_pwrite64, fd, local, n, address);
+	if (seek) {
+		/* Places that pread takes for negative; what it returns is the place, and looks like an errno. */
+		RAW(SYS_lseek, fd, address, SEEK_SET);
+		result = RAW(read ? SYS_read : SYS_write, fd, local, n);
+	} else {
+		result = RAW(read ? SYS_pread64 : SYS_pwrite64, fd, local, n, address);
+	}
 	RAW(SYS_close, fd);
 	reply(result);
 }

@@ -280,6 +280,11 @@ void handler_stop(void)
 	helper.nserved = helper.count = 0;
 }
 
+int handler_serves(void)
+{
+	return helper.nserved > 0;
+}
+
 void observe_handler(void)
 {
 	if (!helper.pid && !helper.count)

@@ -20,6 +20,8 @@ import type { Arena } from './range.ts'
 
 /** Where the agent has its own code and data; the engine's stand-in for them lies here. */
 const OWN_AT = 0x400000
+/** argv[0] of the other side */
+const AGENT_NAME = 'pinscope-agent'
 
 type OwnMemory = Pick<EngineProcessOptions, 'own' | 'ownData' | 'dataSegment'>
 
@@ -129,17 +131,9 @@ export class EngineProcess implements TaskStruct {
    * @param capabilities what root gets back
    */
   exec(capabilities: ReadonlySet<Capability>): void {
-    const limits = { ...this.limits }
-    for (const name of ['as', 'data', 'stack'] as const) delete this.limits[name]
-    const image = { segments: [], startBrk: 0, code: [0, 0], data: [0, 0], withoutVdso: true } as const
-    const request = { path: this.comm, argv: [this.comm], envp: [], image }
-    const result = this.run(
-      execve(this.kernel, this, request, () => {
-        for (const ring of this.rings.values()) ring.file.put()
-        this.rings.clear()
-      }),
-    )
-    if (result !== 0) throw new Error(`exec on the engine: ${result}`)
+    const limits = this.#liftLimits()
+    const result = this.#execve([AGENT_NAME])
+    if (result < 0) throw new Error(`exec on the engine: ${result}`)
     this.space = this.mm!
     // the stack is part of what the other side calls its own
     const { startStack } = this.space
@@ -151,6 +145,41 @@ export class EngineProcess implements TaskStruct {
     Object.assign(this.limits, limits)
     this.capabilities.clear()
     if (this.uid === 0) for (const each of capabilities) this.capabilities.add(each)
+  }
+
+  /**
+   * execve(2) with these arguments, of a program that then becomes the same one as in `exec`.
+   * @param stack RLIMIT_STACK meanwhile, bytes
+   * @returns 0; -E2BIG with everything as it was
+   */
+  execWith(argv: readonly string[], stack: number, capabilities: ReadonlySet<Capability>): number {
+    const limits = this.#liftLimits()
+    this.limits.stack = stack
+    const result = this.#execve(argv)
+    delete this.limits.stack
+    Object.assign(this.limits, limits)
+    if (result === 0) this.exec(capabilities)
+    return result
+  }
+
+  /** @returns what the limits of address space, data and stack were */
+  #liftLimits(): EngineProcess['limits'] {
+    const limits = { ...this.limits }
+    for (const name of ['as', 'data', 'stack'] as const) delete this.limits[name]
+    return limits
+  }
+
+  #execve(argv: readonly string[]): number {
+    const image = { segments: [], startBrk: 0, code: [0, 0], data: [0, 0], withoutVdso: true } as const
+    const request = { path: '/proc/self/exe', argv, envp: ['PINSCOPE=agent'], image }
+    const result = this.run(
+      execve(this.kernel, this, request, () => {
+        for (const ring of this.rings.values()) ring.file.put()
+        this.rings.clear()
+      }),
+    )
+    if (result === 'killed') throw new Error('exec on the engine: no room for the new program')
+    return result
   }
 
   /** fork(2). @returns the child or -errno */

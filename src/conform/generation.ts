@@ -71,6 +71,8 @@ export class Generation {
   readonly disks = new Map<number, { size: number }>()
   /** ring → what was registered with it, slot by slot, most likely */
   readonly registered = new Map<number, Range[]>()
+  /** memory files made so that they may be sealed */
+  readonly sealables = new Set<number>()
   /** files opened with O_DIRECT */
   readonly directs = new Set<number>()
 

@@ -31,6 +31,12 @@ export function rangeText({ at, length }: Range): string {
   return `${arenaAddress(at)} ${bytesText(length)}`
 }
 
+/** A number the way the agent takes it; decimals of large ones are not exact. */
+export function exactText(n: number): string {
+  if (n < 0) return Number.isSafeInteger(n) ? String(n) : `-0x${(-n).toString(16)}`
+  return `0x${n.toString(16)}`
+}
+
 /** `2 pages`, `100 bytes` */
 export function bytesText(n: number): string {
   if (n % PAGE_SIZE !== 0) return `${n} bytes`

@@ -2,6 +2,7 @@ import type { By, StepKind, StepKinds } from './step-kind.ts'
 import { accessSteps, type AccessStep } from './steps/access.ts'
 import { fileIoSteps, type FileIoStep } from './steps/file-io.ts'
 import { edgeSteps, type EdgeStep } from './steps/edges.ts'
+import { farSteps, type FarStep } from './steps/far.ts'
 import { fileSteps, type FileStep } from './steps/files.ts'
 import { ksmSteps, type KsmStep } from './steps/ksm.ts'
 import { heapSteps, type HeapStep } from './steps/heap.ts'
@@ -15,6 +16,7 @@ import { residenceSteps, type ResidenceStep } from './steps/residence.ts'
 import { requestSteps, type RequestStep } from './steps/requests.ts'
 import { ringBufferSteps, type RingBufferStep } from './steps/ring-buffers.ts'
 import { ringSteps, type RingStep } from './steps/rings.ts'
+import { sealSteps, type SealStep } from './steps/seals.ts'
 import { spaceSteps, type SpaceStep } from './steps/space.ts'
 import { uffdSteps, type UffdStep } from './steps/uffd.ts'
 import { secretSteps, type SecretStep } from './steps/secret.ts'
@@ -49,6 +51,8 @@ export type StepBody =
   | RequestStep
   | XdpStep
   | SecretStep
+  | SealStep
+  | FarStep
 
 export type Step = By<StepBody>
 export type Op = StepBody['op']
@@ -76,6 +80,8 @@ const kinds: StepKinds<StepBody> = {
   ...requestSteps,
   ...xdpSteps,
   ...secretSteps,
+  ...sealSteps,
+  ...farSteps,
 }
 
 /** The step list. */

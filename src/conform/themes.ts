@@ -1,5 +1,6 @@
 import { accessThemes } from './themes/access.ts'
 import { addressSpaceThemes } from './themes/address-space.ts'
+import { borderThemes } from './themes/borders.ts'
 import { hugeThemes } from './themes/huge.ts'
 import { memoryThemes } from './themes/memory.ts'
 import { reclaimThemes } from './themes/reclaim.ts'
@@ -20,6 +21,7 @@ export const themes = {
   ...hugeThemes,
   ...uffdThemes,
   ...secretThemes,
+  ...borderThemes,
 } as const satisfies Record<string, Theme>
 
 export type ThemeName = keyof typeof themes

@@ -13,7 +13,7 @@ import { dropIdlePages, invalidatePages } from './truncate.ts'
 import { writebackFile } from './writeback.ts'
 
 /** s_maxbytes of ext4 with blocks of 4 KiB */
-const MAX_FILE_BYTES = 0xffffffff000
+export const MAX_FILE_BYTES = 0xffffffff000
 
 /** One call under way. */
 interface DirectIo {

@@ -1,10 +1,10 @@
-import { EBADF, EFAULT, EINVAL, ENOMEM, EPERM } from '../base/errno.ts'
+import { EBADF, EFAULT, EFBIG, EINVAL, ENOMEM, EPERM } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import { PG_DIRTY, PG_UPTODATE } from '../memory/page-flags.ts'
 import { F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_WRITE, type AddressSpace, type OpenFile } from './file.ts'
-import { directRead, directWrite } from './direct-io.ts'
+import { MAX_FILE_BYTES, directRead, directWrite } from './direct-io.ts'
 import { beginRead, newCachedPage } from './filemap.ts'
 import { copyPageFromIter, copyPageToIter, type IovIter } from './iov-iter.ts'
 import type { Kernel } from './kernel.ts'
@@ -27,9 +27,10 @@ export function* fileRead(k: Kernel, file: OpenFile, offset: number, iter: IovIt
   const refused = ioRefusal(k, 'R-FLT-172')
   const { mapping } = file
   const { readWrite } = mapping.kind
+  if (offset < 0) return refused(EINVAL, 'the position is negative')
   if (!file.readable) return refused(EBADF, 'the file is not open for reading')
   if (readWrite === 'none') return refused(EINVAL, 'this kind of file cannot be read')
-  if (offset < 0) return refused(EINVAL, 'the position is negative')
+  if (passesLargest(offset, iter)) return refused(EINVAL, 'position and length pass the largest offset')
   if (file.direct && isOnDisk(mapping)) return yield* directRead(k, file, offset, iter)
   const wanted = Math.min(iter.count, MAX_RW_COUNT)
   const zeros = new Uint8Array(Math.min(wanted, PAGE_SIZE))
@@ -84,22 +85,25 @@ export function* cachedPage(k: Kernel, mapping: AddressSpace, index: number, slo
  * needed (`vfs_write`, `generic_perform_write`).
  * @param offset bytes into the file
  * @param iter gives the bytes; `iter.count` is how many
- * @returns bytes; -EBADF, -EINVAL, -EPERM (seals), -EFAULT when not even one byte could be loaded
+ * @returns bytes; -EBADF, -EINVAL, -EFBIG, -EPERM (seals), -EFAULT when not even one byte could be loaded
  * @rule R-FLT-173
  */
 export function* fileWrite(k: Kernel, file: OpenFile, offset: number, iter: IovIter): Kthread<number> {
   const refused = ioRefusal(k, 'R-FLT-173')
   const { mapping } = file
   const { readWrite } = mapping.kind
+  if (offset < 0) return refused(EINVAL, 'the position is negative')
   if (!file.writable) return refused(EBADF, 'the file is not open for writing')
   if (readWrite === 'none' || readWrite === 'hugetlb')
     return refused(EINVAL, 'this kind of file cannot be written')
-  if (offset < 0) return refused(EINVAL, 'the position is negative')
+  if (passesLargest(offset, iter)) return refused(EINVAL, 'position and length pass the largest offset')
   if (file.direct && isOnDisk(mapping)) {
     return yield* directWrite(k, file, offset, iter, (at) => writePages(k, mapping, at, iter))
   }
   const wanted = Math.min(iter.count, MAX_RW_COUNT)
   if (readWrite === 'zero') return wanted
+  if (isOnDisk(mapping) && wanted > 0 && offset >= MAX_FILE_BYTES)
+    return refused(EFBIG, 'the position lies beyond what a file can hold')
   // @rule R-DIO-10
   if (isOnDisk(mapping) && wanted > 0 && offset > mapping.size) {
     storageOf(k, mapping)
@@ -143,6 +147,11 @@ function* writePages(k: Kernel, mapping: AddressSpace, offset: number, iter: Iov
       return done > 0 ? done : refused(EFAULT, 'the memory to write from cannot be read')
   }
   return done
+}
+
+/** `rw_verify_area`: positions end at 2^63 - 1. */
+function passesLargest(offset: number, iter: IovIter): boolean {
+  return offset >= 2 ** 62 && iter.count >= 2 ** 63 - offset
 }
 
 function ioRefusal(k: Kernel, rule: string): (errno: number, why: string) => number {

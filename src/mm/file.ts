@@ -204,6 +204,9 @@ export const RAMFS: FileKind = {
 /** An open directory, pipe or other file without mmap method. */
 export const UNMAPPABLE: FileKind = { ...plain, name: 'unmappable', mappable: false, faultable: false }
 
+/** Either end of a pipe. */
+export const PIPE: FileKind = { ...UNMAPPABLE, name: 'pipe' }
+
 /** A driver's mapping: ordinary pages put in place at mmap time, nothing to fault in later. */
 export function driverKind(name: string, tracksWrites = false): FileKind {
   return { ...plain, name, pageMkwrite: tracksWrites, faultable: false, closeHook: true }
@@ -244,6 +247,8 @@ export class AddressSpace {
   sharedAnonymous = false
   /** F_SEAL_* of a memfd */
   seals = 0
+  /** the inode has x bits: a memfd made with MFD_NOEXEC_SEAL has none (R-SEAL-3) */
+  executable = true
   /** open file descriptions; with the last one the page cache goes */
   opens = 0
   /** bytes of one page-cache entry; more than 4096 for hugetlb only */

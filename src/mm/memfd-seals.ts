@@ -14,23 +14,38 @@ import {
 import { mappingReferences } from './gup-grab.ts'
 import type { Kernel } from './kernel.ts'
 
-const F_ALL_SEALS =
-  F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE | F_SEAL_EXEC
+const F_ALL_SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
+export const MFD_ALLOW_SEALING = 0x2
+export const MFD_NOEXEC_SEAL = 0x8
 /** looks at the pages before F_SEAL_WRITE gives up, about 150 ms */
 const SCANS = 5
 
 /**
+ * What memfd_create(2) makes of its flags: without MFD_ALLOW_SEALING no seals may be added, MFD_NOEXEC_SEAL allows
+ * them, takes the x bits away and seals that.
+ * @param flags MFD_*
+ * @rule R-SEAL-3
+ */
+export function sealAsMade(mapping: AddressSpace, flags: number): void {
+  const noexec = (flags & MFD_NOEXEC_SEAL) !== 0
+  if (noexec) {
+    mapping.executable = false
+    mapping.seals = F_SEAL_EXEC
+  } else if ((flags & MFD_ALLOW_SEALING) === 0) mapping.seals = F_SEAL_SEAL
+}
+
+/**
  * fcntl(F_ADD_SEALS) of a memfd.
- * @param executable the file has an x bit: MFD_NOEXEC_SEAL was not given
  * @returns 0; -EPERM (not open for writing, sealed against seals), -EINVAL, -EBUSY (written through a mapping, or
  * F_SEAL_WRITE while somebody holds a page)
  * @rule R-SEAL-1
  */
-export function* memfdAddSeals(k: Kernel, file: OpenFile, seals: number, executable = true): Kthread<number> {
+export function* memfdAddSeals(k: Kernel, file: OpenFile, seals: number): Kthread<number> {
   const { mapping } = file
   const refused = (errno: number, why: string): number => refuse(k.current, errno, 'R-SEAL-1', { why })
   if (!file.writable) return refused(EPERM, 'the file is not open for writing')
-  if ((seals & ~F_ALL_SEALS) !== 0) return refused(EINVAL, 'an unknown seal')
+  const known = k.release.mm.hasExecSeal ? F_ALL_SEALS | F_SEAL_EXEC : F_ALL_SEALS
+  if ((seals & ~known) !== 0) return refused(EINVAL, 'an unknown seal')
   if (!isSealable(mapping)) return refused(EINVAL, 'this kind of file has no seals')
   if ((mapping.seals & F_SEAL_SEAL) !== 0) return refused(EPERM, 'no seals may be added any more')
   if ((seals & F_SEAL_WRITE & ~mapping.seals) !== 0) {
@@ -39,7 +54,7 @@ export function* memfdAddSeals(k: Kernel, file: OpenFile, seals: number, executa
     if (error < 0) return error
   }
   const more =
-    (seals & F_SEAL_EXEC) !== 0 && executable
+    (seals & F_SEAL_EXEC) !== 0 && mapping.executable
       ? F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
       : 0
   mapping.seals |= seals | more

@@ -78,9 +78,10 @@ export function fileFlags(
   const task = k.current
   const { mapping } = file
   const { kind } = mapping
-  // a device has no largest offset, everything that is a regular file ends at 2^63 - 1
+  // everything that is a regular file ends at 2^63 - 1, devices and pipes at 2^64 - 1
   const isRegular = kind.canWriteback || kind.shmem || kind.hugetlb || kind.secretmem
-  if (isRegular && (pgoff < 0 || pgoff > 2 ** 51 - 1 - pages)) {
+  const ends = isRegular ? pgoff < 0 || pgoff > 2 ** 51 - 1 - pages : pgoff < 0 && pgoff + pages >= 0
+  if (ends) {
     // @rule R-AS-10.15
     return refuse(task, EOVERFLOW, 'R-AS-10.15', { why: 'offset and length pass the largest file offset' })
   }

@@ -1,9 +1,16 @@
-import { EINVAL, EOPNOTSUPP, EPERM } from '../base/errno.ts'
+import { EBADF, EINVAL, EOPNOTSUPP, EPERM } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE, pageAlign } from '../base/units.ts'
 import { PG_DIRTY } from '../memory/page-flags.ts'
-import { F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_SHRINK, F_SEAL_WRITE, type AddressSpace } from './file.ts'
+import {
+  F_SEAL_FUTURE_WRITE,
+  F_SEAL_GROW,
+  F_SEAL_SHRINK,
+  F_SEAL_WRITE,
+  type AddressSpace,
+  type OpenFile,
+} from './file.ts'
 import { splitAtBorders } from './file-folio.ts'
 import { newCachedPage, pageCacheRemove } from './filemap.ts'
 import { mappingReferences } from './gup-grab.ts'
@@ -84,7 +91,27 @@ function removePages(k: Kernel, mapping: AddressSpace, start: number, end: numbe
 }
 
 /**
- * `ftruncate`: shorter: unmaps what lies beyond from everybody, private copies included, and drops the
+ * ftruncate(2), `newSize` in bytes.
+ * @returns 0, -EINVAL (not open for writing), else as `truncateFile`
+ * @rule R-FLT-74
+ */
+export function* ftruncate(k: Kernel, file: OpenFile, newSize: number): Kthread<number> {
+  if (file.writable) return yield* truncateFile(k, file.mapping, newSize)
+  return refuse(k.current, EINVAL, 'R-FLT-74', { why: 'the file is not open for writing' })
+}
+
+/**
+ * fallocate(2) with FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, bytes.
+ * @returns 0, -EINVAL (an empty range), -EBADF (not open for writing), else as `punchHole`
+ * @rule R-FLT-75
+ */
+export function* fallocateHole(k: Kernel, file: OpenFile, start: number, length: number): Kthread<number> {
+  if (file.writable || start < 0 || length <= 0) return yield* punchHole(k, file.mapping, start, length)
+  return refuse(k.current, EBADF, 'R-FLT-75', { why: 'the file is not open for writing' })
+}
+
+/**
+ * A file's size changes. Shorter: unmaps what lies beyond from everybody, private copies included, and drops the
  * pages; pinned ones live on without a file. Longer: only the size changes. `newSize` in bytes.
  * @returns 0 or -errno
  * @rule R-FLT-74
@@ -92,7 +119,9 @@ function removePages(k: Kernel, mapping: AddressSpace, start: number, end: numbe
 export function* truncateFile(k: Kernel, mapping: AddressSpace, newSize: number): Kthread<number> {
   // @rule R-SEAL-2
   const sealed = newSize < mapping.size ? F_SEAL_SHRINK : newSize > mapping.size ? F_SEAL_GROW : 0
-  if ((mapping.seals & sealed) !== 0)
+  // a size that huge pages do not have is refused first
+  const odd = mapping.kind.hugetlb && newSize % mapping.pageSize !== 0
+  if ((mapping.seals & sealed) !== 0 && !odd)
     return refuse(k.current, EPERM, 'R-SEAL-2', {
       why: 'the memfd is sealed against this change of its size',
     })
@@ -118,7 +147,7 @@ export function* truncateFile(k: Kernel, mapping: AddressSpace, newSize: number)
 }
 
 /**
- * `fallocate(FALLOC_FL_PUNCH_HOLE)`: drops the whole pages of [start, start + length) and zeroes the
+ * A hole in a file: drops the whole pages of [start, start + length) and zeroes the
  * rest; private copies stay mapped. Bytes.
  * @returns 0 or -errno
  * @rule R-FLT-75

@@ -1,4 +1,4 @@
-import { EBUSY, EINVAL, EPERM, ESRCH } from '../base/errno.ts'
+import { EBUSY, EINVAL, ENOMEM, EPERM, ESRCH } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { TASK_SIZE } from '../base/units.ts'
@@ -67,9 +67,12 @@ export function uffdWake(k: Kernel, context: Userfaultfd, start: number, length:
   return invalid
 }
 
-/** The address space a context is about is gone. */
-export function addressSpaceGone(k: Kernel): number {
-  return refuse(k.current, ESRCH, 'R-FLT-119', { why: 'the address space of the userfaultfd is gone' })
+/**
+ * The address space a context is about is gone.
+ * @param errno -ENOMEM is what the requests that change registrations answer, all others -ESRCH
+ */
+export function addressSpaceGone(k: Kernel, errno: number = ESRCH): number {
+  return refuse(k.current, errno, 'R-FLT-119', { why: 'the address space of the userfaultfd is gone' })
 }
 
 /**
@@ -77,7 +80,8 @@ export function addressSpaceGone(k: Kernel): number {
  * earlier registration, unless all of them are watched already.
  * @param mode UFFDIO_REGISTER_MODE_*
  * @param answer gets `ioctls`, the requests possible on the range: bit N is request N
- * @returns 0, -EINVAL, -EPERM (may never be written), -EBUSY (another descriptor has it), -ENOMEM (map_count), -ESRCH
+ * @returns 0, -EINVAL, -EPERM (may never be written), -EBUSY (another descriptor has it), -ENOMEM (map_count, or the
+ * address space is gone)
  * @rule R-FLT-110
  */
 export function* uffdRegister(
@@ -95,7 +99,7 @@ export function* uffdRegister(
   const invalid = validateRange(k, start, length)
   if (invalid < 0) return invalid
   context.mm ??= mm
-  if (!k.mms.has(mm)) return addressSpaceGone(k)
+  if (!k.mms.has(mm)) return addressSpaceGone(k, ENOMEM)
   const guard = mm.mmapLock.tryWrite() ?? (yield* mm.mmapLock.write())
   const end = start + length
   const watch = watchOf(mode)
@@ -260,7 +264,7 @@ function unwatch(k: Kernel, guard: MmapWriteGuard, vma: Vma, from: number, to: n
 /**
  * UFFDIO_UNREGISTER: the range is ordinary memory again, without write protection; faults that wait for a missing
  * page in it go on as such.
- * @returns 0, -EINVAL, -ENOMEM (map_count), -ESRCH
+ * @returns 0, -EINVAL, -ENOMEM (map_count, or the address space is gone)
  * @rule R-FLT-119
  */
 export function* uffdUnregister(
@@ -272,7 +276,7 @@ export function* uffdUnregister(
 ): Kthread<number> {
   const invalid = validateRange(k, start, length)
   if (invalid < 0) return invalid
-  if (!k.mms.has(mm)) return addressSpaceGone(k)
+  if (!k.mms.has(mm)) return addressSpaceGone(k, ENOMEM)
   const guard = mm.mmapLock.tryWrite() ?? (yield* mm.mmapLock.write())
   const end = start + length
   const error = checkUnregister(k, guard, context, start, end) || unwatchRange(k, guard, start, end)

@@ -3,6 +3,7 @@ import { WaitQueue, type Kthread } from '../base/kthread.ts'
 import { Mutex } from '../base/locks.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE } from '../base/units.ts'
+import { AddressSpace, OpenFile, PIPE } from '../mm/file.ts'
 import { copyPageToIter, type IovIter } from '../mm/iov-iter.ts'
 import type { Kernel, PageHolder } from '../mm/kernel.ts'
 import type { FileDescription } from './fd-table.ts'
@@ -83,6 +84,7 @@ export class PipeEnd implements FileDescription {
   /** O_NONBLOCK */
   nonblock: boolean
   #refs = 1
+  #file: OpenFile | null = null
 
   constructor(pipe: Pipe, end: 'read' | 'write', nonblock: boolean) {
     this.pipe = pipe
@@ -90,6 +92,20 @@ export class PipeEnd implements FileDescription {
     this.nonblock = nonblock
     if (end === 'read') pipe.readers++
     else pipe.writers++
+  }
+
+  /**
+   * What mmap(2) sees of it: a file without an mmap method, on a mount without exec.
+   * @rule R-AS-10.22
+   */
+  get file(): OpenFile {
+    if (this.#file === null) {
+      const mapping = new AddressSpace(this.pipe.kernel.nextId(), PIPE, 0)
+      mapping.noexec = true
+      const reads = this.end === 'read'
+      this.#file = new OpenFile(mapping, this.pipe.name, { readable: reads, writable: !reads })
+    }
+    return this.#file
   }
 
   get(): this {

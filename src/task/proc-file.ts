@@ -113,7 +113,7 @@ function negative(k: Kernel): number {
 }
 
 function wraps(file: ProcFile, at: number, count: number): boolean {
-  return file.unsignedOffsets && at + count >= 2 ** 64
+  return file.unsignedOffsets && count >= 2 ** 64 - at
 }
 
 function wrapsAround(k: Kernel): number {

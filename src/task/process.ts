@@ -27,14 +27,14 @@ import { mmap } from '../mm/mmap.ts'
 import { mprotect } from '../mm/mprotect.ts'
 import { mremap } from '../mm/mremap.ts'
 import { munmap } from '../mm/munmap.ts'
-import { truncateFile } from '../mm/truncate.ts'
+import { ftruncate } from '../mm/truncate.ts'
 import { BufferIter } from '../mm/iov-iter.ts'
 import { NO_RANDOM, type LayoutRandom } from '../mm/mmap-layout.ts'
 import { SI_KERNEL, loadUser, storeUser, type AccessResult } from '../mm/user-access.ts'
 import type { ExecImage } from '../mm/exec-mm.ts'
 import { execve, type ArgVector } from './exec.ts'
 import type { FdTable, FileDescription } from './fd-table.ts'
-import { makePipe } from './pipe.ts'
+import { PipeEnd, makePipe } from './pipe.ts'
 import { vfsRead, vfsWrite } from './read-write.ts'
 import { IoCalls } from './io-calls.ts'
 import { ProcCalls } from './proc-calls.ts'
@@ -214,7 +214,8 @@ export class Process implements TaskStruct {
       (options.flags ?? 0)
     let file: OpenFile | null = null
     if (options.fd !== undefined) {
-      file = this.#fileOf(options.fd)
+      const open = this.files.get(options.fd)
+      file = open instanceof PipeEnd ? open.file : this.#fileOf(options.fd)
       if (file === null) throw new SyscallError('mmap', EBADF, null)
     }
     return this.call(
@@ -347,7 +348,7 @@ export class Process implements TaskStruct {
   ftruncate(fd: number, size: Size): void {
     const file = this.#fileOf(fd)
     if (file === null) throw new SyscallError('ftruncate', this.files.get(fd) === null ? EBADF : EINVAL, null)
-    this.call('ftruncate', truncateFile(this.kernel, file.mapping, sizeInBytes(size)))
+    this.call('ftruncate', ftruncate(this.kernel, file, sizeInBytes(size)))
   }
 
   /** fcntl(F_SETFD): whether exec closes the descriptor. @throws SyscallError EBADF */

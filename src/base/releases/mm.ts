@@ -36,6 +36,8 @@ export interface MmSwitches {
   readonly dontUnmapBesideSourceIsAlone: boolean
   /** PR_SET_MDWE exists: 6.3 on (R-AS-63) */
   readonly hasMdwe: boolean
+  /** F_SEAL_EXEC and MFD_NOEXEC_SEAL exist: 6.3 on (R-SEAL-1, R-SEAL-3) */
+  readonly hasExecSeal: boolean
   /** munmap and brk shrink hand their write lock down even below a growable VMA: 6.6 on (R-AS-120) */
   readonly munmapAlwaysDowngrades: boolean
   /** F_SEAL_FUTURE_WRITE is looked at by the file's mmap method, after the old range is gone; 6.12 on before it (R-AS-21, R-AS-46) */
@@ -81,6 +83,7 @@ const r61: MmSwitches = {
   dontUnmapMergesWithSource: false,
   dontUnmapBesideSourceIsAlone: true,
   hasMdwe: false,
+  hasExecSeal: false,
   munmapAlwaysDowngrades: false,
   futureWriteSealInMethod: true,
   thpFileAlignTakesLower: true,
@@ -103,6 +106,7 @@ const v3: MmSwitches = {
   closeHookExpandable: true,
   namesSharedAnonymous: true,
   hasMdwe: true,
+  hasExecSeal: true,
 }
 const r66: MmSwitches = { ...v3, munmapAlwaysDowngrades: true, hasSecretmem: true }
 const r612: MmSwitches = {

@@ -49,8 +49,6 @@ export const MAPPINGS = 'needs 65,530 mappings, more than a program has steps'
 export const AGENT_MEMORY =
   'the agent passes this argument itself, out of memory that can be read and written'
 export const AGENT_DESCRIPTOR = 'a step names a descriptor that is open and of the right kind, or is left out'
-/** Reasons why nothing leads to it yet. */
-export const UNSEALED = 'no step seals a file'
 
 export const keeps = (capability: string): string =>
   `the agent keeps ${capability}: its steps drop none but CAP_IPC_LOCK`

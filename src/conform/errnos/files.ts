@@ -1,16 +1,25 @@
-import { AGENT_DESCRIPTOR, AGENT_MEMORY, expected, keeps, NO_MEMORY, UNSEALED } from './entry.ts'
+import { AGENT_DESCRIPTOR, AGENT_MEMORY, expected, keeps, NO_MEMORY } from './entry.ts'
 import type { CallErrnos } from './entry.ts'
 
 /** Descriptors that are good for reading or for writing alone. */
 const oneWay = { needs: ['reopen'] } as const
+const sealed = { needs: ['seal', 'sealable'] } as const
 
 /** Calls about files, pipes and System V segments. */
 export const fileErrnos: readonly CallErrnos[] = [
   {
     call: 'memfd_create, open, close',
-    ops: ['memfd', 'disk', 'direct', 'reopen', 'close'],
-    errnos: [],
-    why: 'docs/spec has no rule about what these refuse',
+    ops: ['memfd', 'sealable', 'disk', 'direct', 'reopen', 'close'],
+    errnos: [expected('EINVAL R-SEAL-3', { on: ['6.1'], needs: ['sealable'] })],
+  },
+  {
+    call: 'fcntl F_ADD_SEALS, F_GET_SEALS',
+    ops: ['seal'],
+    errnos: [
+      expected('EINVAL R-SEAL-1'),
+      expected('EPERM R-SEAL-1'),
+      expected('EBUSY R-SEAL-1 R-GUP-80', { needs: ['mmap', 'sealable'] }),
+    ],
   },
   {
     call: 'memfd_secret',
@@ -21,14 +30,19 @@ export const fileErrnos: readonly CallErrnos[] = [
     call: 'ftruncate',
     ops: ['ftruncate', 'hugefd'],
     errnos: [
-      expected('EINVAL R-HUGE-41 R-AS-93', { needs: ['hugefd'] }),
-      expected('EPERM R-SEAL-2', { notYet: UNSEALED }),
+      expected('EINVAL R-FLT-74 R-HUGE-41 R-AS-93', { needs: ['hugefd'] }),
+      expected('EPERM R-SEAL-2', sealed),
     ],
   },
   {
     call: 'fallocate',
     ops: ['punch'],
-    errnos: [expected('EOPNOTSUPP R-AS-93', { needs: ['secret'] })],
+    errnos: [
+      expected('EPERM R-FLT-75', sealed),
+      expected('EBADF R-FLT-75', oneWay),
+      expected('EOPNOTSUPP R-AS-93', { needs: ['secret'] }),
+      expected('EINVAL R-FLT-75', { unreachable: 'a step punches a hole of a byte or more, in the file' }),
+    ],
   },
   {
     call: 'fsync',
@@ -38,7 +52,7 @@ export const fileErrnos: readonly CallErrnos[] = [
   },
   {
     call: 'pread',
-    ops: ['pread'],
+    ops: ['pread', 'farRead'],
     errnos: [
       expected('EFAULT R-FLT-172 R-DIO-1 R-DIO-7'),
       expected('EINVAL R-FLT-172 R-DIO-1 R-DIO-2 R-DIO-3'),
@@ -48,13 +62,13 @@ export const fileErrnos: readonly CallErrnos[] = [
   },
   {
     call: 'pwrite',
-    ops: ['pwrite'],
+    ops: ['pwrite', 'farWrite'],
     errnos: [
       expected('EFAULT R-FLT-173 R-FLT-174 R-DIO-1 R-DIO-7 R-DIO-12'),
       expected('EINVAL R-FLT-172 R-DIO-2 R-DIO-3'),
-      expected('EFBIG R-DIO-1', { notYet: 'a step reads all pages of the file back, up to where it wrote' }),
+      expected('EFBIG R-DIO-1 R-FLT-173', { needs: ['farWrite', 'disk'] }),
       expected('EBADF R-DIO-1', oneWay),
-      expected('EPERM R-FLT-173', { notYet: UNSEALED }),
+      expected('EPERM R-FLT-173', sealed),
     ],
   },
   {
@@ -156,12 +170,12 @@ export const fileErrnos: readonly CallErrnos[] = [
   },
   {
     call: '/proc/PID/mem',
-    ops: ['mem'],
+    ops: ['mem', 'farMem'],
     errnos: [
       expected('EIO R-MEM-4'),
       expected('EFAULT R-MEM-4 R-MEM-5 R-MEM-7'),
-      expected('EINVAL R-MEM-7', { notYet: 'a step reads and writes near the arena' }),
-      expected('EOVERFLOW R-MEM-7', { notYet: 'a step reads and writes near the arena' }),
+      expected('EINVAL R-MEM-7', { needs: ['farMem'] }),
+      expected('EOVERFLOW R-MEM-7', { needs: ['farMem'] }),
       expected('ENOMEM R-MEM-3', { unreachable: NO_MEMORY }),
       expected('EACCES R-MEM-1', { unreachable: keeps('CAP_SYS_PTRACE') }),
       expected('ESRCH R-MEM-1', { unreachable: 'a process of a program lives until it is reaped' }),

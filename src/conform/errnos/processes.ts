@@ -5,6 +5,9 @@ const MOVES = ['6.12', '6.18'] as const
 /** A segment attached for reading, watched for asynchronous writes: before, only a file opened for reading. */
 const WATCHES_ALL = ['6.12', '6.18'] as const
 
+/** Descriptors whose process is gone. */
+const orphans = { needs: ['uffdOrphan'] } as const
+
 /** Processes, and the descriptors that watch their memory. */
 export const processErrnos: readonly CallErrnos[] = [
   {
@@ -15,9 +18,9 @@ export const processErrnos: readonly CallErrnos[] = [
   { call: 'wait', ops: ['reap'], errnos: [], why: 'docs/spec has no rule about what it refuses' },
   {
     call: 'execve',
-    ops: ['exec'],
+    ops: ['exec', 'execMany'],
     errnos: [
-      expected('E2BIG R-AS-155 R-EXE-2 R-EXE-4', { notYet: 'a step passes the few arguments of the agent' }),
+      expected('E2BIG R-AS-155 R-EXE-2 R-EXE-4', { needs: ['execMany'] }),
       expected('EFAULT R-EXE-2 R-EXE-4', { unreachable: AGENT_MEMORY }),
     ],
   },
@@ -35,7 +38,7 @@ export const processErrnos: readonly CallErrnos[] = [
   },
   {
     call: 'userfaultfd, UFFDIO_API',
-    ops: ['uffd', 'uffdClose', 'uffdServe'],
+    ops: ['uffd', 'uffdOrphan', 'uffdClose', 'uffdServe'],
     errnos: [
       expected('EINVAL R-FLT-118'),
       expected('EPERM R-FLT-118', { unreachable: keeps('CAP_SYS_PTRACE') }),
@@ -48,20 +51,13 @@ export const processErrnos: readonly CallErrnos[] = [
       expected('EINVAL R-FLT-110 R-FLT-126'),
       expected('EBUSY R-FLT-110'),
       expected('EPERM R-FLT-110', { on: WATCHES_ALL, needs: ['shmat'] }),
-      expected('ESRCH R-FLT-119', {
-        notYet: 'no step passes a descriptor to a process that outlives its maker',
-      }),
+      expected('ENOMEM R-FLT-119', orphans),
     ],
   },
   {
     call: 'UFFDIO_UNREGISTER',
     ops: ['uffdUnregister'],
-    errnos: [
-      expected('EINVAL R-FLT-119 R-FLT-126'),
-      expected('ESRCH R-FLT-119', {
-        notYet: 'no step passes a descriptor to a process that outlives its maker',
-      }),
-    ],
+    errnos: [expected('EINVAL R-FLT-119 R-FLT-126'), expected('ENOMEM R-FLT-119', orphans)],
   },
   {
     call: 'UFFDIO_COPY, ZEROPAGE, WRITEPROTECT, CONTINUE, POISON, WAKE',
@@ -72,6 +68,7 @@ export const processErrnos: readonly CallErrnos[] = [
       expected('EEXIST R-FLT-113 R-FLT-125 R-FLT-126'),
       expected('EFAULT R-FLT-113 R-FLT-126'),
       expected('EAGAIN R-FLT-113 R-FLT-123'),
+      expected('ESRCH R-FLT-119', orphans),
       expected('ENOMEM R-FLT-126', { notYet: 'no program takes all huge pages of the pool first' }),
     ],
   },

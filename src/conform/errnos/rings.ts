@@ -1,4 +1,4 @@
-import { AGENT_DESCRIPTOR, AGENT_MEMORY, expected, NO_MEMORY, UNSEALED } from './entry.ts'
+import { AGENT_DESCRIPTOR, AGENT_MEMORY, expected, NO_MEMORY } from './entry.ts'
 import type { CallErrnos } from './entry.ts'
 
 const ON_CLONES = ['6.12', '6.18'] as const
@@ -124,7 +124,7 @@ export const ringErrnos: readonly CallErrnos[] = [
       expected('EFAULT R-URING-55 R-URING-56 R-URING-93'),
       expected('EBADF R-URING-57 R-URING-93'),
       expected('EINVAL R-URING-93'),
-      expected('EPERM R-FLT-173', { notYet: UNSEALED }),
+      expected('EPERM R-FLT-173', { needs: ['seal', 'sealable'] }),
     ],
   },
   {

@@ -3,6 +3,8 @@ import type { CallErrnos } from './entry.ts'
 
 const limits = { needs: ['memlock', 'ipcLock'] } as const
 const sealed = { needs: ['mseal'] } as const
+const HOLES =
+  'needs a file system without holes: what can be mapped here takes them, is locked (EINVAL) or no regular file (ENODEV)'
 
 /** Calls on the caller's address space. */
 export const spaceErrnos: readonly CallErrnos[] = [
@@ -14,7 +16,7 @@ export const spaceErrnos: readonly CallErrnos[] = [
   },
   {
     call: 'mmap',
-    ops: ['mmap', 'mmapOdd', 'stack'],
+    ops: ['mmap', 'mmapOdd', 'mmapPipe', 'stack'],
     errnos: [
       expected(
         'EINVAL R-AS-10.1 R-AS-10.3 R-AS-10.4 R-AS-10.6 R-AS-10.23 R-AS-10.24 R-AS-10.26 R-AS-41 R-AS-57',
@@ -27,8 +29,10 @@ export const spaceErrnos: readonly CallErrnos[] = [
       expected('EPERM R-AS-46 R-AS-48 R-AS-116', sealed),
       expected('EAGAIN R-AS-10.14', limits),
       expected('EACCES R-AS-10.17 R-AS-10.19 R-AS-10.20', { needs: ['reopen'] }),
-      expected('ENODEV R-AS-10.22', { notYet: 'no step maps a descriptor that cannot be mapped' }),
-      expected('ETXTBSY R-AS-10.18', { notYet: 'no step maps a file that is swapped to' }),
+      expected('ENODEV R-AS-10.22', { needs: ['mmapPipe'] }),
+      expected('ETXTBSY R-AS-10.18', {
+        unreachable: 'needs a file that is swapped to: the agent makes none',
+      }),
       expected('ENOENT R-AS-10.4', {
         unreachable: 'needs huge pages of a size whose file system is not mounted',
       }),
@@ -78,7 +82,7 @@ export const spaceErrnos: readonly CallErrnos[] = [
       expected('EPERM R-AS-116', sealed),
       expected('EAGAIN R-URING-64 R-AS-103', { needs: ['register'] }),
       expected('EBUSY R-AS-103', { needs: ['uffd'] }),
-      expected('EOPNOTSUPP R-AS-103', { notYet: 'no step maps a file that cannot have holes' }),
+      expected('EOPNOTSUPP R-AS-103', { unreachable: HOLES }),
       expected('EINTR R-FLT-150', { unreachable: 'the agent gets no signals while it populates' }),
     ],
   },

@@ -46,7 +46,7 @@ import { accessUser } from '../../mm/user-access.ts'
 import { oneCommand } from '../agent-commands.ts'
 import { addressOf, call, signal, value } from '../engine-context.ts'
 import { TOO_LONG, type Generation, type Shadow } from '../generation.ts'
-import { arenaAddress, arenaRange, bytesText, rangeText, type Range } from '../range.ts'
+import { arenaAddress, arenaRange, bytesText, exactText, rangeText, type Range } from '../range.ts'
 import type { StepKinds } from '../step-kind.ts'
 import { mapFlagsText, protText } from './space.ts'
 
@@ -147,11 +147,6 @@ const lengthOf = (number: number): number => LENGTHS[number % LENGTHS.length]!
 
 function edgeWords(step: Extract<EdgeStep, { op: 'edge' }>): string {
   return callOf(step.call).words(exactText(placeOf(step.where)), exactText(lengthOf(step.long)))
-}
-
-/** Decimals of large numbers are not exact. */
-function exactText(n: number): string {
-  return n < 0 ? String(n) : `0x${n.toString(16)}`
 }
 
 export const edgeSteps: StepKinds<EdgeStep> = {

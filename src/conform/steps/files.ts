@@ -6,7 +6,8 @@ import { PG_DIRTY } from '../../memory/page-flags.ts'
 import { createFile, newCachedPage, readIntoCache } from '../../mm/filemap.ts'
 import { hugetlbFileSetup } from '../../mm/hugetlb.ts'
 import type { Kernel } from '../../mm/kernel.ts'
-import { punchHole, truncateFile } from '../../mm/truncate.ts'
+import { sealAsMade } from '../../mm/memfd-seals.ts'
+import { fallocateHole, ftruncate } from '../../mm/truncate.ts'
 import { eachPage, oneCommand, type Commands, type ScriptState } from '../agent-commands.ts'
 import { DANGLING, OK, answer, call, type Done, type EngineContext } from '../engine-context.ts'
 import type { EngineProcess } from '../engine-process.ts'
@@ -67,6 +68,7 @@ export const fileSteps: StepKinds<FileStep> = {
       oneCommand(`memfd f${file} 0 ${size}${seed === null ? '' : ` ${seed}`}`),
     run({ k }, self, { file, size, seed }) {
       const made = createFile(k, SHMEM, { path: `/memfd:f${file} (deleted)`, size })
+      sealAsMade(made.mapping, 0)
       if (seed !== null) self.run(writeWhole(k, made.mapping, seed))
       return keep(self, file, made)
     },
@@ -141,7 +143,7 @@ export const fileSteps: StepKinds<FileStep> = {
       return readBackCommands(file, script)
     },
     run: (engine, self, { file, size }) =>
-      changed(engine, self, file, (mapping) => truncateFile(engine.k, mapping, size)),
+      changed(engine, self, file, (open) => ftruncate(engine.k, open, size)),
   },
   punch: {
     ...onFile,
@@ -158,7 +160,7 @@ export const fileSteps: StepKinds<FileStep> = {
     commands: ({ file, offset, length }) => oneCommand(`sys fallocate $f${file} 3 ${offset} ${length}`),
     settle: ({ file }, script) => readBackCommands(file, script),
     run: (engine, self, { file, offset, length }) =>
-      changed(engine, self, file, (mapping) => punchHole(engine.k, mapping, offset, length)),
+      changed(engine, self, file, (open) => fallocateHole(engine.k, open, offset, length)),
   },
 }
 
@@ -170,7 +172,7 @@ export function nameFile(generation: Generation, { files }: Shadow): number | nu
   return file
 }
 
-function smallSize({ random }: Generation): number {
+export function smallSize({ random }: Generation): number {
   return random.chance(70) ? random.between(1, 8) * PAGE_SIZE : random.between(1, 6 * PAGE_SIZE)
 }
 
@@ -217,18 +219,17 @@ function changed(
   engine: EngineContext,
   self: EngineProcess,
   name: number,
-  change: (mapping: AddressSpace) => Kthread<number>,
+  change: (file: OpenFile) => Kthread<number>,
 ): Done {
   const file = self.files.get(name)
   if (file === undefined) return DANGLING
-  const { mapping } = file
-  const done = call(engine, self, change(mapping))
-  readBackOnEngine(engine, mapping)
+  const done = call(engine, self, change(file))
+  readBackOnEngine(engine, file.mapping)
   return done
 }
 
 /** write(2) over a whole new file, and fsync: every page is in the cache, with the pattern in it. */
-function* writeWhole(k: Kernel, mapping: AddressSpace, seed: number): Kthread<void> {
+export function* writeWhole(k: Kernel, mapping: AddressSpace, seed: number): Kthread<void> {
   for (let done = 0; done < mapping.size; done += PAGE_SIZE) {
     const pfn = newCachedPage(k, mapping, done / PAGE_SIZE)
     if (pfn === 0) throw new RangeError('the file does not fit into the memory of the engine')

@@ -219,7 +219,7 @@ function userMemory(k: EngineProcess['kernel'], self: EngineProcess, base: numbe
   return new UserIter(k, self.space, [{ base, length }])
 }
 
-function endName(pipe: number, write: boolean): string {
+export function endName(pipe: number, write: boolean): string {
   return `${pipe}${write ? 'w' : 'r'}`
 }
 

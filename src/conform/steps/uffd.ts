@@ -20,6 +20,13 @@ export type UffdStep =
       readonly userMode: boolean
       readonly features: number
     } & Service)
+  /** made by a process that has ended since */
+  | {
+      readonly op: 'uffdOrphan'
+      readonly uffd: number
+      readonly userMode: boolean
+      readonly features: number
+    }
   | { readonly op: 'uffdClose'; readonly uffd: number }
   | ({ readonly op: 'uffdRegister'; readonly uffd: number; readonly mode: number } & Range)
   | ({ readonly op: 'uffdUnregister'; readonly uffd: number } & Range)
@@ -82,8 +89,7 @@ export const uffdSteps: StepKinds<UffdStep> = {
     text: (step) =>
       `uffd ${step.uffd}${step.userMode ? ' USER_MODE_ONLY' : ''} features ${step.features.toString(16)}, ${serviceText(step)}`,
     commands(step) {
-      const flags = OPEN_FLAGS | (step.userMode ? UFFD_USER_MODE_ONLY : 0)
-      const open = `uffd u${step.uffd} ${flags} ${step.features}`
+      const open = `uffd u${step.uffd} ${openFlags(step.userMode)} ${step.features}`
       return { lines: [open, handlerLine(step)], result: 0, sum: -1 }
     },
     answer: 'nothing',
@@ -99,6 +105,37 @@ export const uffdSteps: StepKinds<UffdStep> = {
       if (typeof made === 'number') return answer(engine, made)
       self.uffds.set(step.uffd, made)
       serve(engine, self, made, step)
+      return OK
+    },
+  },
+  uffdOrphan: {
+    make(generation, process) {
+      if (process.uffds.length > 0) return null
+      const { random } = generation
+      const uffd = generation.newName('uffd')
+      process.uffds.push(uffd)
+      return { op: 'uffdOrphan', uffd, userMode: random.chance(40), features: someFeatures(generation) }
+    },
+    text: ({ uffd, userMode, features }) =>
+      `uffd ${uffd}${userMode ? ' USER_MODE_ONLY' : ''} features ${features.toString(16)} of a process that is gone`,
+    commands: ({ uffd, userMode, features }) =>
+      oneCommand(`uffd-orphan u${uffd} ${openFlags(userMode)} ${features}`),
+    answer: 'nothing',
+    mayDangle: () => true,
+    creates: ({ uffd }) => `uffd ${uffd}`,
+    follow(_world, self, { uffd }) {
+      // while memory is watched a fork may be an event
+      if (self.uffds.size > 0) return false
+      self.uffds.add(uffd)
+      return true
+    },
+    run(engine, self, { uffd, userMode, features }) {
+      const maker = self.fork(-1)
+      if (typeof maker === 'number') return answer(engine, maker)
+      const made = maker.run(opened(engine, maker, userMode, features))
+      maker.exit()
+      if (typeof made === 'number') return answer(engine, made)
+      self.uffds.set(uffd, made)
       return OK
     },
   },
@@ -267,6 +304,10 @@ function* opened(
   if (typeof made === 'number') return made
   const agreed = uffdApi(k, made, UFFD_API, features)
   return agreed < 0 ? agreed : made
+}
+
+function openFlags(userMode: boolean): number {
+  return OPEN_FLAGS | (userMode ? UFFD_USER_MODE_ONLY : 0)
 }
 
 function someFeatures({ random }: Generation): number {
