@@ -137,6 +137,31 @@ describe('read(2) and write(2) through the page cache', () => {
     expect([w.read(zero, 7, 3), w.io(fileWrite(w.k, zero, 7, w.user(0x1000, 8192)))]).toEqual(['...', 8192])
   })
 
+  it('R-FLT-172 positions end at 2^63 - 1, negative ones come before the open mode', () => {
+    const w = new Files()
+    const disk = (access: object = {}): OpenFile =>
+      createFile(w.k, regularFileKind('ext4'), { path: '/f', size: P, ...access })
+    expect(w.read(disk({ readable: false }), -1, 1)).toBe('-EINVAL')
+    expect(w.write(disk({ writable: false }), -1, 'a')).toBe('-EINVAL')
+    // the largest number of this kind below 2^63
+    const last = 2 ** 63 - 1024
+    for (const file of [disk(), w.memfd(1)]) {
+      expect([w.read(file, last, 1024), w.read(file, last, 1023)]).toEqual(['-EINVAL', ''])
+      expect(w.write(file, last, 'a'.repeat(1024))).toBe('-EINVAL')
+    }
+    expect(w.read(disk({ readable: false }), last, 4)).toBe('-EBADF')
+  })
+
+  it.each([false, true])('R-FLT-173, R-DIO-1 a file of ext4 ends at 2^44 - 4096, O_DIRECT: %s', (direct) => {
+    const w = new Files()
+    const file = createFile(w.k, regularFileKind('ext4'), { path: '/f', size: P, direct })
+    for (const at of [2 ** 44 - 4096, 2 ** 44 - 4095, 2 ** 62]) {
+      expect(w.io(fileWrite(w.k, file, at, w.user(0x10_000, 100)))).toBe('-EFBIG')
+      expect([w.write(file, at, ''), w.read(file, at, 5)]).toEqual([0, ''])
+    }
+    expect(file.mapping.size).toBe(P)
+  })
+
   it('R-FLT-172 hugetlb files can be read, their holes stay; they cannot be written', () => {
     const w = new Files()
     hugetlbPool(w.k, 2 ** 21).resize(2)

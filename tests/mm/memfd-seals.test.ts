@@ -10,7 +10,14 @@ import {
   type OpenFile,
 } from '../../src/mm/file.ts'
 import { createFile, openAgain } from '../../src/mm/filemap.ts'
-import { memfdAddSeals, memfdGetSeals } from '../../src/mm/memfd-seals.ts'
+import {
+  MFD_ALLOW_SEALING,
+  MFD_NOEXEC_SEAL,
+  memfdAddSeals,
+  memfdGetSeals,
+  sealAsMade,
+} from '../../src/mm/memfd-seals.ts'
+import { hugetlbFileSetup } from '../../src/mm/hugetlb.ts'
 import { munmap } from '../../src/mm/munmap.ts'
 import { shmemFileSetup } from '../../src/mm/shmem.ts'
 import { truncateFile } from '../../src/mm/truncate.ts'
@@ -92,6 +99,28 @@ describe('seals of a memfd', () => {
     for (const each of [file, readOnly, disk, other]) each.put()
   })
 
+  it('R-SEAL-3 what a memfd is sealed with when it is made', () => {
+    const w = new Memfds({ release: '6.18' })
+    const made = [0, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL].map((flags) => {
+      const file = w.memfd()
+      sealAsMade(file.mapping, flags)
+      return file
+    })
+    expect(made.map((file) => memfdGetSeals(w.k, file))).toEqual([F_SEAL_SEAL, 0, F_SEAL_EXEC])
+    expect(made.map((file) => w.seal(file, F_SEAL_GROW))).toEqual(['-EPERM', 0, 0])
+    // a file without x bits needs no other seals for this one
+    for (const file of made.slice(1)) expect(w.seal(file, F_SEAL_EXEC)).toBe(0)
+    expect(made.map((file) => memfdGetSeals(w.k, file))).toEqual([1, 0x3e, F_SEAL_GROW | F_SEAL_EXEC])
+    for (const file of made) file.put()
+  })
+
+  it.each(RELEASE_NAMES)('R-SEAL-3 %s: whether there is a seal against x bits', (release) => {
+    const w = new Memfds({ release })
+    const file = w.memfd()
+    expect(w.seal(file, F_SEAL_EXEC)).toBe(release === '6.1' ? '-EINVAL' : 0)
+    file.put()
+  })
+
   it('R-SEAL-2 sizes that are sealed do not change', () => {
     const w = new Memfds()
     const file = w.memfd(2)
@@ -100,6 +129,20 @@ describe('seals of a memfd', () => {
     expect([size(P), size(2 * P), size(3 * P)]).toEqual(['-EPERM', 0, 0])
     w.seal(file, F_SEAL_GROW)
     expect([size(4 * P), size(3 * P)]).toEqual(['-EPERM', 0])
+    file.put()
+  })
+
+  it('R-SEAL-2 a size that huge pages do not have is EINVAL before that', () => {
+    const w = new Memfds()
+    const file = hugetlbFileSetup(w.k, {
+      size: 2 ** 21,
+      pageSize: 2 ** 21,
+      name: '/memfd:h',
+      noreserve: true,
+    })
+    const size = (n: number): number | string => result(w.task.run(truncateFile(w.k, file.mapping, n)))
+    w.seal(file, F_SEAL_SHRINK)
+    expect([size(P), size(0), size(2 ** 22)]).toEqual(['-EINVAL', '-EPERM', 0])
     file.put()
   })
 })

@@ -1,7 +1,14 @@
 import { describe, expect, it } from 'vitest'
 import { TASK_SIZE } from '../../src/base/units.ts'
 import { EIO } from '../../src/base/errno.ts'
-import { F_SEAL_FUTURE_WRITE, F_SEAL_WRITE, SECRETMEM, UNMAPPABLE, driverKind } from '../../src/mm/file.ts'
+import {
+  DEV_ZERO,
+  F_SEAL_FUTURE_WRITE,
+  F_SEAL_WRITE,
+  SECRETMEM,
+  UNMAPPABLE,
+  driverKind,
+} from '../../src/mm/file.ts'
 import { createFile } from '../../src/mm/filemap.ts'
 import {
   MAP_32BIT,
@@ -24,6 +31,7 @@ import { hugetlbPool } from '../../src/mm/hugetlb.ts'
 import { mlock, mlock2 } from '../../src/mm/mlock.ts'
 import { mprotect } from '../../src/mm/mprotect.ts'
 import { munmap } from '../../src/mm/munmap.ts'
+import { makePipe } from '../../src/task/pipe.ts'
 import { ALL, ANON, H, NEWER, OLDER, P, Q, R, RW, SHARED_ANON, Space, W, X } from './address-space.ts'
 
 describe.each(ALL)('mmap on %s', (release) => {
@@ -94,6 +102,34 @@ describe.each(ALL)('mmap on %s', (release) => {
     const file = s.file(1)
     expect(s.try({ flags: MAP_SHARED, file, offset: 2 ** 63 - P })).toBe('-EOVERFLOW')
     expect(s.try({ flags: MAP_SHARED, file, offset: 2 ** 63 - 2 * P })).toBeGreaterThan(0)
+  })
+
+  it('R-AS-10.15 a device and a pipe end at 2^64 - 1', () => {
+    const s = space()
+    const { read } = makePipe(s.k)
+    const zero = createFile(s.k, DEV_ZERO, { path: '/dev/zero', size: 0 })
+    const flags = MAP_SHARED
+    for (const [offset, length, overflows] of [
+      [-P, P, true],
+      [-2 * P, P, false],
+      [-2 * P, 2 * P, true],
+      [2 ** 62, P, false],
+    ] as const) {
+      const pipe = s.try({ prot: R, flags, file: read.file, offset, length })
+      expect(pipe).toBe(overflows ? '-EOVERFLOW' : '-ENODEV')
+      const device = s.try({ prot: R, flags: MAP_PRIVATE, file: zero, offset, length })
+      expect(device === '-EOVERFLOW').toBe(overflows)
+    }
+  })
+
+  it('R-AS-10.22 a pipe cannot be mapped, nor executed', () => {
+    const s = space()
+    const { read, write } = makePipe(s.k)
+    expect(s.try({ prot: R, flags: MAP_PRIVATE, file: read.file })).toBe('-ENODEV')
+    expect(s.try({ prot: R | 4, flags: MAP_PRIVATE, file: read.file })).toBe('-EPERM')
+    expect(s.try({ flags: MAP_SHARED, file: read.file })).toBe('-EACCES')
+    expect(s.try({ prot: R | 4, flags: MAP_PRIVATE, file: write.file })).toBe('-EACCES')
+    for (const end of [read, write]) end.put()
   })
 
   it('AS vector 13: the top of user space', () => {

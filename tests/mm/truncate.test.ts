@@ -4,7 +4,7 @@ import { createFile, openAgain, readIntoCache } from '../../src/mm/filemap.ts'
 import { F_SEAL_WRITE, regularFileKind } from '../../src/mm/file.ts'
 import { munmap } from '../../src/mm/munmap.ts'
 import { shmemFileSetup } from '../../src/mm/shmem.ts'
-import { punchHole, truncateFile } from '../../src/mm/truncate.ts'
+import { fallocateHole, ftruncate, punchHole, truncateFile } from '../../src/mm/truncate.ts'
 import { P, World } from './fault-support.ts'
 
 const SIGBUS = { ok: false, signal: 'SIGBUS', code: 2 }
@@ -147,6 +147,15 @@ describe('truncate', () => {
     expect(result(w.task.run(punchHole(w.k, file.mapping, 0, 0)))).toBe('-EINVAL')
     file.mapping.seals = F_SEAL_WRITE
     expect(result(w.task.run(punchHole(w.k, file.mapping, 0, P)))).toBe('-EPERM')
+  })
+
+  it('R-FLT-74, R-FLT-75 a descriptor that is not open for writing', () => {
+    const w = new World()
+    const file = createFile(w.k, regularFileKind('ext4'), { path: '/f', size: P, writable: false })
+    expect(result(w.task.run(ftruncate(w.k, file, P)))).toBe('-EINVAL')
+    expect(result(w.task.run(fallocateHole(w.k, file, 0, P)))).toBe('-EBADF')
+    expect(result(w.task.run(fallocateHole(w.k, file, 0, 0)))).toBe('-EINVAL')
+    file.put()
   })
 
   it('R-FLT-1 the cache goes with the last reference to the file', () => {

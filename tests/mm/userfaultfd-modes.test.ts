@@ -20,7 +20,9 @@ import {
   uffdContinue,
   uffdCopy,
   uffdPoison,
+  uffdRegister,
   uffdUnregister,
+  uffdWake,
   uffdWriteprotect,
   uffdZeropage,
   userfaultfd,
@@ -329,13 +331,17 @@ describe('userfaultfd, poison and moved mappings', () => {
     },
   )
 
-  it('R-FLT-119 requests after the address space is gone: ESRCH', () => {
+  it('R-FLT-119 requests after the address space is gone: ESRCH, ENOMEM of those that register', () => {
     const w = new WatchedWorld()
     const at = w.map(1)
     const child = w.fork()
     const uffd = createUserfaultfd(w.k, { mm: child })
     w.exit(child)
     expect(w.ask(uffdCopy(w.k, uffd, child, at, new Uint8Array(P)))).toBe('-ESRCH')
-    expect(testTask(w.k).run(uffdUnregister(w.k, uffd, child, at, P))).toBe(-3)
+    expect(w.ask(uffdUnregister(w.k, uffd, child, at, P))).toBe('-ENOMEM')
+    expect(w.ask(uffdUnregister(w.k, uffd, child, at + 1, P))).toBe('-EINVAL')
+    expect(w.ask(uffdRegister(w.k, uffd, child, at, P, 1))).toBe('-ENOMEM')
+    expect(w.ask(uffdRegister(w.k, uffd, child, at, P, 8))).toBe('-EINVAL')
+    expect(uffdWake(w.k, uffd, at, P)).toBe(0)
   })
 })

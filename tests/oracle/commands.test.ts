@@ -188,6 +188,30 @@ describe.skipIf(noRoot)('R-AG-5: every command of the agent', () => {
     ])
   })
 
+  test('uffd-orphan: a descriptor about an address space that is gone', async () => {
+    await ok('obs 2', ANON, 'fill @0 8192 3', 'uffd-orphan u 0x80800 0')
+    expect(await last(at, 'uffd-reg u @0 4096 1')).toMatchObject({ e: 12 })
+    expect(await last(at, 'uffd-unreg u @0 4096')).toMatchObject({ e: 12 })
+    expect(await last(at, 'uffd-do u copy @2 4096 1')).toMatchObject({ e: 3, done: 0 })
+    expect(await last(at, 'uffd-orphan v 0x80800 8')).toMatchObject({ e: 0 })
+    expect(await last(at, 'uffd-orphan w 4 0')).toMatchObject({ e: 22 })
+    expect(await ok('close u', 'sum @0 8192')).toMatchObject({ r: sum(pattern(3, 8192)) })
+  })
+
+  test('exec with arguments: a new address space, or E2BIG and everything as it was', async () => {
+    await ok('obs 2', ANON, 'fill @0 8192 3', 'memfd m 0 4096', 'fork a', 'ring r 4 0')
+    // 131072 bytes under a stack of 512 KiB: 45 beside, 4 pointers, 1000 letters and an end
+    const most = 131072 - 45 - 4 * 8 - 1001 - 1
+    expect(await at.send([`exec 1 1000 ${most + 1} 524288`])).toMatchObject([{ r: -7, e: 7, pin: 0 }])
+    expect((await ok('sum @0 8192')).r).toBe(sum(pattern(3, 8192)))
+    expect((await ok('nop')).size).toBe(32)
+    await ok('sqe r 0 -1 0 0 0 0 0 5')
+    expect(await ok('submit r 1')).toMatchObject({ cqe: [[5, 0, 0]] })
+    expect(await ok(`exec 1 1000 ${most} 524288`)).toMatchObject({ maps: [], pm: [], size: 0, lck: 0 })
+    expect((await ok('fdsum m 0 4096', 'child a sum @0 8192')).r).toBe(sum(pattern(3, 8192)))
+    expect(await last(at, 'submit r 0')).toMatchObject({ e: 'USAGE' })
+  })
+
   test('exec: a new address space, the same descriptors, names and children', async () => {
     await ok(
       'obs 3',
@@ -215,6 +239,10 @@ describe.skipIf(noRoot)('R-AG-5: every command of the agent', () => {
     expect((await ok('child a pvm r parent @0 1 @2', 'child a peek @2')).r).toBe(5)
     await ok('sys mprotect @3 4096 0', 'put 0 9', 'mem w self @3 8 &0', 'mem r self @3 8 &8')
     expect((await ok('get 8 1')).w).toEqual(['0x9'])
+    expect(await last(at, 'mem r self -4096 8 &8')).toEqual({ r: -22, e: 22 })
+    expect(await last(at, 'mem r self -4096 4095 &8 seek')).toEqual({ r: -5, e: 5 })
+    expect(await last(at, 'mem r self -4096 4096 &8 seek')).toEqual({ r: -75, e: 75 })
+    expect((await ok('mem r self @0 1 &8 seek', 'get 8 1')).w).toEqual(['0x5'])
     await ok('ptrace poke a @4 0xabc')
     expect(await ok('ptrace peek a @4')).toEqual({ r: 0, e: 0, v: '0xabc' })
     expect(await last(at, 'ptrace peek a @60')).toEqual({ r: -5, e: 5 })

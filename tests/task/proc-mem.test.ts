@@ -57,6 +57,7 @@ describe.each(RELEASES)('/proc/PID/mem on %s', (release) => {
     expect(outcome(() => mem.pread(rig.buffer, 10, -5))).toBe('-EINVAL')
     mem.seek(2 ** 64 - 4096)
     expect(outcome(() => mem.read(rig.buffer, 10))).toBe('-EIO')
+    expect(outcome(() => mem.read(rig.buffer, 4095))).toBe('-EIO')
     expect(outcome(() => mem.read(rig.buffer, 4096))).toBe('-EOVERFLOW')
   })
 
