@@ -376,7 +376,7 @@ static int rings_leave(void)
 }
 
 #define MOST_ARGUMENTS (1UL << 20)
-#define MOST_LETTERS (8UL << 20)
+#define MOST_LETTERS (1UL << 20)
 
 /*
  * execve with COUNT arguments of LENGTH letters and one of LAST, under a soft RLIMIT_STACK of STACK bytes. The image

@@ -66,6 +66,7 @@ export const imageSteps: StepKinds<ImageStep> = {
       `exec with ${count} arguments of ${length} letters and one of ${last}, RLIMIT_STACK = ${bytesText(stack)}`,
     commands: ({ count, length, last, stack }) => oneCommand(`exec ${count} ${length} ${last} ${stack}`),
     follow(_world, self, step) {
+      if (![step.count, step.length, step.last].every((n) => n >= 0 && n <= MOST_LETTERS)) return false
       if (self.uffds.size > 0 || (step.stack < ROOMY_STACK && stringBytes(step) <= step.stack)) return false
       // refused or not: what an exec takes away is not named any more
       self.rings.clear()
@@ -154,6 +155,8 @@ export const imageSteps: StepKinds<ImageStep> = {
 const KIB = 1024
 /** With less, what fits may still be too much once the program is set up, which then is killed (R-EXE-7). */
 const ROOMY_STACK = 256 * KIB
+/** arguments, and letters of one of them, at most */
+const MOST_LETTERS = KIB * KIB
 /** bytes of what the other side passes beside: the path, the name and the one variable, each with its end */
 const BESIDE = 3 * 15
 const POINTER = 8
