@@ -1,6 +1,7 @@
 import { EBADF, EFAULT, EFBIG, EINVAL, ENOMEM, EPERM } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
+import { Unmodelled } from '../base/unmodelled.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import { PG_DIRTY, PG_UPTODATE } from '../memory/page-flags.ts'
 import { F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_WRITE, type AddressSpace, type OpenFile } from './file.ts'
@@ -97,6 +98,8 @@ export function* fileWrite(k: Kernel, file: OpenFile, offset: number, iter: IovI
   if (readWrite === 'none' || readWrite === 'hugetlb')
     return refused(EINVAL, 'this kind of file cannot be written')
   if (passesLargest(offset, iter)) return refused(EINVAL, 'position and length pass the largest offset')
+  if (isOnDisk(mapping) && offset < MAX_FILE_BYTES && offset + iter.count > MAX_FILE_BYTES)
+    throw new Unmodelled('a write that reaches over the end of the largest file', 'R-FLT-173')
   if (file.direct && isOnDisk(mapping)) {
     return yield* directWrite(k, file, offset, iter, (at) => writePages(k, mapping, at, iter))
   }

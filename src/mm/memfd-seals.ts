@@ -24,14 +24,17 @@ const SCANS = 5
  * What memfd_create(2) makes of its flags: without MFD_ALLOW_SEALING no seals may be added, MFD_NOEXEC_SEAL allows
  * them, takes the x bits away and seals that.
  * @param flags MFD_*
+ * @returns 0, -EINVAL (the release has no MFD_NOEXEC_SEAL)
  * @rule R-SEAL-3
  */
-export function sealAsMade(mapping: AddressSpace, flags: number): void {
-  const noexec = (flags & MFD_NOEXEC_SEAL) !== 0
-  if (noexec) {
+export function sealAsMade(k: Kernel, mapping: AddressSpace, flags: number): number {
+  if ((flags & MFD_NOEXEC_SEAL) !== 0) {
+    if (!k.release.mm.hasExecSeal)
+      return refuse(k.current, EINVAL, 'R-SEAL-3', { why: 'there is no seal against x bits yet' })
     mapping.executable = false
     mapping.seals = F_SEAL_EXEC
   } else if ((flags & MFD_ALLOW_SEALING) === 0) mapping.seals = F_SEAL_SEAL
+  return 0
 }
 
 /**

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { Unmodelled } from '../../src/base/unmodelled.ts'
 import type { Kthread } from '../../src/base/kthread.ts'
 import { RELEASE_NAMES } from '../../src/base/release.ts'
 import { PG_DIRTY } from '../../src/memory/page-flags.ts'
@@ -159,6 +160,7 @@ describe('read(2) and write(2) through the page cache', () => {
       expect(w.io(fileWrite(w.k, file, at, w.user(0x10_000, 100)))).toBe('-EFBIG')
       expect([w.write(file, at, ''), w.read(file, at, 5)]).toEqual([0, ''])
     }
+    expect(() => w.write(file, 2 ** 44 - 4097, 'ab')).toThrow(Unmodelled)
     expect(file.mapping.size).toBe(P)
   })
 

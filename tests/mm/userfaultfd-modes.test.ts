@@ -28,7 +28,7 @@ import {
   userfaultfd,
 } from '../../src/mm/userfaultfd.ts'
 import { UFFD_API } from '../../src/mm/userfaultfd-flags.ts'
-import { result, testTask } from '../support/kernel.ts'
+import { result } from '../support/kernel.ts'
 import { P } from './fault-support.ts'
 import { MINOR, MISSING, WP, WatchedWorld, fault } from './userfaultfd-support.ts'
 

@@ -68,7 +68,7 @@ export const fileSteps: StepKinds<FileStep> = {
       oneCommand(`memfd f${file} 0 ${size}${seed === null ? '' : ` ${seed}`}`),
     run({ k }, self, { file, size, seed }) {
       const made = createFile(k, SHMEM, { path: `/memfd:f${file} (deleted)`, size })
-      sealAsMade(made.mapping, 0)
+      sealAsMade(k, made.mapping, 0)
       if (seed !== null) self.run(writeWhole(k, made.mapping, seed))
       return keep(self, file, made)
     },

@@ -1,5 +1,5 @@
-import { EINVAL } from '../../base/errno.ts'
-import { SHMEM } from '../../mm/file.ts'
+import type { Kthread } from '../../base/kthread.ts'
+import { SHMEM, type OpenFile } from '../../mm/file.ts'
 import { createFile } from '../../mm/filemap.ts'
 import {
   MFD_ALLOW_SEALING,
@@ -8,6 +8,7 @@ import {
   memfdGetSeals,
   sealAsMade,
 } from '../../mm/memfd-seals.ts'
+import type { Kernel } from '../../mm/kernel.ts'
 import { oneCommand } from '../agent-commands.ts'
 import { DANGLING, OK, answer, counted } from '../engine-context.ts'
 import { bytesText } from '../range.ts'
@@ -69,10 +70,12 @@ export const sealSteps: StepKinds<SealStep> = {
     mayDangle: () => true,
     run(engine, self, { file, flags, size, seed }) {
       const { k } = engine
-      // @rule R-SEAL-3
-      if ((flags & MFD_NOEXEC_SEAL) !== 0 && !k.release.mm.hasExecSeal) return answer(engine, -EINVAL)
       const made = createFile(k, SHMEM, { path: `/memfd:f${file} (deleted)`, size })
-      sealAsMade(made.mapping, flags)
+      const error = self.run(sealed(k, made, flags))
+      if (error < 0) {
+        made.put()
+        return answer(engine, error)
+      }
       if (seed !== null) self.run(writeWhole(k, made.mapping, seed))
       self.files.set(file, made)
       return OK
@@ -122,4 +125,9 @@ function sealsText(seals: number): string {
   const named = SEALS.filter((_, bit) => (seals & (1 << bit)) !== 0)
   if ((seals & ~63) !== 0) named.push(`0x${(seals & ~63).toString(16)}`)
   return named.join('|') || '0'
+}
+
+// oxlint-disable-next-line require-yield
+function* sealed(k: Kernel, { mapping }: OpenFile, flags: number): Kthread<number> {
+  return sealAsMade(k, mapping, flags)
 }
