@@ -51,15 +51,15 @@ export function* memfdAddSeals(k: Kernel, file: OpenFile, seals: number): Kthrea
   if ((seals & ~known) !== 0) return refused(EINVAL, 'an unknown seal')
   if (!isSealable(mapping)) return refused(EINVAL, 'this kind of file has no seals')
   if ((mapping.seals & F_SEAL_SEAL) !== 0) return refused(EPERM, 'no seals may be added any more')
-  if ((seals & F_SEAL_WRITE & ~mapping.seals) !== 0) {
-    if (mapping.writableMappings > 0) return refused(EBUSY, 'the file is mapped where it may be written')
-    const error = yield* waitForPins(k, mapping)
-    if (error < 0) return error
-  }
   const more =
     (seals & F_SEAL_EXEC) !== 0 && mapping.executable
       ? F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
       : 0
+  if (((seals | more) & F_SEAL_WRITE & ~mapping.seals) !== 0) {
+    if (mapping.writableMappings > 0) return refused(EBUSY, 'the file is mapped where it may be written')
+    const error = yield* waitForPins(k, mapping)
+    if (error < 0) return error
+  }
   mapping.seals |= seals | more
   return 0
 }

@@ -123,6 +123,20 @@ describe('seals of a memfd', () => {
     file.put()
   })
 
+  it('R-SEAL-1 what F_SEAL_EXEC brings with it is kept off like the seals themselves', () => {
+    const w = new Memfds({ release: '6.18' })
+    const file = w.memfd()
+    const at = w.map(2, { file, shared: true })
+    w.store(at, 1)
+    const held = get(w.task, at)
+    expect(w.seal(file, F_SEAL_EXEC)).toBe('-EBUSY')
+    w.unmap(at, 2)
+    expect([w.seal(file, F_SEAL_EXEC), memfdGetSeals(w.k, file)]).toEqual(['-EBUSY', 0])
+    held.release()
+    expect([w.seal(file, F_SEAL_EXEC), memfdGetSeals(w.k, file)]).toEqual([0, 0x3e])
+    file.put()
+  })
+
   it('R-SEAL-2 sizes that are sealed do not change', () => {
     const w = new Memfds()
     const file = w.memfd(2)

@@ -1,4 +1,4 @@
-import { small, access, space, files, pins, pipes, transfers } from './parts.ts'
+import { small, access, space, files, pins, transfers } from './parts.ts'
 import type { Theme } from './theme.ts'
 
 /** What is refused for where it is, how much it is, or what somebody has made of the file. */
@@ -11,8 +11,11 @@ export const borderThemes = {
       ...access,
       ...files,
       ...pins,
-      ...pipes,
       ...transfers,
+      pipe: 2,
+      closeEnd: 1,
+      vmsplice: 6,
+      drain: 3,
       memfd: 1,
       sealable: 10,
       seal: 18,
@@ -20,8 +23,8 @@ export const borderThemes = {
       transfer: 8,
       disk: 1,
       reopen: 1,
-      fork: 2,
-      reap: 1,
+      fork: 3,
+      reap: 3,
     },
     maps: { private: 2, shared: 1, file: 6 },
   },
