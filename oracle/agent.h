@@ -25,6 +25,7 @@
 #define MAX_FILES 256
 #define MAX_CREATED 64
 #define MAX_SEGMENTS 64
+#define KEYS 16
 #define ID_SLOTS 16384
 #define INPUT_BYTES 65536
 #define LINE_BYTES 16384
@@ -129,6 +130,7 @@ struct shared {
 	int ncreated;
 	int sockets; /* there were AF_XDP sockets, whoever has them now */
 	int segments[MAX_SEGMENTS], nsegments; /* System V shared memory made and not removed */
+	uint32_t keys; /* KEYS keys from here on are the program's and nobody else's; 0: it has used none */
 	uint64_t effective, limits[16][2]; /* as they were at the start */
 	long acquired, released; /* counters at the last reply that showed them */
 	long outstanding; /* acquired - released with no ring of the agent's open */
@@ -291,6 +293,7 @@ void limits_return(void);
 void personality_reset(void);
 int names_known(void);
 void segments_remove(void);
+int key_shown(const struct mapping *mapping, char *into);
 
 /* uffd.c */
 void handler_stop(void);
@@ -316,7 +319,7 @@ command cmd_hello, cmd_obs, cmd_reset, cmd_maps, cmd_nop, cmd_settle, cmd_lock, 
 	cmd_bufs, cmd_bufs2, cmd_upd, cmd_upd2, cmd_unreg, cmd_clone, cmd_pbuf, cmd_unpbuf, cmd_sqe, cmd_submit,
 	cmd_cqes, cmd_fork, cmd_child, cmd_start, cmd_wait, cmd_reap, cmd_kill, cmd_exec, cmd_pvm, cmd_mem, cmd_ptrace, cmd_uffd, cmd_uffd_reg,
 	cmd_uffd_orphan, cmd_uffd_unreg, cmd_uffd_do, cmd_uffd_handler, cmd_uffd_read, cmd_xdp, cmd_xdp_socket, cmd_xdp_reg,
-	cmd_ksm, cmd_heap, cmd_room, cmd_shm, cmd_nattch;
+	cmd_ksm, cmd_heap, cmd_room, cmd_shm, cmd_shm_key, cmd_nattch;
 long enter_ksm(void);
 void leave_ksm(long at);
 

@@ -51,12 +51,13 @@ struct packet_memory {
 	uint32_t chunk, headroom, flags, metadata;
 };
 
-/* Five words from `from` on. */
+/* Five words from `from` on, and how many bytes of them are passed. */
 static long register_memory(long fd, int from)
 {
+	int bytes = number_word_or(from + 5, sizeof(struct packet_memory));
 	struct packet_memory arg = { number_word(from), number_word(from + 1), number_word(from + 2), number_word_or(from + 3, 0),
 		  number_word_or(from + 4, 0), 0 };
-	long result = RAW(SYS_setsockopt, fd, SOL_XDP, XDP_UMEM_REG, &arg, sizeof(arg));
+	long result = RAW(SYS_setsockopt, fd, SOL_XDP, XDP_UMEM_REG, &arg, bytes);
 
 	for (int i = 0; i < MAX_SOCKETS && !failed(result); i++)
 		if (!registered[i].pages) {
@@ -114,10 +115,10 @@ uint64_t locked_by_others(void)
 	return low ? low - 1 : 0;
 }
 
-static long xdp_socket(void)
+static long xdp_socket(int type, int protocol)
 {
 	shared->sockets = 1;
-	return RAW(SYS_socket, AF_XDP, SOCK_RAW, 0);
+	return RAW(SYS_socket, AF_XDP, type, protocol);
 }
 
 void cmd_xdp_socket(void)
@@ -126,7 +127,7 @@ void cmd_xdp_socket(void)
 	long fd;
 
 	name_check(name);
-	fd = xdp_socket();
+	fd = xdp_socket(number_word_or(2, SOCK_RAW), number_word_or(3, 0));
 	if (!failed(fd))
 		name_store(name, fd);
 	reply(fd);
@@ -149,7 +150,7 @@ void cmd_xdp(void)
 	name_check(name);
 	for (int i = 2; i < 5; i++)
 		(void)number_word(i);
-	fd = xdp_socket();
+	fd = xdp_socket(SOCK_RAW, 0);
 	if (!failed(fd)) {
 		result = register_memory(fd, 2);
 		if (failed(result)) {

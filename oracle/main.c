@@ -90,6 +90,7 @@ static const struct {
 	{ "room", cmd_room, SEEN },
 	{ "heap", cmd_heap, SEEN },
 	{ "shm", cmd_shm, SEEN },
+	{ "shm-key", cmd_shm_key, SEEN },
 	{ "nattch", cmd_nattch, SEEN },
 	{ "cap", cmd_cap, SEEN },
 	{ "nop", cmd_nop, SEEN },

@@ -270,5 +270,9 @@ void out_mapping_name(const struct mapping *mapping)
 			return;
 		}
 	}
+	if (key_shown(mapping, shown)) {
+		out_json(shown, strlen(shown));
+		return;
+	}
 	out_json(mapping->name, mapping->name_bytes);
 }

@@ -1,11 +1,9 @@
-/* A heap in the arena, limits relative to what is used, System V shared memory, names, personality. */
+/* A heap in the arena, limits relative to what is used, names, personality. */
 #define _GNU_SOURCE
 #include <linux/prctl.h>
-#include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/resource.h>
-#include <sys/shm.h>
 
 #include "agent.h"
 
@@ -145,41 +143,4 @@ int names_known(void)
 	static char page[PAGE] __attribute__((aligned(4096)));
 
 	return !failed(RAW(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, page, PAGE, 0));
-}
-
-void cmd_shm(void)
-{
-	const char *name = word(1);
-	uint64_t size = number_word(2);
-	int flags = number_word_or(3, 0600);
-	long id;
-
-	name_check(name);
-	if (shared->nsegments == MAX_SEGMENTS)
-		usage("too many segments");
-	id = RAW(SYS_shmget, IPC_PRIVATE, size, IPC_CREAT | flags);
-	/* The first one of a machine has the inode number 0, which in maps looks like no file. */
-	if (id == 0) {
-		RAW(SYS_shmctl, id, IPC_RMID, 0);
-		id = RAW(SYS_shmget, IPC_PRIVATE, size, IPC_CREAT | flags);
-	}
-	if (!failed(id)) {
-		shared->segments[shared->nsegments++] = id;
-		name_store(name, id);
-	}
-	reply(id);
-}
-
-void cmd_nattch(void)
-{
-	struct shmid_ds about;
-	long result = RAW(SYS_shmctl, evaluate(word(1)), IPC_STAT, &about);
-
-	reply(failed(result) ? result : (long)about.shm_nattch);
-}
-
-void segments_remove(void)
-{
-	while (shared->nsegments)
-		RAW(SYS_shmctl, shared->segments[--shared->nsegments], IPC_RMID, 0);
 }
