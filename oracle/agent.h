@@ -265,7 +265,7 @@ void xdp_close(int fd);
 void settle(void);
 void settle_all(void);
 void settle_released(void);
-void rings_release(void);
+int rings_release(void);
 long creator_pin(int creator);
 
 /* buffers.c */

@@ -1,5 +1,6 @@
 /* Rings: set up, mapped outside the arena, closed and waited for. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <linux/io_uring.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -128,12 +129,15 @@ void settle_ring(int index)
 	}
 }
 
-/* Lets go of the buffers at once instead of some time after the end (R-AG-10). */
-void rings_release(void)
+/* Lets go of the buffers at once instead of some time after the end (R-AG-10). Returns whether a ring may not. */
+int rings_release(void)
 {
+	int refused = 0;
+
 	for (int i = 0; i < MAX_RINGS; i++)
 		if (rings[i].text[0])
-			unregister_buffers(&rings[i]);
+			refused |= unregister_buffers(&rings[i]) == -EACCES;
+	return refused;
 }
 
 int ring_close(struct ring *ring)

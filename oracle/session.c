@@ -213,7 +213,7 @@ static void close_rings(void)
 
 	for (int i = 0; i < MAX_SHARED_RINGS; i++)
 		elsewhere |= shared->rings[i].used && shared->rings[i].creator != my_slot && shared->rings[i].pinned;
-	rings_release();
+	elsewhere |= rings_release();
 	for (int i = 0; i < MAX_RINGS; i++) {
 		if (rings[i].queues)
 			RAW(SYS_munmap, rings[i].queues, rings[i].queues_bytes);

@@ -132,16 +132,19 @@ export function themesOff(hello: OracleHello, names: readonly ThemeName[]): Map<
   const off = new Map<ThemeName, string>()
   for (const name of names) {
     const { weights, hugePages = 0, swap, ksm } = themeOf(name)
-    if (weights.ring !== undefined && !hello.uring) off.set(name, 'io_uring is not available')
+    if ((weights.ring ?? weights.ringDisabled) !== undefined && !hello.uring)
+      off.set(name, 'io_uring is not available')
     else if (weights.uffd !== undefined && !hello.uffd) off.set(name, 'userfaultfd is not available')
-    else if (weights.xskSocket !== undefined && !hello.xdp) off.set(name, 'AF_XDP is not available')
+    else if ((weights.xskSocket ?? weights.xskSocketOf) !== undefined && !hello.xdp)
+      off.set(name, 'AF_XDP is not available')
     else if (weights.disk !== undefined && hello.disk === null) off.set(name, 'there is no disk directory')
     else if (hugePages > hello.hugetlbFree)
       off.set(name, `the hugetlb pool has fewer than ${hugePages} free pages`)
     else if (swap === true && hello.swap === 0) off.set(name, 'there is no swap')
     else if (weights.heap !== undefined && !hello.heap) off.set(name, 'the heap cannot be moved')
     else if (ksm === true && !hello.ksm) off.set(name, 'KSM cannot be started')
-    else if (weights.ipcLock !== undefined && hello.uid !== 0) off.set(name, 'capabilities cannot be changed')
+    else if ((weights.ipcLock ?? weights.capability) !== undefined && hello.uid !== 0)
+      off.set(name, 'capabilities cannot be changed')
   }
   return off
 }

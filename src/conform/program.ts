@@ -41,7 +41,7 @@ export function parseProgram(value: unknown): Program {
 /** Fields that may be lists of ranges. */
 const LISTS: ReadonlySet<string> = new Set(['buffers', 'local', 'remote'])
 
-const NUMBER_LISTS: ReadonlySet<string> = new Set(['requests', 'places', 'nodes'])
+const NUMBER_LISTS: ReadonlySet<string> = new Set(['requests', 'places', 'nodes', 'restrictions'])
 
 function isRange(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false

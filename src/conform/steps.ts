@@ -5,6 +5,7 @@ import { edgeSteps, type EdgeStep } from './steps/edges.ts'
 import { farSteps, type FarStep } from './steps/far.ts'
 import { fileSteps, type FileStep } from './steps/files.ts'
 import { ksmSteps, type KsmStep } from './steps/ksm.ts'
+import { keySteps, type KeyStep } from './steps/keys.ts'
 import { heapSteps, type HeapStep } from './steps/heap.ts'
 import { imageSteps, type ImageStep } from './steps/image.ts'
 import { lockSteps, type LockStep } from './steps/locks.ts'
@@ -14,6 +15,7 @@ import { processSteps, type ProcessStep } from './steps/processes.ts'
 import { remoteSteps, type RemoteStep } from './steps/remote.ts'
 import { residenceSteps, type ResidenceStep } from './steps/residence.ts'
 import { requestSteps, type RequestStep } from './steps/requests.ts'
+import { ringRestrictionSteps, type RingRestrictionStep } from './steps/ring-restrictions.ts'
 import { ringBufferSteps, type RingBufferStep } from './steps/ring-buffers.ts'
 import { ringSteps, type RingStep } from './steps/rings.ts'
 import { sealSteps, type SealStep } from './steps/seals.ts'
@@ -22,6 +24,7 @@ import { uffdSteps, type UffdStep } from './steps/uffd.ts'
 import { secretSteps, type SecretStep } from './steps/secret.ts'
 import { spaceLimitSteps, type SpaceLimitStep } from './steps/space-limits.ts'
 import { sysvSteps, type SysvStep } from './steps/sysv.ts'
+import { xdpOptionSteps, type XdpOptionStep } from './steps/xdp-options.ts'
 import { xdpSteps, type XdpStep } from './steps/xdp.ts'
 
 /**
@@ -53,6 +56,9 @@ export type StepBody =
   | SecretStep
   | SealStep
   | FarStep
+  | KeyStep
+  | XdpOptionStep
+  | RingRestrictionStep
 
 export type Step = By<StepBody>
 export type Op = StepBody['op']
@@ -82,6 +88,9 @@ const kinds: StepKinds<StepBody> = {
   ...secretSteps,
   ...sealSteps,
   ...farSteps,
+  ...keySteps,
+  ...xdpOptionSteps,
+  ...ringRestrictionSteps,
 }
 
 /** The step list. */

@@ -1,4 +1,5 @@
 import { accessThemes } from './themes/access.ts'
+import { admissionThemes } from './themes/admission.ts'
 import { addressSpaceThemes } from './themes/address-space.ts'
 import { borderThemes } from './themes/borders.ts'
 import { hugeThemes } from './themes/huge.ts'
@@ -22,6 +23,7 @@ export const themes = {
   ...uffdThemes,
   ...secretThemes,
   ...borderThemes,
+  ...admissionThemes,
 } as const satisfies Record<string, Theme>
 
 export type ThemeName = keyof typeof themes

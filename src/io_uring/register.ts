@@ -180,8 +180,11 @@ function registerRestrictions(k: Kernel, ring: IoUring, arg: RegisterArgument, n
       if (restriction.opcode >= k.release.ioUring.lastOpcode)
         return refused(EINVAL, 'this release has no such opcode')
       registerOps.add(restriction.opcode)
-    } else if (restriction.allow === 'sqe-op') sqeOps.add(restriction.opcode)
-    else if (restriction.allow === 'sqe-flags') sqeFlagsAllowed = restriction.flags
+    } else if (restriction.allow === 'sqe-op') {
+      if (restriction.opcode >= k.release.ioUring.lastOperation)
+        return refused(EINVAL, 'this release has no such operation')
+      sqeOps.add(restriction.opcode)
+    } else if (restriction.allow === 'sqe-flags') sqeFlagsAllowed = restriction.flags
     else sqeFlagsRequired = restriction.flags
   }
   ring.restrictions = { registerOps, sqeOps, sqeFlagsAllowed, sqeFlagsRequired }

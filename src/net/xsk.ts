@@ -1,4 +1,5 @@
 import {
+  EACCES,
   EBADF,
   EBUSY,
   EFAULT,
@@ -29,6 +30,11 @@ import type { FileDescription } from '../task/fd-table.ts'
 import { xdpUmemCreate, type XdpUmem, type XdpUmemReg } from './xdp-umem.ts'
 
 export const SOCK_RAW = 3
+/** types socket(2) knows are below; the flags it knows beside them are SOCK_NONBLOCK and SOCK_CLOEXEC */
+const SOCK_MAX = 11
+const SOCK_TYPE_MASK = 0xf
+const SOCK_FLAGS = 0o4000 | 0o2000000
+const SOL_SOCKET = 1
 export const SOL_XDP = 283
 // options of setsockopt(2)
 export const XDP_RX_RING = 2
@@ -36,6 +42,7 @@ export const XDP_TX_RING = 3
 export const XDP_UMEM_REG = 4
 export const XDP_UMEM_FILL_RING = 5
 export const XDP_UMEM_COMPLETION_RING = 6
+export const XDP_MAX_TX_SKB_BUDGET = 9
 // offsets of mmap(2)
 export const XDP_PGOFF_RX_RING = 0
 export const XDP_PGOFF_TX_RING = 0x80000000
@@ -50,6 +57,8 @@ const BIND_FLAGS = XDP_SHARED_UMEM | XDP_COPY | XDP_ZEROCOPY | XDP_USE_NEED_WAKE
 
 /** bytes before the descriptors of a ring (XDP_MMAP_OFFSETS of 6.18) */
 const RING_HEADER = 320
+/** packets */
+const LEAST_BUDGET = 32
 
 type RingOption =
   typeof XDP_RX_RING | typeof XDP_TX_RING | typeof XDP_UMEM_FILL_RING | typeof XDP_UMEM_COMPLETION_RING
@@ -115,6 +124,8 @@ export class XskSocket extends Device {
   umem: XdpUmem | null = null
   pool: XskPool | null = null
   readonly rings = new Map<RingOption, PageArray>()
+  /** slots of the transmit ring; 0: there is none */
+  #txEntries = 0
 
   constructor(k: Kernel) {
     super(
@@ -132,11 +143,14 @@ export class XskSocket extends Device {
    * setsockopt(2).
    * @param length bytes, as passed
    * @returns 0 or a negative errno
+   * @throws Unmodelled for options of every socket (SOL_SOCKET)
    * @rule R-XDP-2
    */
   *setsockopt(level: number, option: number, value: XskOptionValue, length: number): Kthread<number> {
     const k = this.kernel
     const refused = (errno: number, why: string): number => refuse(k.current, errno, 'R-XDP-2', { why })
+    if (length < 0) return refused(EINVAL, 'the length is negative')
+    if (level === SOL_SOCKET) throw new Unmodelled('options of every socket (SOL_SOCKET)', 'R-XDP-2')
     if (level !== SOL_XDP) return refused(ENOPROTOOPT, 'no option of AF_XDP')
     if (option === XDP_UMEM_REG) {
       if (length < 24) return refused(EINVAL, 'the structure is too short')
@@ -151,11 +165,26 @@ export class XskSocket extends Device {
       this.umem = umem
       return 0
     }
+    if (option === XDP_MAX_TX_SKB_BUDGET && k.release.drivers.xdpTxBudget !== false)
+      return this.#setBudget(value, length)
     if (!isRingOption(option)) return refused(ENOPROTOOPT, 'no option of AF_XDP')
     if (length < 4) return refused(EINVAL, 'the number of entries is too short')
     if (value === 'unreadable') return refused(EFAULT, 'the number of entries cannot be read')
     if (typeof value !== 'number') throw new TypeError('a ring takes a number of entries')
     return this.#makeRing(option, value)
+  }
+
+  /** How many packets one call sends at most, which nothing here looks at. @rule R-XDP-16 */
+  #setBudget(value: XskOptionValue, length: number): number {
+    const k = this.kernel
+    const refused = (errno: number, why: string): number => refuse(k.current, errno, 'R-XDP-16', { why })
+    if (k.release.drivers.xdpTxBudget === 'unknown')
+      throw new Unmodelled('XDP_MAX_TX_SKB_BUDGET on this release', 'R-XDP-16')
+    if (length !== 4) return refused(EINVAL, 'the budget is a number of four bytes')
+    if (value === 'unreadable') return refused(EFAULT, 'the budget cannot be read')
+    if (typeof value !== 'number') throw new TypeError('XDP_MAX_TX_SKB_BUDGET takes a number')
+    const fits = value >= LEAST_BUDGET && value <= this.#txEntries
+    return fits ? 0 : refused(EACCES, 'the budget is below 32 or beyond the slots of the transmit ring')
   }
 
   #makeRing(option: RingOption, entries: number): number {
@@ -177,6 +206,7 @@ export class XskSocket extends Device {
       pages.pfns[i] = pfn
     }
     this.rings.set(option, pages)
+    if (option === XDP_TX_RING) this.#txEntries = entries
     return 0
   }
 
@@ -322,14 +352,18 @@ function socketKind(socket: () => XskSocket): FileKind {
 
 /**
  * socket(AF_XDP, …). The capability is asked for here and nowhere else: who has the descriptor may register.
- * @returns the socket, -EPERM, -ESOCKTNOSUPPORT or -EPROTONOSUPPORT
+ * @param type with flags, as passed
+ * @returns the socket, -EINVAL, -EPERM, -ESOCKTNOSUPPORT or -EPROTONOSUPPORT
  * @rule R-XDP-1
  */
 export function xskCreate(k: Kernel, type = SOCK_RAW, protocol = 0): XskSocket | number {
   const refused = (errno: number, why: string): number => refuse(k.current, errno, 'R-XDP-1', { why })
+  const kind = type & SOCK_TYPE_MASK
+  if ((type & ~(SOCK_TYPE_MASK | SOCK_FLAGS)) !== 0 || kind >= SOCK_MAX)
+    return refused(EINVAL, 'there is no such type of socket, or no such flag')
   if (!k.current.capable('CAP_NET_RAW'))
     return refuse(k.current, EPERM, 'R-XDP-1', { capability: 'CAP_NET_RAW', why: 'CAP_NET_RAW is missing' })
-  if (type !== SOCK_RAW) return refused(ESOCKTNOSUPPORT, 'AF_XDP sockets are SOCK_RAW')
+  if (kind !== SOCK_RAW) return refused(ESOCKTNOSUPPORT, 'AF_XDP sockets are SOCK_RAW')
   if (protocol !== 0) return refused(EPROTONOSUPPORT, 'AF_XDP has no protocols')
   return new XskSocket(k)
 }

@@ -14,6 +14,8 @@ export interface DriverSwitches {
   readonly xdpLeastMetadata: number
   /** bytes of a chunk that are no headroom: 257 on the series' base, 704 tightened; of 6.6 not known (R-XDP-5) */
   readonly xdpSpareChunk: 257 | 704 | 'unknown'
+  /** AF_XDP knows XDP_MAX_TX_SKB_BUDGET: 6.18; not in the headers of 6.1, between them not known (R-XDP-16) */
+  readonly xdpTxBudget: boolean | 'unknown'
   /** a group that is attached waits for dmas whose address is being updated: 6.1 (R-VFIO-10) */
   readonly vfioReplayWaits: boolean
   /** /dev/iommu exists: 6.2 on (drivers.md §2) */
@@ -37,6 +39,7 @@ const v3: DriverSwitches = {
   xdpTxMetadata: false,
   xdpLeastMetadata: 0,
   xdpSpareChunk: 257,
+  xdpTxBudget: 'unknown',
   vfioReplayWaits: false,
   iommufd: true,
   iommufdNeedsAccess: 'unknown',
@@ -50,6 +53,7 @@ const r61: DriverSwitches = {
   ...v3,
   forcesPins: true,
   xdpSpareChunk: 704,
+  xdpTxBudget: false,
   vfioReplayWaits: true,
   iommufd: false,
 }
@@ -71,5 +75,5 @@ export const driverSwitches: Readonly<Record<ReleaseName, DriverSwitches>> = {
   '6.6': { ...v3, xdpSpareChunk: 'unknown', videobuf: 'unknown' },
   '6.12': r612,
   // AF_XDP seen; of the others what 6.12 does, which nobody has seen on 6.18
-  '6.18': { ...r612, xdpLeastMetadata: 0, iommufdMapsFiles: true },
+  '6.18': { ...r612, xdpLeastMetadata: 0, xdpTxBudget: true, iommufdMapsFiles: true },
 }

@@ -21,14 +21,15 @@ export type XdpStep =
     } & Range)
   | { readonly op: 'xskClose'; readonly socket: number }
 
-const MOST_SOCKETS = 3
+export const MOST_SOCKETS = 3
 /** bytes of struct xdp_umem_reg as the agent passes it */
 const REG_BYTES = 32
 
 const chunks: readonly number[] = [4096, 4096, 4096, 2048, 2048, 1024, 3000, 8192, 0]
 const headrooms: readonly number[] = [0, 0, 0, 0, 256, 1300, 1792, 2048, 3840, 4096]
 
-const onSocket = {
+/** What steps about a socket have in common. */
+export const onSocket = {
   mayDangle: () => true,
   machineWide: () => true,
   follow: (_world: World, self: WorldProcess, { socket }: { readonly socket: number }) =>
