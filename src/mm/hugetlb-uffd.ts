@@ -1,4 +1,4 @@
-import { EEXIST, EFAULT, EINVAL, ENOMEM } from '../base/errno.ts'
+import { EEXIST, EFAULT, EINVAL } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
 import { PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
@@ -28,7 +28,7 @@ import { VM_MAYSHARE, VM_SHARED, VM_WRITE } from './vm-flags.ts'
 /**
  * Filling a hugetlb mapping through userfaultfd, whole huge pages at a time; there is no huge zero page to map.
  * `dst` to `dst + length` lies in `vma`.
- * @returns bytes filled, or -EINVAL, -EEXIST, -EFAULT (beyond the end, not cached), -ENOMEM (the pool is empty)
+ * @returns bytes filled, or -EINVAL, -EEXIST (also where the pool is empty), -EFAULT (beyond the end, not cached)
  * @rule R-FLT-126
  */
 export function fillHugetlb(k: Kernel, mm: Mm, vma: Vma, dst: number, length: number, what: Fill): number {
@@ -77,7 +77,7 @@ function fillOne(k: Kernel, mm: Mm, vma: Vma, address: number, offset: number, w
     if (present || (isShared && head !== 0)) return taken()
     if (beyondEnd && isShared) return failed(EFAULT, 'the address lies beyond the end of the file')
     head = allocForFault(k, vma, index, false)
-    if (head === 0) return failed(ENOMEM, 'the pool of huge pages is exhausted')
+    if (head === 0) return failed(EEXIST, 'the pool of huge pages is exhausted, which is EEXIST here')
     writeHuge(k, head, what.bytes!, offset)
     if (isShared) {
       pageCacheInsert(k, mapping, index, head)

@@ -31,6 +31,26 @@ describe('the engine under random programs', () => {
   )
 })
 
+describe('programs whose answers differ between releases', () => {
+  it.each([
+    ['6.1', 95],
+    ['6.18', 14],
+  ] as const)('R-URING-77 on %s a ring of buffers in the pages of a file is errno %i', (release, errno) => {
+    const driver = new EngineDriver({ ...engineSetup, release })
+    const seen = driver.runNow({
+      formatVersion: PROGRAM_FORMAT,
+      theme: 'restricted',
+      steps: [
+        { by: 0, op: 'disk', file: 1, size: 8192, seed: 7 },
+        { by: 0, op: 'mmap', at: 0, length: 8192, prot: 3, flags: 0x11, file: 1, offset: 0 },
+        { by: 0, op: 'ringDisabled', ring: 1, entries: 4, setup: 0 },
+        { by: 0, op: 'pbufRing', ring: 1, group: 0, at: 0, entries: 256, mapped: false },
+      ],
+    })
+    expect(seen[3]).toMatchObject({ outcome: { kind: 'errno', errno } })
+  })
+})
+
 describe('what would cost the machine something for good', () => {
   const register = { by: 0, op: 'xskRegister', socket: 1, at: 0, chunk: 4096, headroom: 0, flags: 0 } as const
   const partly = [

@@ -239,6 +239,8 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.call(IORING_REGISTER_RESTRICTIONS, unknown, 1, disabled).result).toBe('-EINVAL')
     const beyond = { type: 'restrictions', restrictions: [{ allow: 'register-op', opcode: 99 }] } as const
     expect(rig.call(IORING_REGISTER_RESTRICTIONS, beyond, 1, disabled).result).toBe('-EINVAL')
+    const noOperation = { type: 'restrictions', restrictions: [{ allow: 'sqe-op', opcode: 63 }] } as const
+    expect(rig.call(IORING_REGISTER_RESTRICTIONS, noOperation, 1, disabled).result).toBe('-EINVAL')
     expect(rig.call(IORING_REGISTER_ENABLE_RINGS, 'unreadable', 0, disabled).result).toBe('-EINVAL')
     expect(rig.call(IORING_REGISTER_ENABLE_RINGS, null, 0, disabled).result).toBe(0)
     expect(rig.buffer(rig.anon(1), P, disabled).result).toBe(0)

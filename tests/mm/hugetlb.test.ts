@@ -32,7 +32,7 @@ import { mprotect } from '../../src/mm/mprotect.ts'
 import { mremap } from '../../src/mm/mremap.ts'
 import { munmap } from '../../src/mm/munmap.ts'
 import { loadUser, storeUser } from '../../src/mm/user-access.ts'
-import { createUserfaultfd, uffdRegister, uffdUnregister } from '../../src/mm/userfaultfd.ts'
+import { createUserfaultfd, uffdCopy, uffdRegister, uffdUnregister } from '../../src/mm/userfaultfd.ts'
 import { UFFDIO_REGISTER_MODE_MISSING } from '../../src/mm/userfaultfd-flags.ts'
 import {
   BASE,
@@ -617,6 +617,29 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     touch(app, BASE, true)
     expect(entryAt(app, BASE)).toMatchObject({ huge: true })
   })
+
+  it.each([
+    ['private', PRIVATE],
+    ['shared', SHARED],
+  ])(
+    'R-FLT-126 UFFDIO_COPY into a %s mapping finds no huge page that is not promised: EEXIST',
+    (_kind, flags) => {
+      const { app, k, pool } = lab(release, 1)
+      const file = memfd(k, 1)
+      map(app, BASE + 4 * PMD_SIZE, PMD_SIZE, { file, flags: MAP_SHARED })
+      expect(map(app, BASE, PMD_SIZE, { flags: flags | MAP_NORESERVE })).toBe(BASE)
+      expect(meminfo(pool)).toEqual([1, 1])
+      const uffd = createUserfaultfd(k, { mm: app.space })
+      app.run(uffdRegister(k, uffd, app.space, BASE, PMD_SIZE, UFFDIO_REGISTER_MODE_MISSING))
+      const copy = (): number | string =>
+        result(app.run(uffdCopy(k, uffd, app.space, BASE, new Uint8Array(PMD_SIZE))))
+      expect(copy()).toBe('-EEXIST')
+      expect(meminfo(pool)).toEqual([1, 1])
+      app.run(munmap(k, app.space, BASE + 4 * PMD_SIZE, PMD_SIZE))
+      file.put()
+      expect(copy()).toBe(PMD_SIZE)
+    },
+  )
 
   it('R-FLT-126 a range that ends inside a huge page is not watched at all, and need not be unwatched', () => {
     const { app, k } = lab(release, 1)

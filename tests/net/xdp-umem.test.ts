@@ -5,6 +5,7 @@ import { hugetlbPool } from '../../src/mm/hugetlb.ts'
 import type { XdpUmemReg } from '../../src/net/xdp-umem.ts'
 import {
   SOL_XDP,
+  XDP_MAX_TX_SKB_BUDGET,
   XDP_COPY,
   XDP_PGOFF_TX_RING,
   XDP_RX_RING,
@@ -50,6 +51,10 @@ function sent(socket: Socket, offset = 0): string {
   expect(socket.device.umem!.read(offset, bytes)).toBe(true)
   return String.fromCharCode(...bytes)
 }
+
+const SOL_SOCKET = 1
+const SOCK_NONBLOCK = 0o4000
+const SOCK_CLOEXEC = 0o2000000
 
 const CAP: RigOptions = { capabilities: ['CAP_IPC_LOCK'] }
 
@@ -185,7 +190,9 @@ describe.each(RELEASES)('XDP_UMEM_REG on %s', (release) => {
     const rig = new Rig(release, CAP)
     const socket = open(rig.app)
     const good = { addr: rig.memory('rw8'), len: 8 * P, chunkSize: P }
-    expect(answer(() => set(socket, XDP_UMEM_REG, good, 32, 1))).toBe('-ENOPROTOOPT')
+    expect(answer(() => set(socket, XDP_UMEM_REG, good, 32, 6))).toBe('-ENOPROTOOPT')
+    expect(answer(() => set(socket, XDP_UMEM_REG, good, -1, 6))).toBe('-EINVAL')
+    expect(() => set(socket, XDP_UMEM_REG, good, 32, SOL_SOCKET)).toThrow(/SOL_SOCKET.*R-XDP-2/)
     expect(answer(() => set(socket, 99, good))).toBe('-ENOPROTOOPT')
     expect(answer(() => set(socket, XDP_UMEM_REG, 'unreadable', 8))).toBe('-EINVAL')
     expect(answer(() => set(socket, XDP_UMEM_REG, 'unreadable', 32))).toBe('-EFAULT')
@@ -285,11 +292,27 @@ describe('the socket and its life', () => {
     const create = (type: number, protocol: number): number | string =>
       answer(() => openDevice(rig.app, (k) => xskCreate(k, type, protocol)).fd)
     expect([create(2, 0), create(3, 1)]).toEqual(['-ESOCKTNOSUPPORT', '-EPROTONOSUPPORT'])
+    expect([create(11, 0), create(-1, 0), create(3 | 0o2000, 0)]).toEqual(['-EINVAL', '-EINVAL', '-EINVAL'])
+    expect(create(3 | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)).toBeGreaterThan(-1)
     const bare = new Process(rig.k, 'bare', {}, { mm: new Mm(rig.k, 'bare'), files: rig.app.files })
     expect(reason(() => open(bare).fd)).toMatchObject({ rule: 'R-XDP-1', capability: 'CAP_NET_RAW' })
     const inherited = open(rig.app).in(bare)
     expect(reg(inherited, rig.memory('rw4', bare), 4)).toBe(0)
     bare.exit()
+  })
+
+  it('R-XDP-16 the budget of one call lies between 32 and the slots of the transmit ring', () => {
+    const rig = new Rig('6.18')
+    const socket = open(rig.app)
+    const budget = (value: XskOptionValue, length = 4): number | string =>
+      answer(() => set(socket, XDP_MAX_TX_SKB_BUDGET, value, length))
+    expect([budget(32), budget('unreadable'), budget(32, 8)]).toEqual(['-EACCES', '-EFAULT', '-EINVAL'])
+    set(socket, XDP_TX_RING, 64, 4)
+    expect([31, 32, 64, 65].map((value) => budget(value))).toEqual(['-EACCES', 0, 0, '-EACCES'])
+    const older = open(new Rig('6.1').app)
+    expect(answer(() => set(older, XDP_MAX_TX_SKB_BUDGET, 64, 4))).toBe('-ENOPROTOOPT')
+    const between = open(new Rig('6.12').app)
+    expect(() => set(between, XDP_MAX_TX_SKB_BUDGET, 64, 4)).toThrow(/R-XDP-16/)
   })
 
   it('DRV vector 23: after MADV_DONTNEED the old bytes are sent (R-DRV-11)', () => {

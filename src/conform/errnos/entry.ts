@@ -51,4 +51,4 @@ export const AGENT_MEMORY =
 export const AGENT_DESCRIPTOR = 'a step names a descriptor that is open and of the right kind, or is left out'
 
 export const keeps = (capability: string): string =>
-  `the agent keeps ${capability}: its steps drop none but CAP_IPC_LOCK`
+  `the agent keeps ${capability}: its steps drop CAP_IPC_LOCK, CAP_IPC_OWNER and CAP_NET_RAW only`

@@ -119,13 +119,13 @@ export const fileErrnos: readonly CallErrnos[] = [
   },
   {
     call: 'shmget',
-    ops: ['shmget'],
+    ops: ['shmget', 'shmKey'],
     errnos: [
       expected('EINVAL R-AS-171'),
       expected('ENOMEM R-AS-171'),
-      expected('EEXIST R-AS-171', { notYet: 'a step makes a private segment: it has no key' }),
-      expected('ENOENT R-AS-171', { notYet: 'a step makes a private segment: it has no key' }),
-      expected('EACCES R-AS-171', { unreachable: keeps('CAP_IPC_OWNER') }),
+      expected('EEXIST R-AS-171', { needs: ['shmKey'] }),
+      expected('ENOENT R-AS-171', { needs: ['shmKey'] }),
+      expected('EACCES R-AS-171', { needs: ['shmKey', 'capability'] }),
       expected('EPERM R-AS-171', { unreachable: 'the group of root may make segments of huge pages' }),
     ],
   },
@@ -135,7 +135,7 @@ export const fileErrnos: readonly CallErrnos[] = [
     errnos: [
       expected('EINVAL R-AS-172'),
       expected('ENOMEM R-AS-172'),
-      expected('EACCES R-AS-172', { unreachable: keeps('CAP_IPC_OWNER') }),
+      expected('EACCES R-AS-172', { needs: ['capability'] }),
     ],
   },
   { call: 'shmdt', ops: ['shmdt'], errnos: [expected('EINVAL R-AS-173')] },
@@ -144,28 +144,39 @@ export const fileErrnos: readonly CallErrnos[] = [
     ops: ['shmRemove', 'shmCount'],
     errnos: [
       expected('EINVAL R-AS-174'),
-      expected('EPERM R-AS-174', { unreachable: keeps('CAP_SYS_ADMIN') }),
+      expected('EACCES R-AS-174', { needs: ['shmKey', 'capability'] }),
+      expected('EPERM R-AS-174', { unreachable: 'the segments of a program belong to its user' }),
     ],
   },
   {
     call: 'AF_XDP socket',
-    ops: ['xskSocket', 'xskClose'],
+    ops: ['xskSocket', 'xskSocketOf', 'xskClose'],
     errnos: [
-      expected('EPERM R-XDP-1', { unreachable: keeps('CAP_NET_RAW') }),
-      expected('ESOCKTNOSUPPORT R-XDP-1', { notYet: 'a step asks for SOCK_RAW' }),
-      expected('EPROTONOSUPPORT R-XDP-1', { notYet: 'a step asks for protocol 0' }),
+      expected('EPERM R-XDP-1', { needs: ['capability'] }),
+      expected('ESOCKTNOSUPPORT R-XDP-1', { needs: ['xskSocketOf'] }),
+      expected('EPROTONOSUPPORT R-XDP-1', { needs: ['xskSocketOf'] }),
+      expected('EINVAL R-XDP-1', { needs: ['xskSocketOf'] }),
     ],
   },
   {
     call: 'setsockopt XDP_UMEM_REG',
-    ops: ['xskRegister'],
+    ops: ['xskRegister', 'xskRegisterPart'],
     errnos: [
       expected('EINVAL R-XDP-2 R-XDP-3 R-XDP-4 R-XDP-5'),
       expected('EBUSY R-XDP-2'),
       expected('EFAULT R-XDP-8 R-DRV-8'),
       expected('ENOMEM R-XDP-9 R-DRV-8'),
       expected('ENOBUFS R-XDP-8', { needs: ['memlock', 'ipcLock'] }),
-      expected('ENOPROTOOPT R-XDP-2', { notYet: 'a step sets this option only' }),
+    ],
+  },
+  {
+    call: 'setsockopt of other options of AF_XDP',
+    ops: ['xskOption'],
+    errnos: [
+      expected('ENOPROTOOPT R-XDP-2'),
+      expected('EINVAL R-XDP-2 R-XDP-16'),
+      expected('EFAULT R-XDP-2 R-XDP-16'),
+      expected('EACCES R-XDP-16', { on: ['6.18'] }),
     ],
   },
   {

@@ -69,7 +69,6 @@ export const processErrnos: readonly CallErrnos[] = [
       expected('EFAULT R-FLT-113 R-FLT-126'),
       expected('EAGAIN R-FLT-113 R-FLT-123'),
       expected('ESRCH R-FLT-119', orphans),
-      expected('ENOMEM R-FLT-126', { notYet: 'no program takes all huge pages of the pool first' }),
     ],
   },
   {

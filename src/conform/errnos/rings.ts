@@ -5,13 +5,13 @@ const ON_CLONES = ['6.12', '6.18'] as const
 /** Rings whose submitter is another task are made by this step only. */
 const others = { needs: ['ringWith'] } as const
 const limits = { needs: ['memlock', 'ipcLock'] } as const
-const RESTRICTED = 'no step restricts a ring'
+const restricted = { needs: ['restrict', 'enable'] } as const
 
 /** io_uring and its requests. */
 export const ringErrnos: readonly CallErrnos[] = [
   {
     call: 'io_uring_setup',
-    ops: ['ring', 'ringWith', 'closeRing'],
+    ops: ['ring', 'ringWith', 'ringDisabled', 'closeRing'],
     errnos: [
       expected('EINVAL R-URING-6', { needs: ['ringWith'] }),
       expected('ENOMEM R-URING-8', { on: ['6.18'], ...limits }),
@@ -29,7 +29,7 @@ export const ringErrnos: readonly CallErrnos[] = [
       expected('ENOMEM R-URING-42', limits),
       expected('EOPNOTSUPP R-URING-25 R-URING-26', { on: ['6.1', 'gup-v3'], needs: ['disk'] }),
       expected('EEXIST R-URING-1', others),
-      expected('EACCES R-URING-1', { notYet: RESTRICTED }),
+      expected('EACCES R-URING-1', restricted),
       expected('EBADF R-URING-1', { unreachable: AGENT_DESCRIPTOR }),
       expected('EINTR R-URING-35', {
         unreachable: 'only for a task that is being killed: nobody is left to see the answer',
@@ -40,6 +40,7 @@ export const ringErrnos: readonly CallErrnos[] = [
     call: 'io_uring_register BUFFERS_UPDATE',
     ops: ['update', 'updateTags'],
     errnos: [
+      expected('EACCES R-URING-1', restricted),
       expected('ENXIO R-URING-17'),
       expected('EINVAL R-URING-13 R-URING-17'),
       expected('EFAULT R-URING-12 R-URING-17 R-URING-24'),
@@ -52,6 +53,7 @@ export const ringErrnos: readonly CallErrnos[] = [
     call: 'io_uring_register UNREGISTER_BUFFERS',
     ops: ['unregister'],
     errnos: [
+      expected('EACCES R-URING-1', restricted),
       expected('ENXIO R-URING-21'),
       expected('EEXIST R-URING-1', others),
       expected('EINTR R-URING-21', { on: ['6.1', 'gup-v3', '6.6', '6.12'], needs: ['pipeTransfer'] }),
@@ -62,6 +64,7 @@ export const ringErrnos: readonly CallErrnos[] = [
     call: 'io_uring_register CLONE_BUFFERS',
     ops: ['clone'],
     errnos: [
+      expected('EACCES R-URING-1', restricted),
       expected('ENXIO R-URING-72 R-URING-73', { on: ON_CLONES }),
       expected('EINVAL R-URING-72 R-URING-73'),
       expected('EBUSY R-URING-72 R-URING-73', { on: ON_CLONES }),
@@ -77,21 +80,20 @@ export const ringErrnos: readonly CallErrnos[] = [
     call: 'io_uring_register PBUF_RING',
     ops: ['pbufRing'],
     errnos: [
+      expected('EACCES R-URING-1', restricted),
       expected('EFAULT R-URING-77'),
       expected('EINVAL R-URING-77'),
       expected('EEXIST R-URING-1 R-URING-77'),
       expected('ENOMEM R-URING-77', { on: ['6.18'], ...limits }),
       expected('EOVERFLOW R-URING-77', { on: ['6.18'] }),
-      expected('EOPNOTSUPP R-URING-77', {
-        on: ['6.1'],
-        notYet: 'no program provides buffers in the pages of a file',
-      }),
+      expected('EOPNOTSUPP R-URING-77', { on: ['6.1'], needs: ['disk'] }),
     ],
   },
   {
     call: 'io_uring_register UNREGISTER_PBUF_RING',
     ops: ['unregisterPbufRing'],
     errnos: [
+      expected('EACCES R-URING-1', restricted),
       expected('ENOENT R-URING-78'),
       expected('EEXIST R-URING-1', others),
       expected('EINVAL R-URING-78', { on: ['6.1'] }),
@@ -101,9 +103,22 @@ export const ringErrnos: readonly CallErrnos[] = [
     call: 'io_uring_register ENABLE_RINGS',
     ops: ['enable'],
     errnos: [
+      expected('EACCES R-URING-1', restricted),
       expected('EBADFD R-URING-4'),
       expected('EEXIST R-URING-1', others),
       expected('EINVAL R-URING-4', { unreachable: 'the agent passes no argument' }),
+    ],
+  },
+  {
+    call: 'io_uring_register RESTRICTIONS',
+    ops: ['restrict'],
+    errnos: [
+      expected('EBADFD R-URING-4'),
+      expected('EACCES R-URING-1'),
+      expected('EEXIST R-URING-1'),
+      expected('EBUSY R-URING-4'),
+      expected('EINVAL R-URING-4'),
+      expected('EFAULT R-URING-4', { unreachable: AGENT_MEMORY }),
     ],
   },
   {
@@ -142,7 +157,7 @@ export const ringErrnos: readonly CallErrnos[] = [
       expected('EOPNOTSUPP R-URING-92'),
       expected('EFAULT R-URING-55 R-URING-93'),
       expected('EBADF R-URING-57'),
-      expected('EACCES R-URING-92', { notYet: RESTRICTED }),
+      expected('EACCES R-URING-92', restricted),
     ],
   },
 ]

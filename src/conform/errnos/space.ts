@@ -177,7 +177,7 @@ export const spaceErrnos: readonly CallErrnos[] = [
   },
   {
     call: 'setrlimit, prctl, personality',
-    ops: ['memlock', 'ipcLock', 'roomSpace', 'roomData', 'stackLimit', 'personality', 'ksm'],
+    ops: ['memlock', 'ipcLock', 'capability', 'roomSpace', 'roomData', 'stackLimit', 'personality', 'ksm'],
     errnos: [],
     why: 'docs/spec has no rule about what these refuse: they make the circumstances of other steps',
   },
