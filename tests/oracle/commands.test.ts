@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { beforeEach, describe, expect, test } from 'vitest'
 import type { OracleAgent } from '../../src/host/oracle-agent.ts'
 import type { OracleReply } from '../../src/host/oracle-reply.ts'
@@ -17,6 +18,12 @@ const ids = (reply: OracleReply) => reply.pm!.map(([, , id]) => id)
 /** Bit 34 of kpageflags: the page belongs to this process alone. */
 const exclusive = (reply: OracleReply) =>
   reply.pm!.map(([, , , flags]) => Math.floor(flags! / 2 ** 34) % 2 === 1)
+
+/** The key of a segment, by its id. */
+function keyOf(id: OracleReply['r']): string | undefined {
+  const rows = readFileSync('/proc/sysvipc/shm', 'latin1').split('\n')
+  return rows.map((row) => row.trim().split(/\s+/)).find((row) => row[1] === String(id))?.[0]
+}
 
 describe.skipIf(noRoot)('R-AG-5: every command of the agent', () => {
   let at: OracleAgent
@@ -272,6 +279,32 @@ describe.skipIf(noRoot)('R-AG-5: every command of the agent', () => {
     expect(await last(at, 'xdp y @1+1 4096 4096 0 0')).toMatchObject({ e: 22 })
     await ok('xdp-socket z', 'xdp-reg z @0 4096 4096 0 0')
     expect(await last(at, 'xdp-reg z @0 4096 4096 0 0')).toMatchObject({ e: 16 })
+    expect(await last(at, 'xdp-reg z @0 4096 4096 0 0 23')).toMatchObject({ e: 22 })
+    expect(await last(at, 'xdp-socket w 2')).toMatchObject({ e: 94 })
+    expect(await last(at, 'xdp-socket w 3 1')).toMatchObject({ e: 93 })
+  })
+
+  test('shm-key: keys are one agent’s own, and free again after reset', async () => {
+    const make = `shm-key s 3 8192 ${0o1600}`
+    const only = `shm-key t 3 4096 ${0o3600}`
+    const { r: id } = await ok(make)
+    expect(await last(at, only)).toMatchObject({ e: 17 })
+    expect(await ok('fork a', `child a shm-key u 3 4096 ${0o600}`)).toMatchObject({ r: id })
+    const maps = (await ok('obs 1', 'sys shmat $s @0 0')).maps
+    expect(maps).toMatchObject([[0, 2, 'rw-s', 0, 1, '/SYSV00000003 (deleted)']])
+    const other = await agent()
+    expect((await last(other, only)).r).not.toBe(id)
+    expect(await last(at, 'shm-key v 16 4096 0')).toMatchObject({ e: 'USAGE' })
+    await ok('reset', only)
+    await ok('reset')
+    // a key that somebody has is left alone
+    const theirs = await ok(make)
+    const key = keyOf(theirs.r)
+    await ok('reset', `sys shmget ${key} 4096 ${0o3600}`, 'let kept')
+    const ours = await ok(only)
+    const own = keyOf(ours.r)
+    await ok('sys shmctl $kept 0 0')
+    expect(own).not.toBe(key)
   })
 
   test('ksm merges equal pages on request', async () => {
