@@ -64,7 +64,7 @@ export const ringErrnos: readonly CallErrnos[] = [
     call: 'io_uring_register CLONE_BUFFERS',
     ops: ['clone'],
     errnos: [
-      expected('EACCES R-URING-1', restricted),
+      expected('EACCES R-URING-1', { on: ON_CLONES, ...restricted }),
       expected('ENXIO R-URING-72 R-URING-73', { on: ON_CLONES }),
       expected('EINVAL R-URING-72 R-URING-73'),
       expected('EBUSY R-URING-72 R-URING-73', { on: ON_CLONES }),
