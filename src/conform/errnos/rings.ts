@@ -86,7 +86,7 @@ export const ringErrnos: readonly CallErrnos[] = [
       expected('EEXIST R-URING-1 R-URING-77'),
       expected('ENOMEM R-URING-77', { on: ['6.18'], ...limits }),
       expected('EOVERFLOW R-URING-77', { on: ['6.18'] }),
-      expected('EOPNOTSUPP R-URING-77', { on: ['6.1'], needs: ['disk'] }),
+      expected('EOPNOTSUPP R-URING-77', { on: ['6.1', 'gup-v3'], needs: ['disk'] }),
     ],
   },
   {

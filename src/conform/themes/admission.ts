@@ -40,8 +40,8 @@ export const admissionThemes = {
       mprotect: 2,
       madvise: 2,
       touch: 5,
-      memfd: 2,
-      disk: 2,
+      memfd: 1,
+      disk: 4,
       closeRing: 4,
       register: 8,
       registerEmpty: 2,
@@ -59,6 +59,6 @@ export const admissionThemes = {
       fork: 2,
       reap: 1,
     },
-    maps: { private: 3, shared: 1, file: 5 },
+    maps: { private: 3, shared: 1, file: 8 },
   },
 } as const satisfies Record<string, Theme>
