@@ -31,7 +31,14 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Then completion is queued and the vCPU woken, whether or not the page came in; the vCPU refaults.',
   'R-ARV-1': 'Locks: mmap_lock of the target for read, killable; if the wait is killed → 0.',
   'R-ARV-2': 'Order per call: take the lock (R-ARV-1).',
-  'R-ARV-3': 'Fallback on GUP failure (not exercised on hardware; no mapping with ->access on the host).',
+  'R-ARV-3':
+    'Fallback on GUP failure (not exercised on hardware; no mapping with ->access on the host; the buffer of perf_event_open has none: PEEK and /proc/self/mem give EIO).',
+  'R-ARV-4':
+    'The fallback is attempted for every GUP failure, not only VM_IO/VM_PFNMAP ones; whether it can work is decided by ->access itself.',
+  'R-ARV-5':
+    'generic_access_phys (the usual ->access): -EINVAL if the VMA is neither VM_IO nor VM_PFNMAP; -EINVAL if no present entry maps addr; -EINVAL if writing and the entry is not writable (the page table…',
+  'R-ARV-6':
+    'VMAs without ->access that GUP refuses are unreachable: [vvar] (VM_IO|VM_PFNMAP, special mapping) read and write give nothing (PEEK/POKE on [vvar] and [vvar_vclock] → EIO).',
   'R-AS-1':
     'The mm owns: an ordered, non-overlapping set of VMAs; map_count (VMAs, gate VMA not counted); total_vm, data_vm, exec_vm, stack_vm (pages, by VMA, resident or not); locked_vm (pages of VM_LOCKED…',
   'R-AS-2':
@@ -66,13 +73,14 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-AS-10.14':
     'VM_LOCKED (from MAP_LOCKED or def_flags) and locked_vm + pages > RLIMIT_MEMLOCK/P without CAP_IPC_LOCK — no credit for locked pages about to be replaced → EAGAIN.',
   'R-AS-10.15':
-    "file: offset/length beyond the file type's maximum: for regular/block/socket, pgoff > (2^63−1−len)/P → EOVERFLOW (off 2^63−P, len P; off 2^63−2P, len P is ok).",
+    "file: offset/length beyond the file type's maximum: for regular/block/socket, pgoff > (2^63−1−len)/P; for character devices and pipes pgoff > (2^64−1−len)/P → EOVERFLOW (off 2^63−P, len P; off…",
   'R-AS-10.16': 'file: MAP_TYPE = flags & 0xf. MAP_SHARED(1): unknown flag bits dropped.',
   'R-AS-10.17': 'file shared + PROT_WRITE: fd not opened for writing → EACCES.',
   'R-AS-10.18': 'file shared + PROT_WRITE: file is an active swap file → ETXTBSY.',
   'R-AS-10.19': 'file shared: inode append-only and fd writable (even PROT_READ) → EACCES.',
   'R-AS-10.20': 'file shared or private: fd not opened for reading → EACCES.',
-  'R-AS-10.21': 'file: mount noexec (or special like procfs) and PROT_EXEC; otherwise me is cleared → EPERM.',
+  'R-AS-10.21':
+    'file: mount noexec (or special like procfs, a pipe) and PROT_EXEC; otherwise me is cleared → EPERM.',
   'R-AS-10.22': 'file: no mmap method (directory, pipe, most proc files) → ENODEV.',
   'R-AS-10.23': 'file: MAP_GROWSDOWN → EINVAL (after ENODEV).',
   'R-AS-10.24': 'file: any other MAP_TYPE value → EINVAL.',
@@ -312,6 +320,10 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'shmdt(addr): misaligned → EINVAL; the first VMA at or above addr that shows SysV memory with offset = its distance from addr names the attachment, none → EINVAL; it goes, and every further piece of…',
   'R-AS-174':
     'nattch counts VMAs: splits add, merges of split ones do not happen (R-AS-134), fork adds, munmap, exec and exit take away.',
+  'R-CLR-1':
+    "/proc/P/clear_refs is written, mode 0200, the file of the task's owner (root's where it is not dumpable): others get EACCES at open, reading is EINVAL.",
+  'R-CLR-2':
+    '1 takes the referenced marks of all pages away, from entries and from the pages themselves, 2 those of mappings without a file, 3 those of mappings with one (shared anonymous memory and COWed pages…',
   'R-CMD-1': 'All accesses use FOLL_ANON and no FOLL_FORCE: the VMA must be anonymous (no vm_ops).',
   'R-CMD-2':
     "cmdline needs no ptrace permission (uid 1000 reads root's); environ is opened with PTRACE_MODE_READ_FSCREDS → EACCES.",
@@ -361,7 +373,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-DEX-15':
     'The device here is one of the kind of lib/test_hmm (/dev/hmm_dmirror0, HMM_DMIRROR_EXCLUSIVE): it mirrors the memory of the process that opened it in page tables of its own, holds no references…',
   'R-DIO-1':
-    'pread/pwrite of a file opened with O_DIRECT first check: not open for it → EBADF; memory that is not user memory as a whole → EFAULT; a negative position → EINVAL; count 0 → 0; a read at or beyond…',
+    'pread/pwrite of a file opened with O_DIRECT first check: a negative position → EINVAL; not open for it → EBADF; memory that is not user memory as a whole → EFAULT; position and length beyond 2^63 −…',
   'R-DIO-2': 'The file is gone through in runs of blocks (4 KiB) that are on the disk or are not.',
   'R-DIO-3':
     'address and length of all memory that is left must be multiples of the sector size → EINVAL, before a page is taken (seen on 6.12.117).',
@@ -499,7 +511,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-FLT-43':
     'shmem (tmpfs, memfd, shared anon, SysV shm) handler order: hole punch in progress → wait; index beyond i_size → SIGBUS; cached and uffd MINOR → userfault; swapped → swap-in into the cache; cached →…',
   'R-FLT-44':
-    'DAX, VM_PFNMAP, VM_MIXEDMAP, secretmem: unmodelled here; GUP refuses VM_PFNMAP/VM_IO and secretmem with -EFAULT (gup.md). secretmem pages fault in normally.',
+    'Raw mappings: remap_pfn_range fills (part of) a new mapping with special entries that name physical frames, as vm_page_prot has it, and sets VM_IO|VM_PFNMAP|VM_DONTEXPAND|VM_DONTDUMP; no page is…',
   'R-FLT-45':
     'Decision order: WRITE, pte uffd-wp and VMA uffd-WP registered: WP_ASYNC → clear the bit, continue; else userfault (WP).',
   'R-FLT-46': 'Reuse: pte writable (iff VM_WRITE) + dirty + accessed; PGREUSE.',
@@ -621,6 +633,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-FLT-161':
     'Shapes seen: zero page P, PFN const; anon sole P X; shared anon page P; file P F X/P F; shmem swapped or unmapped: 0; swapped anon S; marker uffd-wp raw 0x3f (type 31, offset 1; 6.1: 0x3e), poison…',
   'R-FLT-162': 'Bit 56 says nothing about X: a page that lost X and is mapped once again shows bit 56.',
+  'R-FLT-163':
+    'Soft dirty: clear_refs "4" clears bit 55 and write-protects; next write faults once (+1 also on X pages) and sets it; a write pin sets it too.',
   'R-FLT-165':
     'kpagecount = per-page precise mapcount: ptes mapping that page + entire (PMD/hugetlb) mappings of its folio.',
   'R-FLT-166':
@@ -633,7 +647,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-FLT-171':
     'nr_foll_pin_acquired/released count FOLL_PIN operations per page, folded lazily; write /proc/sys/vm/stat_refresh first.',
   'R-FLT-172':
-    'read(2) of a file takes its bytes from the page cache; not open for reading → EBADF, a kind without a read method → EINVAL, negative position → EINVAL, at or beyond the end → 0 even where the memory…',
+    'read(2) of a file takes its bytes from the page cache; negative position → EINVAL, before anything else; not open for reading → EBADF, a kind without a read method → EINVAL, memory that is not user…',
   'R-FLT-173':
     'write(2) goes through the file page by page: each page is brought into the cache (a page written in part keeps its other bytes, zeros in a hole), filled, marked dirty, and the end of the file moves…',
   'R-FLT-174':
@@ -1037,6 +1051,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'KPF bit 34 exposes PageAnonExclusive of anonymous pages: PG_anon_exclusive shares its bit with PG_mappedtodisk in 6.1 (reported as KPF_MAPPEDTODISK = 34) and with PG_owner_2 in 6.12, 6.18 (reported…',
   'R-PM-5':
     'kpageflags / kpagecount: word per PFN, same alignment errors; beyond the last section → 0 bytes; a length of 0 at a position that is no multiple of 8 is EINVAL, too; a buffer that can be written in…',
+  'R-PM-6':
+    'VM_PFNMAP mappings are passed over: pagemap words are 0 although their entries are present, Rss and the rest of smaps are 0, and mincore says what it says of entries that are none (buffer of…',
   'R-PPC-1':
     'VFIO_IOMMU_SPAPR_REGISTER_MEMORY {argsz, flags, vaddr, size}: EFAULT copy, argsz/flags EINVAL, vaddr or size not page aligned or wrap EINVAL; same (vaddr,size) already registered in this container…',
   'R-PPC-2':
@@ -1110,6 +1126,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'F_ADD_SEALS checks in this order: not open for writing → EPERM; unknown bits → EINVAL; neither shmem nor hugetlbfs → EINVAL; F_SEAL_SEAL set (also: memfd without MFD_ALLOW_SEALING, tmpfs files) →…',
   'R-SEAL-2':
     'ftruncate to a smaller size under F_SEAL_SHRINK, to a larger one under F_SEAL_GROW → EPERM; the same size is allowed.',
+  'R-SEAL-3': 'memfd_create without MFD_ALLOW_SEALING leaves F_SEAL_SEAL set.',
   'R-SGX-1':
     'SGX_IOC_ENCLAVE_ADD_PAGES {src, offset, length, secinfo, flags, count}: another ioctl running on the enclave EBUSY; enclave not created or already initialised EINVAL; EFAULT copy; src not page…',
   'R-SGX-2':
@@ -1388,7 +1405,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-XDP-1':
     "socket(AF_XDP, SOCK_RAW, 0): no CAP_NET_RAW in the netns's user namespace EPERM; type ≠ SOCK_RAW ESOCKTNOSUPPORT; protocol ≠ 0 EPROTONOSUPPORT.",
   'R-XDP-2':
-    'setsockopt(SOL_XDP=283, XDP_UMEM_REG=4) outer order: level ≠ SOL_XDP or unknown option ENOPROTOOPT; optlen < 24 EINVAL; optlen 24..31 reads only addr,len,chunk_size,headroom (flags and metadata…',
+    'setsockopt(SOL_XDP=283, XDP_UMEM_REG=4) outer order: level ≠ SOL_XDP or unknown option ENOPROTOOPT; optlen < 24 EINVAL (below 0: before the level is looked at); optlen 24..31 reads only…',
   'R-XDP-3':
     'Argument checks, all EINVAL, in this order: chunk_size < 2048 or > PAGE_SIZE; unknown flags; not UNALIGNED and chunk_size not a power of two; addr not page aligned; addr+len wraps; pages (len/PS…',
   'R-XDP-4': 'Flags known: 6.1,v3,6.6 only UNALIGNED_CHUNK (1).',
@@ -1412,4 +1429,6 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'bind: device/queue already used EBUSY; no rx and no tx ring, missing umem or fill/completion ring, shared flag combined with others EINVAL; ENODEV; EOPNOTSUPP for unsupported ZEROCOPY; pool…',
   'R-XDP-15':
     'fork: the child inherits the fd; registration stays charged to the registering user; closing in the parent alone releases nothing.',
+  'R-XDP-16':
+    'XDP_MAX_TX_SKB_BUDGET (9) on 6.18: optlen other than 4 EINVAL, unreadable EFAULT, below 32 or above the number of slots of the transmit ring (without one: always) EACCES; 6.1 has no such option (its…',
 }

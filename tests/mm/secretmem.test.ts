@@ -35,7 +35,7 @@ class SecretWorld extends World {
     return result(this.task.run(truncateFile(this.k, file.mapping, size)))
   }
 
-  mapped(file: OpenFile, pages: number, flags = MAP_SHARED, prot = RW): number | string {
+  mapSecret(file: OpenFile, pages: number, flags = MAP_SHARED, prot = RW): number | string {
     const request = { addr: 0, length: pages * P, prot, flags, file, offset: 0 }
     return result(this.task.run(mmap(this.k, this.mm, request)))
   }
@@ -61,18 +61,18 @@ describe('R-AS-93 secret memory', () => {
     const w = new SecretWorld({ release })
     w.task.limits.memlock = 8 * P
     const file = w.sized(4)
-    expect(w.mapped(file, 1, MAP_PRIVATE)).toBe('-EINVAL')
-    expect(w.mapped(file, 1, MAP_PRIVATE, RW | PROT_EXEC)).toBe('-EPERM')
-    expect(w.mapped(file, 9)).toBe('-EAGAIN')
-    const at = w.mapped(file, 6) as number
-    expect([w.mm.lockedVm, w.mapped(file, 3)]).toEqual([6, '-EAGAIN'])
+    expect(w.mapSecret(file, 1, MAP_PRIVATE)).toBe('-EINVAL')
+    expect(w.mapSecret(file, 1, MAP_PRIVATE, RW | PROT_EXEC)).toBe('-EPERM')
+    expect(w.mapSecret(file, 9)).toBe('-EAGAIN')
+    const at = w.mapSecret(file, 6) as number
+    expect([w.mm.lockedVm, w.mapSecret(file, 3)]).toEqual([6, '-EAGAIN'])
     expect(result(w.task.run(munlock(w.k, w.mm, at, P)))).toBe(0)
     expect(w.mm.lockedVm).toBe(6)
   })
 
   it.each(RELEASES)('%s: its program reaches it, a pin does not', (release) => {
     const w = new SecretWorld({ release })
-    const at = w.mapped(w.sized(2), 3) as number
+    const at = w.mapSecret(w.sized(2), 3) as number
     w.store(at, 7)
     expect([w.load(at), w.touch(at + 2 * P)]).toEqual([7, { ok: false, signal: 'SIGBUS', code: 2 }])
     const pin = pinUserPagesFast(w.k, at, 1, FOLL_WRITE | FOLL_LONGTERM, new PageArray(1))
