@@ -84,6 +84,7 @@ static void settle_machine(void)
 	static const char *const settings[][2] = {
 		{ "/sys/kernel/mm/transparent_hugepage/enabled", "madvise" },
 		{ "/sys/kernel/mm/transparent_hugepage/khugepaged/defrag", "0" },
+		{ "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", "4294967295" },
 		{ "/sys/kernel/mm/ksm/run", "0" },
 		{ "/sys/kernel/mm/ksm/sleep_millisecs", "1" },
 		{ "/sys/kernel/mm/ksm/smart_scan", "0" },

@@ -37,6 +37,8 @@ const KSM_RUN = `${KSM}run`
 /** Nothing may move, merge or split pages behind the program's back. */
 const quiet: [path: string, value: string][] = [
   [`${THP}khugepaged/defrag`, '0'],
+  // without effort it still takes a huge page that is there: 49 days from now
+  [`${THP}khugepaged/scan_sleep_millisecs`, '4294967295'],
   [KSM_RUN, '0'],
   [`${KSM}sleep_millisecs`, '1'],
   ['/proc/sys/kernel/numa_balancing', '0'],

@@ -36,6 +36,7 @@ export const noPrivateMachine: string | null =
 /** Settings a run of the themes below makes, and values it does not leave as they are. */
 const settings: readonly (readonly [file: string, value: string])[] = [
   ['/sys/kernel/mm/transparent_hugepage/khugepaged/defrag', '1'],
+  ['/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs', '10000'],
   ['/sys/kernel/mm/ksm/run', '1'],
   ['/sys/kernel/mm/ksm/sleep_millisecs', '20'],
   ['/proc/sys/vm/compaction_proactiveness', '20'],

@@ -11,6 +11,7 @@ const pool = '/sys/kernel/mm/hugepages/hugepages-2048kB/'
 const watched = [
   '/sys/kernel/mm/transparent_hugepage/enabled',
   '/sys/kernel/mm/transparent_hugepage/khugepaged/defrag',
+  '/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs',
   '/sys/kernel/mm/ksm/run',
   '/sys/kernel/mm/ksm/sleep_millisecs',
   '/proc/sys/vm/compaction_proactiveness',
