@@ -52,6 +52,9 @@ static struct {
 	int nserved;
 	struct served {
 		int fd, failures;
+		/* The 2 MiB that would not be answered as a whole, and how: not tried for each of its pages. */
+		volatile uint64_t refused;
+		volatile int refused_answer;
 		volatile int answer;
 		volatile uint64_t seed, mode;
 	} served[MAX_SERVED];
@@ -139,18 +142,25 @@ static long give_bytes(int fd, const struct request *request, unsigned char *roo
 }
 
 /* 4 KiB, and where the kernel will not have that, the 2 MiB around it: huge pages are answered as a whole. */
-static long answer_page(int fd, struct request request)
+static long answer_page(struct served *served, struct request request)
 {
 	int64_t done;
 	long result;
 
 	request.length = PAGE;
-	result = give_bytes(fd, &request, helper.bytes, PAGE, &done);
+	result = give_bytes(served->fd, &request, helper.bytes, PAGE, &done);
 	if (result != -EINVAL)
 		return result;
 	request.start &= ~(HUGE - 1);
 	request.length = HUGE;
-	return give_bytes(fd, &request, helper.bytes, PAGE, &done);
+	if (served->refused == request.start && served->refused_answer == (int)request.answer)
+		return result;
+	result = give_bytes(served->fd, &request, helper.bytes, PAGE, &done);
+	if (result == -EINVAL) {
+		served->refused = request.start;
+		served->refused_answer = request.answer;
+	}
+	return result;
 }
 
 static enum answer right_answer(const struct served *served, uint64_t flags)
@@ -204,6 +214,7 @@ static void serve_child(const struct served *parent, int fd)
 	helper.served[helper.nserved] = *parent;
 	helper.served[helper.nserved].fd = fd;
 	helper.served[helper.nserved].failures = 0;
+	helper.served[helper.nserved].refused = 0;
 	helper.nserved++;
 }
 
@@ -219,7 +230,7 @@ static void answer_event(struct served *served, const struct uffd_msg *message)
 
 		if (request.answer == COPY)
 			request.mode = served->mode;
-		result = answer_page(served->fd, request);
+		result = answer_page(served, request);
 		note(message->event, flags, arena_page(address), result);
 		if (failed(result))
 			answer_failed(served, address);
@@ -384,13 +395,14 @@ void cmd_uffd_handler(void)
 		served->answer = answer;
 		served->seed = seed;
 		served->mode = mode;
+		served->refused = 0;
 	} else if (helper.nserved == MAX_SERVED) {
 		usage("too many are served");
 	} else {
 		helper_kill();
 		/* poll answers POLLERR at once for a blocking one. */
 		RAW(SYS_fcntl, fd, F_SETFL, O_NONBLOCK);
-		helper.served[helper.nserved++] = (struct served){ fd, 0, answer, seed, mode };
+		helper.served[helper.nserved++] = (struct served){ .fd = fd, .answer = answer, .seed = seed, .mode = mode };
 	}
 	reply(helper_start());
 }

@@ -98,6 +98,8 @@ interface Served extends UffdService {
   /** answers in a row that did not help */
   failures: number
   stopped: boolean
+  /** the 2 MiB that would not be answered as a whole, and how: not tried for each of its pages */
+  refused: { readonly start: number; readonly how: UffdAnswer } | null
 }
 
 /** one descriptor for each of those, at most */
@@ -148,10 +150,10 @@ export class UffdHandler implements CurrentTask {
   serve(service: UffdService): void {
     const known = this.#served.find(({ uffd }) => uffd === service.uffd)
     if (known !== undefined) {
-      Object.assign(known, service)
+      Object.assign(known, service, { refused: null })
       return
     }
-    const served: Served = { ...service, failures: 0, stopped: false }
+    const served: Served = { ...service, failures: 0, stopped: false, refused: null }
     this.#served.push(served)
     this.#kernel.scheduler.spawn(this.comm, this, this.#serve(served))
   }
@@ -210,7 +212,8 @@ export class UffdHandler implements CurrentTask {
   }
 
   /** 4 KiB, and where the kernel will not have that, the 2 MiB around it. */
-  *#answerPage({ uffd, how, seed, mode }: Served, flags: number, address: number): Kthread<number> {
+  *#answerPage(served: Served, flags: number, address: number): Kthread<number> {
+    const { uffd, how, seed, mode } = served
     let answer = how
     if ((flags & UFFD_PAGEFAULT_FLAG_WP) !== 0) answer = 'unwp'
     else if ((flags & UFFD_PAGEFAULT_FLAG_MINOR) !== 0) answer = how === 'poison' ? 'poison' : 'continue'
@@ -219,7 +222,10 @@ export class UffdHandler implements CurrentTask {
     const result = yield* uffdRequest(this.#kernel, uffd, small)
     if (result !== -EINVAL) return result
     const large = { ...request, start: address - (address % PMD_SIZE), length: PMD_SIZE }
-    return yield* uffdRequest(this.#kernel, uffd, large)
+    if (served.refused?.start === large.start && served.refused.how === answer) return result
+    const whole = yield* uffdRequest(this.#kernel, uffd, large)
+    if (whole === -EINVAL) served.refused = { start: large.start, how: answer }
+    return whole
   }
 
   /** Whoever waits tries again; when nothing helps the range is not watched any more. */

@@ -5,13 +5,17 @@ export function patternByte(seed: number, i: number): number {
   return (seed + i + 17 * Math.floor(i / PAGE_SIZE)) & 255
 }
 
+/** Within a page bytes count up: any page is a piece of this. */
+const RAMP = Uint8Array.from({ length: PAGE_SIZE + 256 }, (_, i) => i & 255)
+
 /** Bytes [from, from + length) of the pattern. */
 export function pattern(seed: number, from: number, length: number): Uint8Array {
   const bytes = new Uint8Array(length)
   for (let i = 0; i < length;) {
-    const page = Math.floor((from + i) / PAGE_SIZE)
-    const end = Math.min(length, (page + 1) * PAGE_SIZE - from)
-    for (let byte = patternByte(seed, from + i); i < end; i++) bytes[i] = byte++
+    const first = patternByte(seed, from + i)
+    const part = Math.min(length - i, PAGE_SIZE - ((from + i) % PAGE_SIZE))
+    bytes.set(RAMP.subarray(first, first + part), i)
+    i += part
   }
   return bytes
 }
