@@ -334,6 +334,22 @@ describe.each(ALL)('raw mappings on %s', (release) => {
     expect(s.access(10, Uint8Array.of(1), false)).toBe('-EINVAL')
   })
 
+  test('R-ARV-5 an entry that changes meanwhile is looked at again', () => {
+    const s = new Bar(release)
+    s.bar.bytes.set([1], 0)
+    s.bar.bytes.set([2], 3 * P)
+    s.show(0, 1)
+    const into = new Uint8Array(1)
+    s.k.exploring = true
+    const access = genericAccessPhys(s.k, s.vma(0), Q, into, false)
+    expect(access.next().done).toBe(false)
+    const leaf = s.mm.pageTable.pmd(pmdIndex(Q)) as Leaf
+    leaf.pfn[pteSlot(Q)]! += 3
+    expect(access.next().done).toBe(false)
+    expect([access.next().value, into[0]]).toEqual([1, 2])
+    s.k.exploring = false
+  })
+
   test('R-ARV-5 what is copied of a private mapping is ordinary memory: ENOMEM', () => {
     const s = new Bar(release)
     s.show(0, 2, RW, MAP_PRIVATE)

@@ -51,6 +51,26 @@ describe.each(RELEASES)('device memory of another process on %s', (release) => {
     expect([bar.bytes[P - 1], bar.bytes[P]]).toEqual([8, 9])
   })
 
+  test('R-FLT-44 copies of the kernel reach it, what takes pages does not', () => {
+    const { rig, bar } = world(release)
+    bar.bytes.fill(6)
+    const { target } = rig
+    const pipe = target.pipe()
+    expect(target.io.write(pipe.write, AT, 10)).toBe(10)
+    expect(target.io.read(pipe.read, AT + 2 * P, 10)).toBe(10)
+    const file = target.openFile('/data', 0)
+    bar.bytes.fill(9, P, 2 * P)
+    expect(target.io.write(file, AT + P, P, 0)).toBe(P)
+    expect(target.io.read(file, AT + 3 * P, P, 0)).toBe(P)
+    expect([bar.bytes[2 * P], bar.bytes[3 * P - 1], bar.bytes[3 * P], bar.bytes[4 * P - 1]]).toEqual([
+      6, 6, 9, 9,
+    ])
+    expect(outcome(() => target.io.vmsplice(pipe.write, [{ base: AT, length: P }]))).toBe('-EFAULT')
+    const direct = target.io.openDirect(file)
+    expect(outcome(() => target.io.read(direct, AT, P, 0))).toBe('-EFAULT')
+    expect(target.mm!.rssAnon).toBe(1)
+  })
+
   test('R-PVM-1 R-GUP-16.1 process_vm_readv and writev never do', () => {
     const { rig } = world(release)
     const from = [{ base: AT, length: 8 }]

@@ -14,11 +14,11 @@ import {
   type UnmapDma,
 } from '../../../src/drivers/vfio/iommu-type1.ts'
 import { vfioPinPages, vfioUnpinPages } from '../../../src/drivers/vfio/mdev.ts'
-import { PTE_PRESENT, PTE_SPECIAL, PTE_WRITE, pteSlot } from '../../../src/mm/page-table.ts'
+import { ioMemoryKind, remapPfnRange, type IoMemoryKindOptions } from '../../../src/mm/io-memory.ts'
+import { pmdIndex, pteSlot, type Leaf } from '../../../src/mm/page-table.ts'
 import { PageArray } from '../../../src/mm/page-array.ts'
 import { MADV_DONTNEED } from '../../../src/mm/mman.ts'
-import { VM_DONTEXPAND, VM_IO, VM_PFNMAP } from '../../../src/mm/vm-flags.ts'
-import { driverKind } from '../../../src/mm/file.ts'
+import { driverKind, type FileKind } from '../../../src/mm/file.ts'
 import { openDevice, type DeviceHandle } from '../../../src/task/device/handle.ts'
 import type { Process } from '../../../src/task/process.ts'
 import { P, RELEASES, Rig, answer, reason, walkDevice } from '../rig.ts'
@@ -73,21 +73,10 @@ function unmap(
   return result === 0 ? request.size : result
 }
 
-/** A BAR: a raw mapping whose frames lie beyond memory. */
-function bar(rig: Rig, pages: number, { writable = true, pfn = 0x100000 } = {}): number {
-  const kind = {
-    ...driverKind('vfio-pci'),
-    mmapMethod: (_k: unknown, vma: { flags: number }): number => {
-      vma.flags |= VM_IO | VM_PFNMAP | VM_DONTEXPAND
-      return 0
-    },
-  }
-  const at = rig.app.mmap({ length: pages * P, shared: true, fd: rig.app.openFile('/bar', pages * P, kind) })
-  for (let page = 0; page < pages; page++) {
-    const bits = PTE_PRESENT | PTE_SPECIAL | (writable ? PTE_WRITE : 0)
-    rig.app.mm!.pageTable.leafFor(at + page * P).set(pteSlot(at + page * P), pfn + page, bits)
-  }
-  return at
+/** A BAR of a device, mapped by the program. */
+function bar(rig: Rig, pages: number, options: IoMemoryKindOptions = {}): number {
+  const kind = ioMemoryKind('vfio-pci', rig.k.memory.io.request('bar', pages), options)
+  return rig.app.mmap({ length: pages * P, shared: true, fd: rig.app.openFile('/bar', 0, kind) })
 }
 
 describe.each(RELEASES)('VFIO_IOMMU_MAP_DMA on %s', (release) => {
@@ -178,13 +167,29 @@ describe.each(RELEASES)('VFIO_IOMMU_MAP_DMA on %s', (release) => {
     expect(map(container, bar(rig, 4), 4)).toBe(0)
     expect([rig.app.mm!.lockedVm, rig.pinned]).toEqual([0, 0])
     expect(unmap(container, 0x100000, 4 * P)).toBe(4 * P)
-    expect(answer(() => map(container, bar(rig, 4, { writable: false }), 4))).toBe('-EFAULT')
-    expect(map(container, bar(rig, 4, { writable: false }), 4, { flags: READ })).toBe(0)
+    expect(answer(() => map(container, bar(rig, 4, { tracksWrites: true }), 4))).toBe('-EFAULT')
+    expect(map(container, bar(rig, 4, { tracksWrites: true }), 4, { flags: READ })).toBe(0)
+  })
+
+  it('R-VFIO-5 a BAR that its driver maps when it is touched is faulted in', () => {
+    const rig = new Rig(release, { limit: 0 })
+    const container = ready(rig.app)
+    const at = bar(rig, 4, { lazy: true })
+    expect(map(container, at, 4)).toBe(0)
+    const runs: [number, number][] = []
+    for (const dma of container.device.dmas) dma.runs.forEach((pfn, count) => runs.push([pfn, count]))
+    const entry = rig.app.mm!.pageTable.pmd(pmdIndex(at)) as Leaf
+    expect(runs).toEqual([[entry.pfn[pteSlot(at)], 4]])
+    expect([rig.k.memory.io.isMemory(runs[0]![0]), rig.app.mm!.lockedVm, rig.pinned]).toEqual([false, 0, 0])
   })
 
   it('R-VFIO-5 a raw mapping of ordinary memory is EFAULT', () => {
     const rig = new Rig(release)
-    const at = bar(rig, 4, { pfn: 100 })
+    const kind: FileKind = {
+      ...driverKind('perf_event'),
+      mmapMethod: (k, vma, mm) => remapPfnRange(k, mm, vma, vma.start, 100, 4 * P),
+    }
+    const at = rig.app.mmap({ length: 4 * P, shared: true, fd: rig.app.openFile('/perf', 0, kind) })
     expect(reason(() => map(ready(rig.app), at, 4))).toMatchObject({ rule: 'R-VFIO-5', address: at })
   })
 
