@@ -1,8 +1,7 @@
 import { EFAULT } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE } from '../base/units.ts'
-import { putPage } from '../mm/unpin.ts'
-import { hvaToPfn } from '../virt/kvm/kvm-main.ts'
+import { hvaToPfn, kvmReleasePfn } from '../virt/kvm/kvm-main.ts'
 import { MemorySlots } from '../virt/kvm/memslot.ts'
 import { allOrNothing, type Request } from './request.ts'
 
@@ -28,7 +27,7 @@ export const memslot: Request = {
       const writeFault = access === 'write'
       task.refusal = null
       const page = yield* hvaToPfn(kernel, { hva, writeFault, acceptsWritable: writeFault })
-      if ('pfn' in page) putPage(kernel, page.pfn)
+      if ('pfn' in page) kvmReleasePfn(kernel, page.pfn)
       else {
         const why = `KVM_RUN fails when the guest touches this page (${page.error})`
         const result = refuse(task, EFAULT, 'R-KVM-7', { address: hva, why }, task.refusal)

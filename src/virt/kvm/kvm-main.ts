@@ -1,6 +1,7 @@
 import { EHWPOISON, EINTR } from '../../base/errno.ts'
 import type { Kthread } from '../../base/kthread.ts'
-import { Unmodelled } from '../../base/unmodelled.ts'
+import { PG_RESERVED } from '../../memory/page-flags.ts'
+import { FAULT_FLAG_WRITE } from '../../mm/fault-flags.ts'
 import {
   FOLL_HONOR_NUMA_FAULT,
   FOLL_HWPOISON,
@@ -8,16 +9,25 @@ import {
   FOLL_NOWAIT,
   FOLL_WRITE,
 } from '../../mm/gup-flags.ts'
-import { PageArray, getUserPages, getUserPagesFastOnly, getUserPagesUnlocked } from '../../mm/gup.ts'
+import {
+  LockedGuard,
+  PageArray,
+  fixupUserFault,
+  getUserPages,
+  getUserPagesFastOnly,
+  getUserPagesUnlocked,
+} from '../../mm/gup.ts'
 import type { Kernel } from '../../mm/kernel.ts'
+import type { Mm } from '../../mm/mm.ts'
 import { vmaLookup, type MmapReadGuard } from '../../mm/mmap-lock.ts'
+import { Leaf, PTE_PRESENT, PTE_WRITE, pmdIndex, pteSlot } from '../../mm/page-table.ts'
 import { putPage } from '../../mm/unpin.ts'
 import { VM_IO, VM_PFNMAP, VM_READ, VM_WRITE } from '../../mm/vm-flags.ts'
 
 /*
  * @caller KVM guest memory
  * @entry KVM_RUN, behind KVM_SET_USER_MEMORY_REGION
- * @gup get_user_pages_fast_only FOLL_WRITE, then get_user_pages_unlocked FOLL_HWPOISON and FOLL_WRITE for a write; get_user_pages to probe for poison
+ * @gup get_user_pages_fast_only FOLL_WRITE, then get_user_pages_unlocked FOLL_HWPOISON and FOLL_WRITE for a write; get_user_pages to probe for poison; fixup_user_fault for raw mappings
  * @lock none held
  * @budget none
  * @errno EFAULT from KVM_RUN
@@ -43,7 +53,7 @@ export interface HvaRequest {
   readonly interruptible?: boolean
 }
 
-/** A page frame with one FOLL_GET reference, or why there is none. */
+/** A page frame with one FOLL_GET reference if it has a counted page, or why there is none. */
 export type HvaResult =
   | { readonly pfn: number; readonly writable: boolean }
   | {
@@ -56,7 +66,7 @@ const failed = (error: KvmPfnError, async = false): HvaResult => ({ error, async
 
 /**
  * `hva_to_pfn`: the frame behind a guest's memory. The reference is dropped again once the guest's page
- * tables hold the frame (`kvm_release_pfn_clean`, here `putPage`); no pin counters move.
+ * tables hold the frame (`kvmReleasePfn`); no pin counters move.
  * @rule R-KVM-3
  * @rule R-KVM-6
  */
@@ -106,12 +116,71 @@ function* whyNot(k: Kernel, request: HvaRequest, got: number): Kthread<HvaResult
     return failed('fault')
   }
   const { flags } = vma
+  if ((flags & (VM_IO | VM_PFNMAP)) !== 0) return yield* remapped(k, guard, hva, writeFault)
   guard.release()
-  // @rule R-KVM-5
-  if ((flags & (VM_IO | VM_PFNMAP)) !== 0)
-    throw new Unmodelled('a guest page in a device or raw-PFN mapping', 'R-KVM-5')
   const permitted = (flags & (writeFault ? VM_WRITE : VM_READ)) !== 0
   return failed('fault', allowAsync && permitted)
+}
+
+/**
+ * `hva_to_pfn_remapped`: a raw mapping, where the entry says which frame it is. Faulted in once, and begun again when
+ * the fault let go of the lock. Takes the guard over.
+ * @rule R-KVM-5
+ */
+function* remapped(k: Kernel, guard: MmapReadGuard, hva: number, writeFault: boolean): Kthread<HvaResult> {
+  const { mm } = guard
+  const lock = new LockedGuard(guard)
+  let result: HvaResult | null = null
+  while (result === null) {
+    const held = lock.guard!
+    const vma = vmaLookup(held, hva)
+    if (vma === null || (vma.flags & (VM_IO | VM_PFNMAP)) === 0) {
+      result = failed('fault')
+      break
+    }
+    let entry = entryAt(mm, hva)
+    if (entry === null) {
+      const error = yield* fixupUserFault(k, mm, hva, writeFault ? FAULT_FLAG_WRITE : 0, lock)
+      if (error < 0) result = failed('fault')
+      else if (lock.guard === held) entry = entryAt(mm, hva)
+      else continue
+    }
+    if (result === null) result = entry === null ? failed('fault') : takeFrame(k, entry, writeFault)
+  }
+  lock.guard?.release()
+  return result
+}
+
+function entryAt(mm: Mm, hva: number): { pfn: number; writable: boolean } | null {
+  const entry = mm.pageTable.pmd(pmdIndex(hva))
+  if (!(entry instanceof Leaf)) return null
+  const bits = entry.bits[pteSlot(hva)]!
+  if ((bits & PTE_PRESENT) === 0) return null
+  return { pfn: entry.pfn[pteSlot(hva)]!, writable: (bits & PTE_WRITE) !== 0 }
+}
+
+/** A frame that has a counted page gets a reference like any other; a device's has none. */
+function takeFrame(k: Kernel, entry: { pfn: number; writable: boolean }, writeFault: boolean): HvaResult {
+  if (writeFault && !entry.writable) return failed('ro-fault')
+  if (isCounted(k, entry.pfn)) {
+    const { frames } = k.memory
+    if (frames.refcount[frames.head(entry.pfn)] === 0) return failed('fault')
+    k.memory.get(entry.pfn)
+  }
+  return entry
+}
+
+function isCounted(k: Kernel, pfn: number): boolean {
+  if (!k.memory.io.isMemory(pfn)) return false
+  return pfn === k.zeroPfn || !k.memory.frames.has(pfn, PG_RESERVED)
+}
+
+/**
+ * `kvm_release_pfn_clean`: the guest's page tables hold the frame.
+ * @rule R-KVM-6
+ */
+export function kvmReleasePfn(k: Kernel, pfn: number): void {
+  if (isCounted(k, pfn)) putPage(k, pfn)
 }
 
 /**

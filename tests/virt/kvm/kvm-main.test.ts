@@ -1,7 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { PAGE_SIZE } from '../../../src/base/units.ts'
+import { driverKind, type FileKind } from '../../../src/mm/file.ts'
+import { createFile } from '../../../src/mm/filemap.ts'
+import { ioMemoryKind, remapPfnRange, type IoMemoryKindOptions } from '../../../src/mm/io-memory.ts'
+import { MAP_SHARED } from '../../../src/mm/mman.ts'
 import { putPage } from '../../../src/mm/unpin.ts'
-import { hvaToPfn, type HvaRequest } from '../../../src/virt/kvm/kvm-main.ts'
+import { hvaToPfn, kvmReleasePfn, type HvaRequest } from '../../../src/virt/kvm/kvm-main.ts'
 import {
   UFFDIO_REGISTER_MODE_MISSING,
   createUserfaultfd,
@@ -94,5 +98,42 @@ describe.each(RELEASES)('hva_to_pfn on %s', (release) => {
     w.task.run(uffdCopy(w.k, uffd, w.mm, a, new Uint8Array(PAGE_SIZE)))
     w.k.scheduler.run()
     putPage(w.k, w.pfn(a))
+  })
+
+  test('R-KVM-5 R-KVM-6 the memory of a device: what the entry says, without a reference', () => {
+    const w = new World(release)
+    const bar = w.k.memory.io.request('bar', 4)
+    const open = (options: IoMemoryKindOptions) =>
+      createFile(w.k, ioMemoryKind('pci', bar, options), { path: '/bar', size: 0 })
+    const [eager, lazy, tracked] = [open({}), open({ lazy: true }), open({ tracksWrites: true })]
+    const a = w.map(2, { file: eager, flags: MAP_SHARED })
+    expect(ask(w, a + PAGE_SIZE, write)).toEqual({ pfn: bar.pfn + 1, writable: true })
+    expect(ask(w, a)).toEqual({ pfn: bar.pfn, writable: true })
+    kvmReleasePfn(w.k, bar.pfn)
+    const b = w.map(6, { file: lazy, flags: MAP_SHARED })
+    expect(ask(w, b + 3 * PAGE_SIZE, write)).toEqual({ pfn: bar.pfn + 3, writable: true })
+    expect(ask(w, b + 5 * PAGE_SIZE, write)).toEqual({ error: 'fault', async: false })
+    const c = w.map(1, { file: tracked, flags: MAP_SHARED })
+    expect(ask(w, c)).toEqual({ pfn: bar.pfn, writable: false })
+    expect(ask(w, c, write)).toEqual({ error: 'ro-fault', async: false })
+    expect(w.mm.mmapLock.locked).toBe(false)
+  })
+
+  test('R-KVM-5 ordinary memory in a raw mapping is referenced, free memory refused', () => {
+    const w = new World(release)
+    const [page, free] = [w.k.memory.allocFolio(0, { movable: false }), 500]
+    const kind: FileKind = {
+      ...driverKind('perf_event'),
+      mmapMethod: (k, vma, mm) =>
+        remapPfnRange(k, mm, vma, vma.start, page, PAGE_SIZE) ||
+        remapPfnRange(k, mm, vma, vma.start + PAGE_SIZE, free, PAGE_SIZE),
+    }
+    const a = w.map(2, { file: createFile(w.k, kind, { path: '/perf', size: 0 }), flags: MAP_SHARED })
+    expect(ask(w, a, write)).toEqual({ pfn: page, writable: true })
+    expect(w.ref(page)).toBe(2)
+    kvmReleasePfn(w.k, page)
+    expect(w.ref(page)).toBe(1)
+    expect(ask(w, a + PAGE_SIZE)).toEqual({ error: 'fault', async: false })
+    putPage(w.k, page)
   })
 })
