@@ -15,12 +15,15 @@ import type { AddressSpace } from './file.ts'
 import { auditHugetlb } from './hugetlb-audit.ts'
 import type { Kernel, UserStruct } from './kernel.ts'
 import type { Mm } from './mm.ts'
+import { tracksSoftDirty } from './page-prot.ts'
 
 import {
   HugePmd,
   PTE_DEVICE_EXCLUSIVE,
   PTE_MIGRATION,
   PTE_PRESENT,
+  PTE_PROTNONE,
+  PTE_SOFT_CLEAN,
   PTE_SPECIAL,
   PTE_SWAP,
   PTE_WRITE,
@@ -217,7 +220,14 @@ function auditPageTable(kernel: Kernel, mm: Mm, name: string, ledger: Ledger, ex
       }
       if ((bits & PTE_SPECIAL) !== 0 && pfn !== kernel.zeroPfn)
         expect(`${where} slot ${slot}: a raw entry stands in a raw mapping`, 1, isRaw(mm, index, slot))
-      if ((bits & PTE_PRESENT) === 0 || (bits & PTE_SPECIAL) !== 0) continue
+      if ((bits & PTE_PRESENT) === 0) continue
+      // @rule R-FLT-14
+      if ((bits & (PTE_PROTNONE | PTE_WRITE)) === (PTE_PROTNONE | PTE_WRITE))
+        expect(`${where} slot ${slot}: what the processor does not see is not writable`, 1, 0)
+      // @rule R-FLT-163
+      if ((bits & (PTE_SOFT_CLEAN | PTE_WRITE)) === (PTE_SOFT_CLEAN | PTE_WRITE))
+        expect(`${where} slot ${slot}: a write to a clean page faults`, 0, isTracked(mm, index, slot))
+      if ((bits & PTE_SPECIAL) !== 0) continue
       ledger.maps[pfn]!++
       ledger.refs[frames.head(pfn)]!++
       countPages(pfn, 1)
@@ -242,6 +252,12 @@ function auditPageTable(kernel: Kernel, mm: Mm, name: string, ledger: Ledger, ex
 function isRaw(mm: Mm, pmd: number, slot: number): number {
   const vma = mm.mmapLock.vmaOfRmap(pmd * PMD_SIZE + slot * PAGE_SIZE)
   return vma !== null && (vma.flags & (VM_PFNMAP | VM_MIXEDMAP)) !== 0 ? 1 : 0
+}
+
+/** Whether writes to a place are waited for, as a number. */
+function isTracked(mm: Mm, pmd: number, slot: number): number {
+  const vma = mm.mmapLock.vmaOfRmap(pmd * PMD_SIZE + slot * PAGE_SIZE)
+  return vma !== null && tracksSoftDirty(vma) ? 1 : 0
 }
 
 /** Entries of a shared table count once: where it is met first. */
