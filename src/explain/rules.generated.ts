@@ -19,7 +19,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     "One small C program (static, non-PIE, built by the project's own test tooling; source belongs to the product, nothing shipped prebuilt), single-threaded, no heap use after start, all buffers in .bss…",
   'R-AG-3': 'Roles: the agent executes and observes itself (single-threaded → atomic, no stop needed).',
   'R-AG-6':
-    'Set and restore, if privileged: transparent_hugepage/enabled (per test: never, madvise, always; also per-size inherit), khugepaged/defrag 0 or scan_sleep_millisecs maximal, ksm/run 0, numa_balancing…',
+    'Set and restore, if privileged: transparent_hugepage/enabled (per test: never, madvise, always; also per-size inherit), khugepaged/defrag 0 and scan_sleep_millisecs maximal (without defrag it still…',
   'R-AG-8':
     'Must not be compared: PFN (only equality/inequality between pages of one snapshot), inode numbers of shmem files and SysV ids (differ every run), dev minors, KPF REFERENCED, ACTIVE, LRU, IDLE (set…',
   'R-AG-13': 'A command may kill the agent (it unmaps its own code, SIGKILL by the OOM killer).',

@@ -91,11 +91,14 @@ export function* mapOverRange(
   }
   // replaced mappings keep their files, and with them what those were promised, until the new one has its own
   const later: Vma[] = []
+  const { mm } = guard
+  const locked = mm.lockedVm
   const error = yield* replace(k, guard, first, start, start + len, flags, charged, later)
+  // @rule R-AS-47
+  const stillLocked = k.release.mm.checksAfterUnmap === 'none' ? locked - mm.lockedVm : 0
+  const newFlags = charged ? flags | VM_ACCOUNT : flags
   const mapped =
-    error < 0
-      ? error
-      : addMapping(k, guard, start, len, charged ? flags | VM_ACCOUNT : flags, highFlags, pgoff, file)
+    error < 0 ? error : addMapping(k, guard, start, len, newFlags, highFlags, pgoff, file, stillLocked)
   // @rule R-AS-48
   for (const vma of later) freeVma(vma)
   return mapped
@@ -106,7 +109,10 @@ function isCharged(flags: number, file: OpenFile | null): boolean {
   return isAccountable(flags) && (file === null || !file.mapping.kind.hugetlb)
 }
 
-/** Merges the new range into a neighbour or gives it a VMA. Its pages are charged already. */
+/**
+ * Merges the new range into a neighbour or gives it a VMA. Its pages are charged already.
+ * @param stillLocked pages of replaced mappings that locked_vm counts until the new one is there
+ */
 function addMapping(
   k: Kernel,
   guard: MmapWriteGuard,
@@ -116,6 +122,7 @@ function addMapping(
   highFlags: number,
   pgoff: number,
   file: OpenFile | null,
+  stillLocked = 0,
 ): number {
   const { mm, vmas } = guard
   const pages = len / PAGE_SIZE
@@ -128,7 +135,7 @@ function addMapping(
   const merged = mergeNewRange(k, mm, vmas, previous, next, start, end, pgoff, shape, null)
   if (merged === null) {
     const vma = new Vma(start, end, flags, pgoff, file === null ? null : file.get(), highFlags)
-    let error = file === null && (flags & VM_SHARED) === 0 ? 0 : callMmap(k, mm, vma)
+    let error = file === null && (flags & VM_SHARED) === 0 ? 0 : callMmap(k, mm, vma, stillLocked)
     if (error === 0 && k.release.mm.checksAfterUnmap === 'commit-seal-mdwe') error = checkMdwe(k, mm, flags)
     if (error < 0) {
       vma.file?.put()
@@ -220,7 +227,7 @@ function checkMdwe(k: Kernel, mm: Mm, flags: number): number {
  * `call_mmap` / `shmem_zero_setup`: the file's own part of the mapping. May change `vma.flags`.
  * @returns 0 or -errno
  */
-function callMmap(k: Kernel, mm: Mm, vma: Vma): number {
+function callMmap(k: Kernel, mm: Mm, vma: Vma, stillLocked: number): number {
   if (vma.file === null) return shareAnonymous(k, mm, vma)
   const { mapping } = vma.file
   const { kind } = mapping
@@ -233,7 +240,7 @@ function callMmap(k: Kernel, mm: Mm, vma: Vma): number {
     return refuse(k.current, EOPNOTSUPP, 'R-AS-23', { why: 'MAP_SYNC on a file that is not DAX' })
   }
   if (kind.hugetlb) return mmapHugetlb(k, mm, vma)
-  if (kind.secretmem) return mmapSecretmem(k, mm, vma)
+  if (kind.secretmem) return mmapSecretmem(k, mm, vma, stillLocked)
   if (kind.anonymousWhenPrivate && (vma.flags & VM_SHARED) !== 0) {
     // a shared mapping of /dev/zero is shared anonymous memory
     const device = vma.file

@@ -27,13 +27,14 @@ export function memfdSecret(k: Kernel, flags: number): OpenFile | number {
 
 /**
  * Shared only, and locked from the start; locked_vm counts it.
+ * @param stillLocked pages that count although a mapping at this place has lost them already
  * @rule R-AS-93
  */
-export function mmapSecretmem(k: Kernel, mm: Mm, vma: Vma): number {
+export function mmapSecretmem(k: Kernel, mm: Mm, vma: Vma, stillLocked: number): number {
   if ((vma.flags & VM_SHARED) === 0) {
     return refuse(k.current, EINVAL, 'R-AS-93', { why: 'secret memory can only be mapped shared' })
   }
-  const error = mlockFutureOk(k, mm, VM_LOCKED, vma.pages)
+  const error = mlockFutureOk(k, mm, VM_LOCKED, vma.pages + stillLocked)
   if (error < 0)
     return refuse(k.current, EAGAIN, 'R-AS-93', { why: 'secret memory is locked memory' }, k.current.refusal)
   vma.flags |= VM_LOCKED | VM_DONTDUMP

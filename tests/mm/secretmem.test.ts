@@ -4,7 +4,14 @@ import type { OpenFile } from '../../src/mm/file.ts'
 import { FOLL_LONGTERM, FOLL_WRITE } from '../../src/mm/gup-flags.ts'
 import { PageArray, pinUserPagesFast } from '../../src/mm/gup.ts'
 import { madvise } from '../../src/mm/madvise.ts'
-import { MADV_DONTNEED, MADV_REMOVE, MAP_PRIVATE, MAP_SHARED, PROT_EXEC } from '../../src/mm/mman.ts'
+import {
+  MADV_DONTNEED,
+  MADV_REMOVE,
+  MAP_FIXED,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  PROT_EXEC,
+} from '../../src/mm/mman.ts'
 import { munlock } from '../../src/mm/mlock.ts'
 import { mmap } from '../../src/mm/mmap.ts'
 import { memfdSecret } from '../../src/mm/secretmem.ts'
@@ -68,6 +75,16 @@ describe('R-AS-93 secret memory', () => {
     expect([w.mm.lockedVm, w.mapSecret(file, 3)]).toEqual([6, '-EAGAIN'])
     expect(result(w.task.run(munlock(w.k, w.mm, at, P)))).toBe(0)
     expect(w.mm.lockedVm).toBe(6)
+  })
+
+  it.each(RELEASES)('%s: what it replaces counts against the limit before 6.12 no longer', (release) => {
+    const w = new SecretWorld({ release })
+    w.task.limits.memlock = 6 * P
+    const file = w.sized(6)
+    const at = w.mapSecret(file, 1) as number
+    const request = { addr: at, length: 6 * P, prot: RW, flags: MAP_SHARED | MAP_FIXED, file, offset: 0 }
+    const mapped = result(w.task.run(mmap(w.k, w.mm, request)))
+    expect([mapped, w.mm.lockedVm]).toEqual(release === '6.6' ? [at, 6] : ['-EAGAIN', 0])
   })
 
   it.each(RELEASES)('%s: its program reaches it, a pin does not', (release) => {
