@@ -1,4 +1,3 @@
-import { awaitsSoftDirty } from './page-prot.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import { ORDER_SHIFT, PG_ANON, PG_ANON_EXCLUSIVE } from '../memory/page-flags.ts'
@@ -8,6 +7,7 @@ import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { unwatched } from './mmap-lock.ts'
 import { invalidateRange } from './mmu-notifier.ts'
+import { awaitsSoftDirty } from './page-prot.ts'
 import {
   HugePmd,
   Leaf,

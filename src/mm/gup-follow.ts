@@ -1,4 +1,3 @@
-import { awaitsSoftDirty } from './page-prot.ts'
 import { EEXIST, EFAULT, EINVAL, EMLINK, ENOMEM } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE, PTRS_PER_PTE, pageNumber } from '../base/units.ts'
@@ -22,6 +21,7 @@ import type { Kernel } from './kernel.ts'
 import type { LockedGuard } from './locked-guard.ts'
 import type { Mm } from './mm.ts'
 import type { PageArray } from './page-array.ts'
+import { awaitsSoftDirty } from './page-prot.ts'
 import {
   HugePmd,
   PTE_ACCESSED,

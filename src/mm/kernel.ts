@@ -1,4 +1,3 @@
-import { VM_SOFTDIRTY } from './vm-flags.ts'
 import { Scheduler } from '../base/scheduler.ts'
 import { releases, type Release, type ReleaseName } from '../base/release.ts'
 import { WaitQueue, type Kthread } from '../base/kthread.ts'
@@ -18,6 +17,7 @@ import type { Mm } from './mm.ts'
 import type { MmapLockHost } from './mmap-lock.ts'
 import { SwapArea } from './swap.ts'
 import type { UprobeHooks } from './uprobe-hooks.ts'
+import { VM_SOFTDIRTY } from './vm-flags.ts'
 
 export type { Capability }
 export type RlimitName = 'memlock' | 'as' | 'data' | 'stack' | 'nofile'
