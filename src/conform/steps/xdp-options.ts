@@ -1,5 +1,3 @@
-import type { Kthread } from '../../base/kthread.ts'
-import type { Kernel } from '../../mm/kernel.ts'
 import {
   SOCK_RAW,
   SOL_XDP,
@@ -9,14 +7,20 @@ import {
   XDP_UMEM_COMPLETION_RING,
   XDP_UMEM_FILL_RING,
   XDP_UMEM_REG,
-  xskCreate,
-  type XskSocket,
 } from '../../net/xsk.ts'
-import { DANGLING, OK, addressOf, answer, call } from '../engine-context.ts'
+import { DANGLING, call } from '../engine-context.ts'
 import { oneCommand } from '../agent-commands.ts'
-import { arenaRange, bytesText, rangeText, type Range } from '../range.ts'
 import type { StepKinds } from '../step-kind.ts'
-import { onSocket, MOST_SOCKETS } from './xdp.ts'
+import {
+  MOST_SOCKETS,
+  makeSocket,
+  newSocket,
+  onSocket,
+  registerUmem,
+  umemCommand,
+  umemText,
+  type Umem,
+} from './xdp.ts'
 
 /** AF_XDP asked for what few ask for: sockets of other types and protocols, other options, short lengths. */
 export type XdpOptionStep =
@@ -27,14 +31,7 @@ export type XdpOptionStep =
       readonly protocol: number
     }
   /** the first bytes of a registration */
-  | ({
-      readonly op: 'xskRegisterPart'
-      readonly socket: number
-      readonly chunk: number
-      readonly headroom: number
-      readonly flags: number
-      readonly bytes: number
-    } & Range)
+  | ({ readonly op: 'xskRegisterPart'; readonly bytes: number } & Umem)
   /** an option that takes a number, or none that is known; `given`: not a null pointer */
   | {
       readonly op: 'xskOption'
@@ -68,6 +65,7 @@ const options: readonly number[] = [
 
 export const xdpOptionSteps: StepKinds<XdpOptionStep> = {
   xskSocketOf: {
+    ...newSocket,
     make(generation, { xsks }) {
       if (xsks.length >= MOST_SOCKETS) return null
       const { random } = generation
@@ -83,18 +81,7 @@ export const xdpOptionSteps: StepKinds<XdpOptionStep> = {
       script.sockets = true
       return oneCommand(`xdp-socket x${socket} ${type} ${protocol}`)
     },
-    answer: 'nothing',
-    creates: ({ socket }) => `socket ${socket}`,
-    follow(_world, self, { socket }) {
-      self.xsks.add(socket)
-      return true
-    },
-    run(engine, self, { socket, type, protocol }) {
-      const made = self.run(create(engine.k, type, protocol))
-      if (typeof made === 'number') return answer(engine, made)
-      self.xsks.set(socket, made)
-      return OK
-    },
+    run: (engine, self, { socket, type, protocol }) => makeSocket(engine, self, socket, type, protocol),
   },
   xskRegisterPart: {
     ...onSocket,
@@ -113,16 +100,9 @@ export const xdpOptionSteps: StepKinds<XdpOptionStep> = {
         bytes: random.pick([0, 8, 23, 24, 24, 28, 31, 31, 32, 40, -1]),
       }
     },
-    text: (step) =>
-      `AF_XDP socket ${step.socket} umem ${rangeText(step)}, frames of ${bytesText(step.chunk)}, headroom ${step.headroom}, flags ${step.flags}: ${step.bytes} bytes of it`,
-    commands: ({ socket, chunk, headroom, flags, bytes, ...range }) =>
-      oneCommand(`xdp-reg x${socket} ${arenaRange(range)} ${chunk} ${headroom} ${flags} ${bytes}`),
-    run(engine, self, { socket, at, length, chunk, headroom, flags, bytes }) {
-      const open = self.xsks.get(socket)
-      if (open === undefined) return DANGLING
-      const reg = { addr: addressOf(engine, at), len: length, chunkSize: chunk, headroom, flags: flags >>> 0 }
-      return call(engine, self, open.setsockopt(SOL_XDP, XDP_UMEM_REG, reg, bytes))
-    },
+    text: (step) => `${umemText(step)}: ${step.bytes} bytes of it`,
+    commands: (step) => oneCommand(`${umemCommand(step)} ${step.bytes}`),
+    run: (engine, self, step) => registerUmem(engine, self, step, step.bytes),
   },
   xskOption: {
     ...onSocket,
@@ -161,9 +141,4 @@ export const xdpOptionSteps: StepKinds<XdpOptionStep> = {
       return call(engine, self, open.setsockopt(level, option, passed, bytes))
     },
   },
-}
-
-// oxlint-disable-next-line require-yield -- it never sleeps, and has to be run as the process
-function* create(k: Kernel, type: number, protocol: number): Kthread<XskSocket | number> {
-  return xskCreate(k, type, protocol)
 }

@@ -2,7 +2,8 @@ import type { Kthread } from '../../base/kthread.ts'
 import type { Kernel } from '../../mm/kernel.ts'
 import { SOL_XDP, XDP_UMEM_REG, XskSocket, xskCreate } from '../../net/xsk.ts'
 import { oneCommand } from '../agent-commands.ts'
-import { DANGLING, OK, addressOf, answer, call } from '../engine-context.ts'
+import { DANGLING, OK, addressOf, answer, call, type Done, type EngineContext } from '../engine-context.ts'
+import type { EngineProcess } from '../engine-process.ts'
 import { arenaRange, bytesText, rangeText, type Range } from '../range.ts'
 import type { StepKind, StepKinds } from '../step-kind.ts'
 import type { World, WorldProcess } from '../world.ts'
@@ -10,16 +11,18 @@ import type { World, WorldProcess } from '../world.ts'
 /** AF_XDP sockets by the program's own numbers, and the packet memory registered with them. */
 export type XdpStep =
   | { readonly op: 'xskSocket'; readonly socket: number }
-  | ({
-      readonly op: 'xskRegister'
-      readonly socket: number
-      /** bytes of a frame */
-      readonly chunk: number
-      readonly headroom: number
-      /** XDP_UMEM_* */
-      readonly flags: number
-    } & Range)
+  | ({ readonly op: 'xskRegister' } & Umem)
   | { readonly op: 'xskClose'; readonly socket: number }
+
+/** Packet memory and the socket it is for. */
+export interface Umem extends Range {
+  readonly socket: number
+  /** bytes of a frame */
+  readonly chunk: number
+  readonly headroom: number
+  /** XDP_UMEM_* */
+  readonly flags: number
+}
 
 export const MOST_SOCKETS = 3
 /** bytes of struct xdp_umem_reg as the agent passes it */
@@ -36,8 +39,19 @@ export const onSocket = {
     self.xsks.has(socket),
 } satisfies Partial<StepKind<{ readonly socket: number }>>
 
+/** What steps that make a socket have in common. */
+export const newSocket = {
+  answer: 'nothing',
+  creates: ({ socket }: { readonly socket: number }) => `socket ${socket}`,
+  follow(_world: World, self: WorldProcess, { socket }: { readonly socket: number }) {
+    self.xsks.add(socket)
+    return true
+  },
+} satisfies Partial<StepKind<{ readonly socket: number }>>
+
 export const xdpSteps: StepKinds<XdpStep> = {
   xskSocket: {
+    ...newSocket,
     make(generation, { xsks }) {
       if (xsks.length >= MOST_SOCKETS) return null
       const socket = generation.newName('socket')
@@ -49,18 +63,7 @@ export const xdpSteps: StepKinds<XdpStep> = {
       script.sockets = true
       return oneCommand(`xdp-socket x${socket}`)
     },
-    answer: 'nothing',
-    creates: ({ socket }) => `socket ${socket}`,
-    follow(_world, self, { socket }) {
-      self.xsks.add(socket)
-      return true
-    },
-    run(engine, self, { socket }) {
-      const made = self.run(create(engine.k))
-      if (typeof made === 'number') return answer(engine, made)
-      self.xsks.set(socket, made)
-      return OK
-    },
+    run: (engine, self, { socket }) => makeSocket(engine, self, socket),
   },
   xskRegister: {
     ...onSocket,
@@ -78,16 +81,9 @@ export const xdpSteps: StepKinds<XdpStep> = {
         flags: random.pick([0, 0, 0, 0, 0, 1, 1, 2, 3, 8]),
       }
     },
-    text: (step) =>
-      `AF_XDP socket ${step.socket} umem ${rangeText(step)}, frames of ${bytesText(step.chunk)}, headroom ${step.headroom}, flags ${step.flags}`,
-    commands: (step) =>
-      oneCommand(`xdp-reg x${step.socket} ${arenaRange(step)} ${step.chunk} ${step.headroom} ${step.flags}`),
-    run(engine, self, { socket, at, length, chunk, headroom, flags }) {
-      const open = self.xsks.get(socket)
-      if (open === undefined) return DANGLING
-      const reg = { addr: addressOf(engine, at), len: length, chunkSize: chunk, headroom, flags }
-      return call(engine, self, open.setsockopt(SOL_XDP, XDP_UMEM_REG, reg, REG_BYTES))
-    },
+    text: umemText,
+    commands: (step) => oneCommand(umemCommand(step)),
+    run: (engine, self, step) => registerUmem(engine, self, step, REG_BYTES),
   },
   xskClose: {
     ...onSocket,
@@ -110,9 +106,41 @@ export const xdpSteps: StepKinds<XdpStep> = {
   },
 }
 
+export function umemText(umem: Umem): string {
+  const { socket, chunk, headroom, flags } = umem
+  return `AF_XDP socket ${socket} umem ${rangeText(umem)}, frames of ${bytesText(chunk)}, headroom ${headroom}, flags ${flags}`
+}
+
+export function umemCommand(umem: Umem): string {
+  const { socket, chunk, headroom, flags } = umem
+  return `xdp-reg x${socket} ${arenaRange(umem)} ${chunk} ${headroom} ${flags}`
+}
+
+/** @param bytes of the structure that are passed */
+export function registerUmem(engine: EngineContext, self: EngineProcess, umem: Umem, bytes: number): Done {
+  const open = self.xsks.get(umem.socket)
+  if (open === undefined) return DANGLING
+  const { at, length, chunk, headroom, flags } = umem
+  const reg = { addr: addressOf(engine, at), len: length, chunkSize: chunk, headroom, flags: flags >>> 0 }
+  return call(engine, self, open.setsockopt(SOL_XDP, XDP_UMEM_REG, reg, bytes))
+}
+
+export function makeSocket(
+  engine: EngineContext,
+  self: EngineProcess,
+  socket: number,
+  type?: number,
+  protocol?: number,
+): Done {
+  const made = self.run(create(engine.k, type, protocol))
+  if (typeof made === 'number') return answer(engine, made)
+  self.xsks.set(socket, made)
+  return OK
+}
+
 // oxlint-disable-next-line require-yield -- it never sleeps, and has to be run as the process
-function* create(k: Kernel): Kthread<XskSocket | number> {
-  return xskCreate(k)
+function* create(k: Kernel, type?: number, protocol?: number): Kthread<XskSocket | number> {
+  return xskCreate(k, type, protocol)
 }
 
 /** What closed sockets release some time later is released now: the other side waits for it. @rule R-XDP-12 */
