@@ -134,6 +134,7 @@ struct shared {
 	uint64_t effective, limits[16][2]; /* as they were at the start */
 	long acquired, released; /* counters at the last reply that showed them */
 	long outstanding; /* acquired - released with no ring of the agent's open */
+	long ring_gone; /* ms: when the last ring lost its last holder; 0: none has */
 	int locked; /* no other agent pins */
 	uint32_t round, next_id, nids;
 	struct page_id ids[ID_SLOTS], kept[ID_SLOTS];
@@ -271,6 +272,7 @@ long creator_pin(int creator);
 /* buffers.c */
 long unregister_buffers(struct ring *ring);
 void settle_ring(int index);
+int charge_may_go(long result);
 void sleep_ms(long ms);
 long now_ms(void);
 long now_us(void);

@@ -43,9 +43,12 @@ static long registered(struct ring *ring, uint64_t opcode, void *argument, uint6
 {
 	struct shared_ring *known = &shared->rings[ring->shared];
 	long before = creator_pin(known->creator);
-	long result = RAW(SYS_io_uring_register, ring->fd, opcode, argument, nr);
-	long after = creator_pin(known->creator);
+	long result, after;
 
+	do
+		result = RAW(SYS_io_uring_register, ring->fd, opcode, argument, nr);
+	while (charge_may_go(result));
+	after = creator_pin(known->creator);
 	if (before >= 0 && after >= 0)
 		known->pinned += after - before;
 	return result;

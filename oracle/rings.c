@@ -1,6 +1,7 @@
 /* Rings: set up, mapped outside the arena, closed and waited for. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <linux/capability.h>
 #include <linux/io_uring.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -91,6 +92,20 @@ void settle_released(void)
 	settle_down(!used);
 }
 
+/*
+ * The memory of a ring is charged to the user until some time after its end, and nothing shows an ordinary user how
+ * much that is: what fails for want of it is tried again for a while. Says whether to, after a pause.
+ */
+int charge_may_go(long result)
+{
+	int charged = !(shared->effective >> CAP_IPC_LOCK & 1);
+
+	if (result != -ENOMEM || !charged || !shared->ring_gone || now_ms() - shared->ring_gone > 300)
+		return 0;
+	sleep_ms(5);
+	return 1;
+}
+
 long creator_pin(int creator)
 {
 	struct status status;
@@ -108,6 +123,7 @@ void settle_ring(int index)
 	long others = 0, stop = now_ms() + 2000, pin;
 
 	ring->used = 0;
+	shared->ring_gone = now_ms();
 	if (ring->loose) {
 		settle();
 		return;
@@ -236,7 +252,9 @@ void cmd_ring(void)
 	if (!ring || index == MAX_SHARED_RINGS)
 		usage("too many rings");
 	params.flags = number_word_or(3, 0);
-	fd = RAW(SYS_io_uring_setup, number_word(2), &params);
+	do
+		fd = RAW(SYS_io_uring_setup, number_word(2), &params);
+	while (charge_may_go(fd));
 	if (!failed(fd)) {
 		name_store(name, fd);
 		memset(ring, 0, sizeof(*ring));

@@ -211,8 +211,11 @@ static void close_rings(void)
 	/* What a socket has pinned and charged goes some time after its last holder. */
 	int elsewhere = shared->sockets;
 
-	for (int i = 0; i < MAX_SHARED_RINGS; i++)
+	for (int i = 0; i < MAX_SHARED_RINGS; i++) {
 		elsewhere |= shared->rings[i].used && shared->rings[i].creator != my_slot && shared->rings[i].pinned;
+		if (shared->rings[i].used)
+			shared->ring_gone = now_ms();
+	}
 	elsewhere |= rings_release();
 	for (int i = 0; i < MAX_RINGS; i++) {
 		if (rings[i].queues)

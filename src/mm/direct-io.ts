@@ -8,12 +8,9 @@ import { Bio, SECTOR_SIZE, submitAndWait, type Direction } from './bio.ts'
 import type { AddressSpace, OpenFile } from './file.ts'
 import { UserIter, type IovIter } from './iov-iter.ts'
 import type { Kernel } from './kernel.ts'
-import { storageOf, type FileStorage } from './storage.ts'
+import { MAX_FILE_BYTES, storageOf, type FileStorage } from './storage.ts'
 import { dropIdlePages, invalidatePages } from './truncate.ts'
 import { writebackFile } from './writeback.ts'
-
-/** s_maxbytes of ext4 with blocks of 4 KiB */
-export const MAX_FILE_BYTES = 0xffffffff000
 
 /** One call under way. */
 interface DirectIo {

@@ -4,6 +4,9 @@ import { PG_DIRTY } from '../memory/page-flags.ts'
 import type { AddressSpace } from './file.ts'
 import type { Kernel } from './kernel.ts'
 
+/** s_maxbytes of ext4 with blocks of 4 KiB */
+export const MAX_FILE_BYTES = 0xffffffff000
+
 /** Consecutive blocks [start, end) that have a place on the disk. */
 interface Extent {
   readonly start: number

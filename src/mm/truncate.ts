@@ -1,4 +1,4 @@
-import { EBADF, EINVAL, EOPNOTSUPP, EPERM } from '../base/errno.ts'
+import { EBADF, EFBIG, EINVAL, EOPNOTSUPP, EPERM } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE, pageAlign } from '../base/units.ts'
@@ -18,7 +18,7 @@ import { punchHugetlb, truncateHugetlb } from './hugetlb.ts'
 import type { Kernel } from './kernel.ts'
 import { resizeSecretmem } from './secretmem.ts'
 import { shmemFreeSwap, shmemSwapIn } from './shmem-swap.ts'
-import { isOnDisk, storageOf } from './storage.ts'
+import { MAX_FILE_BYTES, isOnDisk, storageOf } from './storage.ts'
 import { zapRangeAtOnce } from './zap.ts'
 
 /**
@@ -160,6 +160,8 @@ export function* punchHole(k: Kernel, mapping: AddressSpace, start: number, leng
   if (mapping.kind.hugetlb) return punchHugetlb(k, mapping, start, length)
   if (mapping.kind.secretmem)
     return refuse(k.current, EOPNOTSUPP, 'R-AS-93', { why: 'secret memory has no holes' })
+  if (isOnDisk(mapping) && start + length > MAX_FILE_BYTES)
+    return refuse(k.current, EFBIG, 'R-FLT-75', { why: 'the hole goes beyond what a file can hold' })
   // what a disk file has of its last page beyond its end goes with the page
   const toEnd = mapping.kind.canWriteback && start + length > mapping.size
   const end = toEnd ? Math.max(start + length, pageAlign(mapping.size)) : start + length

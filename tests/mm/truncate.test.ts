@@ -56,6 +56,16 @@ describe('truncate', () => {
     expect([w.load(at + 6 * P), w.shows(at + 6 * P)]).toEqual([0, 'file'])
   })
 
+  it('R-FLT-75 a hole of a disk file ends where the largest file ends', () => {
+    const w = new World()
+    const disk = createFile(w.k, regularFileKind('ext4'), { path: '/f', size: 0 })
+    const memory = shmemFileSetup(w.k, '/memfd:a', P)
+    const last = 2 ** 44 - 2 * P
+    const punched = (file: typeof disk, length: number): number | string =>
+      result(w.task.run(punchHole(w.k, file.mapping, last, length)))
+    expect([punched(disk, P), punched(disk, 2 * P), punched(memory, 2 * P)]).toEqual([0, '-EFBIG', 0])
+  })
+
   it('FLT vector 39: hole punch keeps private copies and unmaps the rest', () => {
     const w = new World()
     const file = createFile(w.k, regularFileKind('ext4'), { path: '/f', size: 4 * P })

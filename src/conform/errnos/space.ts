@@ -82,6 +82,7 @@ export const spaceErrnos: readonly CallErrnos[] = [
       expected('EPERM R-AS-116 R-FLT-75', sealed),
       expected('EAGAIN R-URING-64 R-AS-103', { needs: ['register'] }),
       expected('EBUSY R-AS-103', { needs: ['uffd'] }),
+      expected('EFBIG R-FLT-75', { needs: ['mmapOdd', 'disk'] }),
       expected('EOPNOTSUPP R-AS-103', { unreachable: HOLES }),
       expected('EINTR R-FLT-150', { unreachable: 'the agent gets no signals while it populates' }),
     ],
