@@ -1,4 +1,4 @@
-import { EAGAIN, EINVAL, ENOSYS } from '../base/errno.ts'
+import { EAGAIN, EINVAL } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
 import { SECRETMEM, type AddressSpace, type OpenFile } from './file.ts'
 import { createFile } from './filemap.ts'
@@ -13,12 +13,10 @@ const O_CLOEXEC = 0o2000000
 /**
  * memfd_secret(2): a file of no bytes whose pages are in nobody's direct map, so that no pin, no remote access and no
  * read(2) reaches them. ftruncate(2) gives it its size once.
- * @returns the open file; -ENOSYS where the command line of the kernel has to ask for it and does not, -EINVAL
+ * @returns the open file, or -EINVAL
  * @rule R-AS-93
  */
 export function memfdSecret(k: Kernel, flags: number): OpenFile | number {
-  if (!k.release.mm.hasSecretmem)
-    return refuse(k.current, ENOSYS, 'R-AS-93', { why: 'secretmem.enable is not on the command line' })
   if ((flags & ~O_CLOEXEC) !== 0) return refuse(k.current, EINVAL, 'R-AS-93', { why: 'an unknown flag' })
   const file = createFile(k, SECRETMEM, { path: '/secretmem (deleted)', size: 0 })
   file.mapping.noexec = true

@@ -50,8 +50,6 @@ export interface MmSwitches {
   readonly processMadviseSelf: 'needs-nice' | 'plain' | 'any-advice'
   /** /proc/PID/maps calls [heap] what overlaps the heap, not also what only touches it; seen on 6.12 and 6.18, not on 6.1 (R-AS-161) */
   readonly heapLabelStrict: boolean
-  /** memfd_secret works without secretmem.enable on the command line: 6.5 on (R-AS-93) */
-  readonly hasSecretmem: boolean
   /** the special mappings an exec makes, from below, with their pages; seen on 6.1, 6.12 and 6.18 (R-AS-156) */
   readonly vdsoPages: readonly (readonly [name: string, pages: number])[]
   /** PR_SET_VMA_ANON_NAME takes shared anonymous memory too: 6.2 on (R-AS-109) */
@@ -90,7 +88,6 @@ const r61: MmSwitches = {
   hasAbove4G: false,
   processMadviseSelf: 'needs-nice',
   heapLabelStrict: false,
-  hasSecretmem: false,
   vdsoPages: [
     ['[vvar]', 4],
     ['[vdso]', 2],
@@ -108,7 +105,7 @@ const v3: MmSwitches = {
   hasMdwe: true,
   hasExecSeal: true,
 }
-const r66: MmSwitches = { ...v3, munmapAlwaysDowngrades: true, hasSecretmem: true }
+const r66: MmSwitches = { ...v3, munmapAlwaysDowngrades: true }
 const r612: MmSwitches = {
   ...r66,
   alignsAnonymousForThp: true,

@@ -24,7 +24,7 @@ export const fileErrnos: readonly CallErrnos[] = [
   {
     call: 'memfd_secret',
     ops: ['secret'],
-    errnos: [expected('EINVAL R-AS-93'), expected('ENOSYS R-AS-93', { on: ['6.1', 'gup-v3'] })],
+    errnos: [expected('EINVAL R-AS-93')],
   },
   {
     call: 'ftruncate',
