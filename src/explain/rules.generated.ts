@@ -80,7 +80,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-AS-10.19': 'file shared: inode append-only and fd writable (even PROT_READ) → EACCES.',
   'R-AS-10.20': 'file shared or private: fd not opened for reading → EACCES.',
   'R-AS-10.21':
-    'file: mount noexec (or special like procfs, a pipe) and PROT_EXEC; otherwise me is cleared → EPERM.',
+    'file: mount noexec (or special like procfs; 6.18 a pipe) and PROT_EXEC; otherwise me is cleared → EPERM.',
   'R-AS-10.22': 'file: no mmap method (directory, pipe, most proc files) → ENODEV.',
   'R-AS-10.23': 'file: MAP_GROWSDOWN → EINVAL (after ENODEV).',
   'R-AS-10.24': 'file: any other MAP_TYPE value → EINVAL.',

@@ -24,7 +24,7 @@ export function memfdSecret(k: Kernel, flags: number): OpenFile | number {
 }
 
 /**
- * Shared only, and locked from the start; locked_vm counts it.
+ * Shared only, and within the limit of locked memory; on some releases locked from then on, and counted.
  * @param stillLocked pages that count although a mapping at this place has lost them already
  * @rule R-AS-93
  */
@@ -35,7 +35,7 @@ export function mmapSecretmem(k: Kernel, mm: Mm, vma: Vma, stillLocked: number):
   const error = mlockFutureOk(k, mm, VM_LOCKED, vma.pages + stillLocked)
   if (error < 0)
     return refuse(k.current, EAGAIN, 'R-AS-93', { why: 'secret memory is locked memory' }, k.current.refusal)
-  vma.flags |= VM_LOCKED | VM_DONTDUMP
+  vma.flags |= k.release.mm.secretmemStaysLocked ? VM_LOCKED | VM_DONTDUMP : VM_DONTDUMP
   return 0
 }
 

@@ -95,13 +95,13 @@ export class PipeEnd implements FileDescription {
   }
 
   /**
-   * What mmap(2) sees of it: a file without an mmap method, on a mount without exec.
+   * What mmap(2) sees of it: a file without an mmap method, on a mount that may be without exec.
    * @rule R-AS-10.22
    */
   get file(): OpenFile {
     if (this.#file === null) {
       const mapping = new AddressSpace(this.pipe.kernel.nextId(), PIPE, 0)
-      mapping.noexec = true
+      mapping.noexec = this.pipe.kernel.release.mm.pipesAreNoexec
       const reads = this.end === 'read'
       this.#file = new OpenFile(mapping, this.pipe.name, { readable: reads, writable: !reads })
     }

@@ -76,7 +76,7 @@ describe.each(ALL)('msync and mincore on %s', (release) => {
     s.at(0, 1, RW, MAP_SHARED, createFile(s.k, SECRETMEM, { path: '/secretmem (deleted)', size: P }))
     expect(sync(s, 0, 1, MS_SYNC)).toBe('-EINVAL')
     expect(sync(s, 0, 1, MS_ASYNC)).toBe(0)
-    expect(sync(s, 0, 1, MS_INVALIDATE)).toBe('-EBUSY')
+    expect(sync(s, 0, 1, MS_INVALIDATE)).toBe(release === '6.18' ? '-EBUSY' : 0)
   })
 
   it('R-AS-111 arguments', () => {

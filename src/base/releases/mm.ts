@@ -50,6 +50,10 @@ export interface MmSwitches {
   readonly processMadviseSelf: 'needs-nice' | 'plain' | 'any-advice'
   /** /proc/PID/maps calls [heap] what overlaps the heap, not also what only touches it; seen on 6.12 and 6.18, not on 6.1 (R-AS-161) */
   readonly heapLabelStrict: boolean
+  /** mappings of secret memory stay locked and count as locked; seen on 6.18, not on 6.1 and 6.12 (R-AS-93) */
+  readonly secretmemStaysLocked: boolean
+  /** pipes lie on a mount without exec; seen on 6.18, not on 6.1 and 6.12 (R-AS-10.21) */
+  readonly pipesAreNoexec: boolean
   /** the special mappings an exec makes, from below, with their pages; seen on 6.1, 6.12 and 6.18 (R-AS-156) */
   readonly vdsoPages: readonly (readonly [name: string, pages: number])[]
   /** PR_SET_VMA_ANON_NAME takes shared anonymous memory too: 6.2 on (R-AS-109) */
@@ -88,6 +92,8 @@ const r61: MmSwitches = {
   hasAbove4G: false,
   processMadviseSelf: 'needs-nice',
   heapLabelStrict: false,
+  secretmemStaysLocked: false,
+  pipesAreNoexec: false,
   vdsoPages: [
     ['[vvar]', 4],
     ['[vdso]', 2],
@@ -135,6 +141,8 @@ export const mmSwitches: Readonly<Record<ReleaseName, MmSwitches>> = {
     ...r612,
     alignsPlainFilesForThp: false,
     touchedMergesIntoUntouched: true,
+    secretmemStaysLocked: true,
+    pipesAreNoexec: true,
     processMadviseSelf: 'any-advice',
     vdsoPages: [
       ['[vvar]', 4],
