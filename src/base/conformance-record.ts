@@ -34,6 +34,28 @@ export const conformanceRuns: readonly ConformanceRun[] = [
     date: '2026-11-26',
     commit: '3e3ec59',
   },
+  {
+    release: '6.18',
+    kernel: '6.18.44-fc-v782',
+    as: 'root',
+    programs: 20_000,
+    steps: 798_873,
+    differences: 0,
+    seed: 26_121_001,
+    date: '2026-11-26',
+    commit: 'a4276e4',
+  },
+  {
+    release: '6.18',
+    kernel: '6.18.44-fc-v782',
+    as: 'unprivileged',
+    programs: 5000,
+    steps: 199_727,
+    differences: 0,
+    seed: 26_125_001,
+    date: '2026-11-26',
+    commit: '0eb1efd',
+  },
 ]
 
 interface Bar {
