@@ -75,6 +75,7 @@ function parse(text: Uint8Array): number | null {
 export function* procClearRefsOpen(k: Kernel, task: TaskStruct): Kthread<ProcClearRefs | number> {
   const { current } = k
   const owner = task.mm !== null && !task.mm.dumpable ? 0 : task.uid
-  if (current.uid === owner || current.uid === 0 || current.capable('CAP_DAC_OVERRIDE')) return new ProcClearRefs(task)
+  if (current.uid === owner || current.uid === 0 || current.capable('CAP_DAC_OVERRIDE'))
+    return new ProcClearRefs(task)
   return refuse(current, EACCES, 'R-CLR-1', { why: 'the file belongs to another user' })
 }
