@@ -24,7 +24,7 @@ export function memfdSecret(k: Kernel, flags: number): OpenFile | number {
 }
 
 /**
- * Shared only, and within the limit of locked memory; on some releases locked from then on, and counted.
+ * Shared only; where the release has it so, locked from the start, within the limit and counted.
  * @param stillLocked pages that count although a mapping at this place has lost them already
  * @rule R-AS-93
  */
@@ -32,10 +32,12 @@ export function mmapSecretmem(k: Kernel, mm: Mm, vma: Vma, stillLocked: number):
   if ((vma.flags & VM_SHARED) === 0) {
     return refuse(k.current, EINVAL, 'R-AS-93', { why: 'secret memory can only be mapped shared' })
   }
+  vma.flags |= VM_DONTDUMP
+  if (!k.release.mm.secretmemIsLocked) return 0
   const error = mlockFutureOk(k, mm, VM_LOCKED, vma.pages + stillLocked)
   if (error < 0)
     return refuse(k.current, EAGAIN, 'R-AS-93', { why: 'secret memory is locked memory' }, k.current.refusal)
-  vma.flags |= k.release.mm.secretmemStaysLocked ? VM_LOCKED | VM_DONTDUMP : VM_DONTDUMP
+  vma.flags |= VM_LOCKED
   return 0
 }
 

@@ -58,15 +58,16 @@ describe('R-AS-93 secret memory', () => {
     expect(result(w.task.run(punchHole(w.k, file.mapping, 0, P)))).toBe('-EOPNOTSUPP')
   })
 
-  it.each(RELEASE_NAMES)('%s: shared, not to be executed, and locked within the limit', (release) => {
+  it.each(RELEASE_NAMES)('%s: shared, not to be executed, and on 6.18 locked within the limit', (release) => {
     const w = new SecretWorld({ release })
     w.task.limits.memlock = 8 * P
     const file = w.sized(4)
     expect(w.mapSecret(file, 1, MAP_PRIVATE)).toBe('-EINVAL')
     expect(w.mapSecret(file, 1, MAP_PRIVATE, RW | PROT_EXEC)).toBe('-EPERM')
-    expect(w.mapSecret(file, 9)).toBe('-EAGAIN')
-    const at = w.mapSecret(file, 6) as number
     const counted = release === '6.18'
+    if (counted) expect(w.mapSecret(file, 9)).toBe('-EAGAIN')
+    else expect(w.mapSecret(file, 9)).toBeGreaterThan(0)
+    const at = w.mapSecret(file, 6) as number
     expect(w.mm.lockedVm).toBe(counted ? 6 : 0)
     if (counted) expect(w.mapSecret(file, 3)).toBe('-EAGAIN')
     expect(result(w.task.run(munlock(w.k, w.mm, at, P)))).toBe(0)

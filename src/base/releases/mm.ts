@@ -50,8 +50,8 @@ export interface MmSwitches {
   readonly processMadviseSelf: 'needs-nice' | 'plain' | 'any-advice'
   /** /proc/PID/maps calls [heap] what overlaps the heap, not also what only touches it; seen on 6.12 and 6.18, not on 6.1 (R-AS-161) */
   readonly heapLabelStrict: boolean
-  /** mappings of secret memory stay locked and count as locked; seen on 6.18, not on 6.1 and 6.12 (R-AS-93) */
-  readonly secretmemStaysLocked: boolean
+  /** mappings of secret memory are locked, within the limit; seen on 6.18, not on 6.1 and 6.12 (R-AS-93) */
+  readonly secretmemIsLocked: boolean
   /** pipes lie on a mount without exec; seen on 6.18, not on 6.1 and 6.12 (R-AS-10.21) */
   readonly pipesAreNoexec: boolean
   /** the special mappings an exec makes, from below, with their pages; seen on 6.1, 6.12 and 6.18 (R-AS-156) */
@@ -92,7 +92,7 @@ const r61: MmSwitches = {
   hasAbove4G: false,
   processMadviseSelf: 'needs-nice',
   heapLabelStrict: false,
-  secretmemStaysLocked: false,
+  secretmemIsLocked: false,
   pipesAreNoexec: false,
   vdsoPages: [
     ['[vvar]', 4],
@@ -141,7 +141,7 @@ export const mmSwitches: Readonly<Record<ReleaseName, MmSwitches>> = {
     ...r612,
     alignsPlainFilesForThp: false,
     touchedMergesIntoUntouched: true,
-    secretmemStaysLocked: true,
+    secretmemIsLocked: true,
     pipesAreNoexec: true,
     processMadviseSelf: 'any-advice',
     vdsoPages: [
