@@ -148,7 +148,10 @@ function objectionTo(k: Kernel, vma: Vma, leaf: Leaf, slot: number): Failure | n
   const bits = leaf.bits[slot]!
   const pfn = leaf.pfn[slot]!
   const zero = bits !== 0 && (bits & PTE_SPECIAL) !== 0 && pfn === k.zeroPfn
-  if (bits === 0 || zero) return (vma.flags & (VM_UFFD_MISSING | VM_UFFD_WP)) === 0 ? null : UFFD_HOLE
+  if (bits === 0 || zero) {
+    if ((vma.flags & (VM_UFFD_MISSING | VM_UFFD_WP)) === 0) return null
+    return k.release.fault.collapseTellsUffd ? UFFD_HOLE : { ...UFFD_HOLE, errno: EINVAL }
+  }
   if ((bits & PTE_UFFD_WP) !== 0) return PROTECTED
   if ((bits & PTE_SPECIAL) !== 0) return SPECIAL
   const { frames } = k.memory

@@ -46,6 +46,8 @@ export interface FaultSwitches {
   readonly growingZeroesTail: boolean
   /** MADV_COLLAPSE wants at least one page that may be written: up to 6.12 (R-HUGE-30) */
   readonly collapseNeedsWritable: boolean
+  /** MADV_COLLAPSE where a userfaultfd watches a page that is not there: EBUSY, seen on 6.12 and 6.18; EINVAL on 6.1 (R-HUGE-61) */
+  readonly collapseTellsUffd: boolean
   /** what MADV_COLLAPSE makes of memory files is known: seen on 6.18 (R-HUGE-63) */
   readonly collapsesMemoryFiles: boolean
   /** a huge page that is split leaves the zero page where it held nothing but zeros: seen on 6.12 and 6.18 (R-HUGE-62) */
@@ -86,6 +88,7 @@ const r61: FaultSwitches = {
   directWriteStopsEarly: false,
   growingZeroesTail: false,
   collapseNeedsWritable: true,
+  collapseTellsUffd: false,
   collapsesMemoryFiles: false,
   splitMapsZeroPage: false,
   onceOfHead: true,
@@ -101,6 +104,7 @@ const v3: FaultSwitches = {
 }
 const r612: FaultSwitches = {
   ...v3,
+  collapseTellsUffd: true,
   hintsSparePinned: true,
   largeFolioReuse: 'never',
   hugetlbCacheRefPerPage: true,
