@@ -198,6 +198,15 @@ export class EngineProcess implements TaskStruct {
     return this.kernel.run(this, body)
   }
 
+  /** Makes a call that never sleeps as this process. */
+  runNow<T>(call: () => T): T {
+    // oxlint-disable-next-line require-yield
+    const body = function* (): Kthread<T> {
+      return call()
+    }
+    return this.run(body())
+  }
+
   /** Runs a call whose wait, where it comes to one, is ended by a signal. */
   runWithAlarm(body: Kthread<number>): number {
     const { scheduler } = this.kernel

@@ -20,6 +20,8 @@ export const NOTHING_THERE: Failure = { errno: EINVAL, why: 'there is no page ta
 export const NO_MEMORY: Failure = { errno: ENOMEM, why: 'there is no free huge page' }
 export const VMA_CHANGED: Failure = { errno: EINVAL, why: 'the mapping does not hold a huge page here' }
 export const UFFD_HOLE: Failure = { errno: EBUSY, why: 'a userfaultfd watches a page that is not there' }
+/** the same as older releases tell it */
+export const UFFD_HOLE_UNTOLD: Failure = { ...UFFD_HOLE, errno: EINVAL }
 export const PROTECTED: Failure = { errno: EINVAL, why: 'a userfaultfd protects a page', goesOn: true }
 export const SPECIAL: Failure = { errno: EINVAL, why: 'a page is not an ordinary one' }
 export const NOT_PRESENT: Failure = { errno: EINVAL, why: 'an entry cannot be brought back from swap space' }

@@ -1,7 +1,6 @@
 import { EINVAL } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
-import { Unmodelled } from '../base/unmodelled.ts'
 import { HPAGE_PMD_ORDER, PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import { PG_KSM, PG_LOCKED, PG_LRU, PG_SWAPCACHE } from '../memory/page-flags.ts'
 import {
@@ -15,6 +14,7 @@ import {
   REFERENCED,
   SPECIAL,
   UFFD_HOLE,
+  UFFD_HOLE_UNTOLD,
   revalidated,
   whyNotCollapsible,
   type Failure,
@@ -28,6 +28,7 @@ import type { Kernel } from './kernel.ts'
 import { waitForMigration } from './migration-entry.ts'
 import type { Mm } from './mm.ts'
 import { unwatched, type MmapReadGuard } from './mmap-lock.ts'
+import { stopIfSoftDirtyCleared } from './page-prot.ts'
 import {
   HugePmd,
   Leaf,
@@ -72,8 +73,7 @@ export function* madviseCollapse(
     const why = 'the range begins and ends inside the same 2 MiB'
     return refuse(k.current, EINVAL, 'R-HUGE-61', { address: start, why })
   }
-  if (holder.guard.mm.softDirtyCleared)
-    throw new Unmodelled('making a huge page after soft-dirty bits were cleared', 'R-FLT-163')
+  stopIfSoftDirtyCleared(holder.guard.mm, 'making a huge page')
   const isFile = !vma.isAnonymous
   let result = 0
   for (let at = first; at + PMD_SIZE <= end; at += PMD_SIZE) {
@@ -150,7 +150,7 @@ function objectionTo(k: Kernel, vma: Vma, leaf: Leaf, slot: number): Failure | n
   const zero = bits !== 0 && (bits & PTE_SPECIAL) !== 0 && pfn === k.zeroPfn
   if (bits === 0 || zero) {
     if ((vma.flags & (VM_UFFD_MISSING | VM_UFFD_WP)) === 0) return null
-    return k.release.fault.collapseTellsUffd ? UFFD_HOLE : { ...UFFD_HOLE, errno: EINVAL }
+    return k.release.fault.collapseTellsUffd ? UFFD_HOLE : UFFD_HOLE_UNTOLD
   }
   if ((bits & PTE_UFFD_WP) !== 0) return PROTECTED
   if ((bits & PTE_SPECIAL) !== 0) return SPECIAL

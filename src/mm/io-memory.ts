@@ -26,6 +26,8 @@ import { vmaFacts, type Vma } from './vma.ts'
  * is counted, nobody's memory grows by it, and there is nothing GUP could take a reference on.
  */
 
+const RAW_MAPPING = VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP
+
 /**
  * `remap_pfn_range`: shows physical memory from `pfn` on in [address, address + size) of a mapping that is being
  * made. Protection is the mapping's. A private mapping that may be written must be filled as a whole.
@@ -51,7 +53,7 @@ export function remapPfnRange(
       ...facts,
       why: 'a private mapping of physical memory must be filled as a whole',
     })
-  vma.flags |= VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP
+  vma.flags |= RAW_MAPPING
   for (let at = address; at < end; at += PAGE_SIZE) setRaw(mm, vma, at, pfn + (at - address) / PAGE_SIZE)
   return 0
 }
@@ -166,7 +168,7 @@ function mmapLazily(k: Kernel, vma: Vma): number {
       address: vma.start,
       why: 'the device can only be mapped shared',
     })
-  vma.flags |= VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP
+  vma.flags |= RAW_MAPPING
   return 0
 }
 

@@ -1,4 +1,3 @@
-import { Unmodelled } from '../base/unmodelled.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import {
@@ -14,7 +13,7 @@ import { splitFolioEverywhere } from './folio-split.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { unwatched } from './mmap-lock.ts'
-import { vmPageProt } from './page-prot.ts'
+import { stopIfSoftDirtyCleared, vmPageProt } from './page-prot.ts'
 import {
   HugePmd,
   PTE_ACCESSED,
@@ -65,8 +64,7 @@ class Scan {
   }
 
   *mm(mm: Mm): Kthread<void> {
-    if (mm.softDirtyCleared)
-      throw new Unmodelled('merging by KSM after soft-dirty bits were cleared', 'R-FLT-163')
+    stopIfSoftDirtyCleared(mm, 'merging by KSM')
     const { ksm } = this.#k
     const guard = mm.mmapLock.tryRead() ?? (yield* mm.mmapLock.read())
     const before = ksm.checksums.get(mm) ?? new Map<number, number>()

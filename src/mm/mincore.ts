@@ -56,10 +56,9 @@ export function* mincore(k: Kernel, mm: Mm, addr: number, len: number, vec: numb
     }
     const count = Math.min(pages - done, CHUNK, (vma.end - address) / PAGE_SIZE)
     const answer = new Uint8Array(count)
+    if (!showsResidence(k, vma)) answer.fill(1)
     // @rule R-PM-6
-    if ((vma.flags & VM_PFNMAP) !== 0 && showsResidence(k, vma)) answer.fill(0)
-    else if (showsResidence(k, vma)) residence(k, mm, vma, address, answer)
-    else answer.fill(1)
+    else if ((vma.flags & VM_PFNMAP) === 0) residence(k, mm, vma, address, answer)
     guard.release()
     const stored = yield* storeUser(k, mm, bytes + done, answer, 'kernel')
     if (!stored.ok)

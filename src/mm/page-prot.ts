@@ -1,3 +1,5 @@
+import { Unmodelled } from '../base/unmodelled.ts'
+import type { Mm } from './mm.ts'
 import {
   PTE_ACCESSED,
   PTE_DIRTY,
@@ -39,6 +41,14 @@ export function tracksSoftDirty(vma: Vma): boolean {
 /** Whether an entry has to stay without write permission so that the next write is seen. */
 export function awaitsSoftDirty(vma: Vma, bits: number): boolean {
   return (bits & PTE_SOFT_CLEAN) !== 0 && tracksSoftDirty(vma)
+}
+
+/**
+ * Where nobody knows what becomes of the marks of cleared soft-dirty bits.
+ * @throws Unmodelled
+ */
+export function stopIfSoftDirtyCleared(mm: Mm, what: string): void {
+  if (mm.softDirtyCleared) throw new Unmodelled(`${what} after soft-dirty bits were cleared`, 'R-FLT-163')
 }
 
 /** `maybe_mkwrite`: a write through a VMA without VM_WRITE (FOLL_FORCE) leaves the pte read-only. */

@@ -1,4 +1,3 @@
-import { Unmodelled } from '../base/unmodelled.ts'
 import { EAGAIN } from '../base/errno.ts'
 import { PAGE_SIZE } from '../base/units.ts'
 import type { Kernel } from './kernel.ts'
@@ -6,7 +5,7 @@ import type { Mm } from './mm.ts'
 import { unwatched } from './mmap-lock.ts'
 import { munlockPage } from './mlock-pages.ts'
 import { invalidateRange } from './mmu-notifier.ts'
-import { vmPageProt } from './page-prot.ts'
+import { stopIfSoftDirtyCleared, vmPageProt } from './page-prot.ts'
 import { Leaf, PTE_ACCESSED, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE, pmdIndex, pteSlot } from './page-table.ts'
 import { addNewAnonPage, removePage } from './rmap.ts'
 import { VM_LOCKED } from './vm-flags.ts'
@@ -39,8 +38,7 @@ export function replacePage(
   const vma = unwatched(maybeWatched)
   const pte = pteOf(mm, address, old)
   if (pte === null) return -EAGAIN
-  if (mm.softDirtyCleared)
-    throw new Unmodelled('putting breakpoints in place after soft-dirty bits were cleared', 'R-FLT-163')
+  stopIfSoftDirtyCleared(mm, 'putting breakpoints in place')
   if (mm.notifiers !== null) invalidateRange(mm, address, address + PAGE_SIZE)
   const { leaf, slot } = pte
   const special = (leaf.bits[slot]! & PTE_SPECIAL) !== 0

@@ -1,4 +1,3 @@
-import { Unmodelled } from '../base/unmodelled.ts'
 import { EAGAIN, EBUSY, EEXIST, EFAULT, EINVAL, ENOENT } from '../base/errno.ts'
 import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
@@ -9,7 +8,7 @@ import { splitHugePmd } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { unwatched, type MmapReadGuard } from './mmap-lock.ts'
-import { maybeWrite, vmPageProt } from './page-prot.ts'
+import { maybeWrite, stopIfSoftDirtyCleared, vmPageProt } from './page-prot.ts'
 import {
   HugePmd,
   PTE_ACCESSED,
@@ -169,7 +168,7 @@ function busy(k: Kernel, address: number): number {
 }
 
 function moveHuge(k: Kernel, mm: Mm, to: Vma, src: number, dst: number, entry: HugePmd): number {
-  if (mm.softDirtyCleared) throw new Unmodelled('UFFDIO_MOVE after soft-dirty bits were cleared', 'R-FLT-163')
+  stopIfSoftDirtyCleared(mm, 'UFFDIO_MOVE')
   const { frames } = k.memory
   const { pageTable } = mm
   const head = entry.pfn
@@ -197,7 +196,7 @@ function movePage(k: Kernel, mm: Mm, to: Vma, src: number, dst: number, holes: b
   const word = source.bits[slot]!
   if (target.bits[into] !== 0)
     return refuse(k.current, EEXIST, 'R-FLT-124', { address: dst, why: 'a page is there already' })
-  if (mm.softDirtyCleared) throw new Unmodelled('UFFDIO_MOVE after soft-dirty bits were cleared', 'R-FLT-163')
+  stopIfSoftDirtyCleared(mm, 'UFFDIO_MOVE')
   if (word === 0) {
     if (holes) return PAGE_SIZE
     return refuse(k.current, ENOENT, 'R-FLT-124', { address: src, why: 'the source is empty here' })

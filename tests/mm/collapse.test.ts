@@ -22,6 +22,7 @@ import { mprotect } from '../../src/mm/mprotect.ts'
 import { munmap } from '../../src/mm/munmap.ts'
 import { Leaf, PTE_SPECIAL, PTE_SWAP, pmdIndex, pteSlot } from '../../src/mm/page-table.ts'
 import { loadUser, storeUser } from '../../src/mm/user-access.ts'
+import { createUserfaultfd, uffdClose, uffdRegister } from '../../src/mm/userfaultfd.ts'
 import {
   BASE,
   RELEASES,
@@ -41,6 +42,8 @@ import { result, testTask, type TestTask } from '../support/kernel.ts'
 import { walkFailures } from '../support/walk-failures.ts'
 
 const P = PAGE_SIZE
+/** UFFDIO_REGISTER_MODE_MISSING */
+const MISSING = 1
 
 function program(release: ReleaseName, pmds = 1): TestTask {
   const task = testTask(smallKernel(release))
@@ -161,6 +164,20 @@ describe.each(RELEASES)('MADV_COLLAPSE on %s', (release) => {
     held.release()
     expect(collapse(task, 1024, 512)).toBe('-EINVAL')
     expect(collapse(task, 0, 1024)).toBe(0)
+  })
+
+  it('R-HUGE-61 a hole that a userfaultfd watches ends the walk', () => {
+    const task = program(release, 2)
+    store(task, 0)
+    for (let page = 512; page < 1024; page++) store(task, page)
+    const uffd = createUserfaultfd(task.kernel, { mm: task.space })
+    expect(task.run(uffdRegister(task.kernel, uffd, task.space, BASE, 2 * PMD_SIZE, MISSING))).toBe(0)
+    const busy = release === '6.12' || release === '6.18'
+    expect(collapse(task, 0, 1024)).toBe(busy ? '-EBUSY' : '-EINVAL')
+    expect(entryAt(task, BASE + PMD_SIZE)?.huge).toBe(false)
+    expect(collapse(task, 512)).toBe(0)
+    exit(task)
+    task.run(uffdClose(task.kernel, uffd))
   })
 
   it('R-HUGE-61 an emptied page table becomes zeros', () => {

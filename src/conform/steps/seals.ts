@@ -1,5 +1,4 @@
-import type { Kthread } from '../../base/kthread.ts'
-import { SHMEM, type OpenFile } from '../../mm/file.ts'
+import { SHMEM } from '../../mm/file.ts'
 import { createFile } from '../../mm/filemap.ts'
 import {
   MFD_ALLOW_SEALING,
@@ -8,7 +7,6 @@ import {
   memfdGetSeals,
   sealAsMade,
 } from '../../mm/memfd-seals.ts'
-import type { Kernel } from '../../mm/kernel.ts'
 import { oneCommand } from '../agent-commands.ts'
 import { DANGLING, OK, answer, counted } from '../engine-context.ts'
 import { bytesText } from '../range.ts'
@@ -71,7 +69,7 @@ export const sealSteps: StepKinds<SealStep> = {
     run(engine, self, { file, flags, size, seed }) {
       const { k } = engine
       const made = createFile(k, SHMEM, { path: `/memfd:f${file} (deleted)`, size })
-      const error = self.run(sealed(k, made, flags))
+      const error = self.runNow(() => sealAsMade(k, made.mapping, flags))
       if (error < 0) {
         made.put()
         return answer(engine, error)
@@ -125,9 +123,4 @@ function sealsText(seals: number): string {
   const named = SEALS.filter((_, bit) => (seals & (1 << bit)) !== 0)
   if ((seals & ~63) !== 0) named.push(`0x${(seals & ~63).toString(16)}`)
   return named.join('|') || '0'
-}
-
-// oxlint-disable-next-line require-yield
-function* sealed(k: Kernel, { mapping }: OpenFile, flags: number): Kthread<number> {
-  return sealAsMade(k, mapping, flags)
 }

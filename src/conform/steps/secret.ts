@@ -1,9 +1,6 @@
 import { memfdSecret } from '../../mm/secretmem.ts'
 import { oneCommand } from '../agent-commands.ts'
 import { OK, answer } from '../engine-context.ts'
-import type { Kthread } from '../../base/kthread.ts'
-import type { OpenFile } from '../../mm/file.ts'
-import type { Kernel } from '../../mm/kernel.ts'
 import type { StepKinds } from '../step-kind.ts'
 import { nameFile, newFile } from './files.ts'
 
@@ -21,15 +18,10 @@ export const secretSteps: StepKinds<SecretStep> = {
     text: ({ file, flags }) => `secret memory file ${file}${flags === 0 ? '' : ` flags ${flags}`}`,
     commands: ({ file, flags }) => oneCommand(`secret f${file} ${flags}`),
     run(engine, self, { file, flags }) {
-      const made = self.run(create(engine.k, flags))
+      const made = self.runNow(() => memfdSecret(engine.k, flags))
       if (typeof made === 'number') return answer(engine, made)
       self.files.set(file, made)
       return OK
     },
   },
-}
-
-// oxlint-disable-next-line require-yield -- it never sleeps, and has to be run as the process
-function* create(k: Kernel, flags: number): Kthread<OpenFile | number> {
-  return memfdSecret(k, flags)
 }

@@ -1,4 +1,3 @@
-import type { Kthread } from '../../base/kthread.ts'
 import type { Kernel } from '../../mm/kernel.ts'
 import { SOL_XDP, XDP_UMEM_REG, XskSocket, xskCreate } from '../../net/xsk.ts'
 import { oneCommand } from '../agent-commands.ts'
@@ -132,15 +131,10 @@ export function makeSocket(
   type?: number,
   protocol?: number,
 ): Done {
-  const made = self.run(create(engine.k, type, protocol))
+  const made = self.runNow(() => xskCreate(engine.k, type, protocol))
   if (typeof made === 'number') return answer(engine, made)
   self.xsks.set(socket, made)
   return OK
-}
-
-// oxlint-disable-next-line require-yield -- it never sleeps, and has to be run as the process
-function* create(k: Kernel, type?: number, protocol?: number): Kthread<XskSocket | number> {
-  return xskCreate(k, type, protocol)
 }
 
 /** What closed sockets release some time later is released now: the other side waits for it. @rule R-XDP-12 */
