@@ -165,7 +165,7 @@ export class XskSocket extends Device {
       this.umem = umem
       return 0
     }
-    if (option === XDP_MAX_TX_SKB_BUDGET && k.release.drivers.xdpTxBudget !== false)
+    if (option === XDP_MAX_TX_SKB_BUDGET && k.release.drivers.xdpTxBudget)
       return this.#setBudget(value, length)
     if (!isRingOption(option)) return refused(ENOPROTOOPT, 'no option of AF_XDP')
     if (length < 4) return refused(EINVAL, 'the number of entries is too short')
@@ -178,8 +178,6 @@ export class XskSocket extends Device {
   #setBudget(value: XskOptionValue, length: number): number {
     const k = this.kernel
     const refused = (errno: number, why: string): number => refuse(k.current, errno, 'R-XDP-16', { why })
-    if (k.release.drivers.xdpTxBudget === 'unknown')
-      throw new Unmodelled('XDP_MAX_TX_SKB_BUDGET on this release', 'R-XDP-16')
     if (length !== 4) return refused(EINVAL, 'the budget is a number of four bytes')
     if (value === 'unreadable') return refused(EFAULT, 'the budget cannot be read')
     if (typeof value !== 'number') throw new TypeError('XDP_MAX_TX_SKB_BUDGET takes a number')

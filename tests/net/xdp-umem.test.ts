@@ -309,10 +309,10 @@ describe('the socket and its life', () => {
     expect([budget(32), budget('unreadable'), budget(32, 8)]).toEqual(['-EACCES', '-EFAULT', '-EINVAL'])
     set(socket, XDP_TX_RING, 64, 4)
     expect([31, 32, 64, 65].map((value) => budget(value))).toEqual(['-EACCES', 0, 0, '-EACCES'])
-    const older = open(new Rig('6.1').app)
-    expect(answer(() => set(older, XDP_MAX_TX_SKB_BUDGET, 64, 4))).toBe('-ENOPROTOOPT')
-    const between = open(new Rig('6.12').app)
-    expect(() => set(between, XDP_MAX_TX_SKB_BUDGET, 64, 4)).toThrow(/R-XDP-16/)
+    for (const release of ['6.1', '6.12'] as const) {
+      const older = open(new Rig(release).app)
+      expect(answer(() => set(older, XDP_MAX_TX_SKB_BUDGET, 64, 4))).toBe('-ENOPROTOOPT')
+    }
   })
 
   it('DRV vector 23: after MADV_DONTNEED the old bytes are sent (R-DRV-11)', () => {

@@ -14,8 +14,8 @@ export interface DriverSwitches {
   readonly xdpLeastMetadata: number
   /** bytes of a chunk that are no headroom: 257 on the series' base, 704 tightened; of 6.6 not known (R-XDP-5) */
   readonly xdpSpareChunk: 257 | 704 | 'unknown'
-  /** AF_XDP knows XDP_MAX_TX_SKB_BUDGET: 6.18; not in the headers of 6.1, between them not known (R-XDP-16) */
-  readonly xdpTxBudget: boolean | 'unknown'
+  /** AF_XDP knows XDP_MAX_TX_SKB_BUDGET: 6.18; 6.1 and 6.12 do not, so none between them (R-XDP-16) */
+  readonly xdpTxBudget: boolean
   /** a group that is attached waits for dmas whose address is being updated: 6.1 (R-VFIO-10) */
   readonly vfioReplayWaits: boolean
   /** /dev/iommu exists: 6.2 on (drivers.md §2) */
@@ -39,7 +39,7 @@ const v3: DriverSwitches = {
   xdpTxMetadata: false,
   xdpLeastMetadata: 0,
   xdpSpareChunk: 257,
-  xdpTxBudget: 'unknown',
+  xdpTxBudget: false,
   vfioReplayWaits: false,
   iommufd: true,
   iommufdNeedsAccess: 'unknown',
@@ -53,7 +53,6 @@ const r61: DriverSwitches = {
   ...v3,
   forcesPins: true,
   xdpSpareChunk: 704,
-  xdpTxBudget: false,
   vfioReplayWaits: true,
   iommufd: false,
 }
