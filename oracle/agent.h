@@ -297,7 +297,7 @@ int names_known(void);
 void segments_remove(void);
 int key_shown(const struct mapping *mapping, char *into);
 
-/* uffd.c */
+/* uffd-handler.c */
 void handler_stop(void);
 int handler_serves(void);
 void handler_forget(void);

@@ -61,7 +61,7 @@ export function qemuArguments({ vmlinuz, initramfs, disk, memory, options }: Gue
       ' ',
     ),
     ['-m', String(memory), '-kernel', vmlinuz, '-initrd', initramfs, '-append', words.join(' ')],
-    ['-chardev', agent, '-device', 'virtio-serial-pci', '-device', port],
+    ['-chardev', agent, '-device', 'virtio-serial-pci,max_ports=2', '-device', port],
     ['-chardev', console, '-serial', 'chardev:console'],
     drive,
   ].flat()
