@@ -1,4 +1,4 @@
-import { EACCES, EINVAL, ENODEV, ENOMEM, EPERM } from '../base/errno.ts'
+import { EACCES, EINVAL, ENODEV, ENOMEM, EOPNOTSUPP, EPERM } from '../base/errno.ts'
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
@@ -210,7 +210,8 @@ class AdviceWalk {
     }
     const { kind } = file.mapping
     if (!kind.shmem && !kind.canWriteback && !kind.hugetlb) {
-      return refuse(k.current, ENODEV, 'R-AS-103', {
+      const errno = kind.secretmem && k.release.mm.secretmemIsRegular ? EOPNOTSUPP : ENODEV
+      return refuse(k.current, errno, 'R-AS-103', {
         address: start,
         vma: vmaFacts(vma),
         why: 'the file cannot be punched',

@@ -182,5 +182,7 @@ function leaveBehind(
     }
     old.flags &= ~VM_LOCKED_MASK
   }
-  if (old !== copy && old.start === start && old.end === start + len) unlinkAnonVmas(old)
+  if (old === copy || old.start !== start || old.end !== start + len) return
+  unlinkAnonVmas(old)
+  if (old.isAnonymous && k.release.mm.dontUnmapResetsPgoff) old.pgoff = start / PAGE_SIZE
 }

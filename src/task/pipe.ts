@@ -29,7 +29,7 @@ export interface PipeBuffer {
 export class Pipe implements PageHolder {
   readonly kernel: Kernel
   readonly name: string
-  /** oldest first, none of them empty */
+  /** oldest first; empty ones are left by writes that failed (R-PIPE-2) */
   readonly buffers: PipeBuffer[] = []
   /** open descriptions of each end */
   readers = 0
@@ -131,6 +131,7 @@ export function makePipe(k: Kernel, nonblock = false): { read: PipeEnd; write: P
  * read(2) of a pipe: what there is, as far as it is wanted; sleeps only while there is nothing. A piece that
  * cannot be stored completely stays whole.
  * @param nonblock answer -EAGAIN instead of sleeping
+ * @param splices vmsplice(2): what was copied is answered when an empty piece comes, which read(2) passes over
  * @returns bytes, 0 when nothing is left and nobody writes; -EBADF, -EFAULT, -EAGAIN, -EINTR
  * @rule R-PIPE-1
  */
@@ -139,13 +140,14 @@ export function* pipeRead(
   file: PipeEnd,
   iter: IovIter,
   nonblock: boolean = file.nonblock,
+  splices = false,
 ): Kthread<number> {
   const { pipe } = file
   if (file.end !== 'read') return refuse(k.current, EBADF, 'R-PIPE-1', { why: 'this end is for writing' })
   if (iter.count === 0) return 0
   for (;;) {
     if (!pipe.mutex.tryLock()) yield* pipe.mutex.lock()
-    const done = yield* takeBytes(k, pipe, iter)
+    const done = yield* takeBytes(k, pipe, iter, splices)
     pipe.mutex.unlock()
     if (done !== 0 || pipe.writers === 0) return done
     if (nonblock) return -EAGAIN
@@ -154,10 +156,11 @@ export function* pipeRead(
   }
 }
 
-function* takeBytes(k: Kernel, pipe: Pipe, iter: IovIter): Kthread<number> {
+function* takeBytes(k: Kernel, pipe: Pipe, iter: IovIter, splices: boolean): Kthread<number> {
   let done = 0
   while (pipe.buffers.length > 0 && iter.count > 0) {
     const buffer = pipe.buffers[0]!
+    if (splices && buffer.length === 0 && done > 0) return done
     const bytes = Math.min(buffer.length, iter.count)
     if ((yield* copyPageToIter(k, buffer.pfn, buffer.offset, bytes, iter)) < bytes) {
       if (done > 0) return done

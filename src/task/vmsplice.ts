@@ -47,7 +47,7 @@ export function* vmsplice(
   const iter = new UserIter(k, mm, vector.entries)
   if (iter.count === 0) return 0
   const nonblock = (flags & SPLICE_F_NONBLOCK) !== 0
-  if (file.end === 'read') return yield* pipeRead(k, file, iter, nonblock)
+  if (file.end === 'read') return yield* pipeRead(k, file, iter, nonblock, true)
   const { pipe } = file
   const ready = yield* waitForSpace(k, pipe, nonblock)
   if (ready < 0) return ready

@@ -33,6 +33,18 @@ const outputs: Record<string, string[]> = {
     'after MADV_DONTNEED the process reads 0 0 0 0 0, the device\'s page says "later": a stale pin',
     'audit: 0 findings',
   ],
+  'remote-access': [
+    'rw   process_vm_readv 8 (1 pins), writev 8',
+    '     ptrace peeks "was rw", pokes "now rw"; /proc/PID/mem writes 8',
+    'r    process_vm_readv 8 (1 pins), writev EFAULT',
+    '     ptrace peeks "was r", pokes "now r"; /proc/PID/mem writes 8',
+    'none process_vm_readv EFAULT (0 pins), writev EFAULT',
+    '     ptrace peeks "was none", pokes "now none"; /proc/PID/mem writes 8',
+    'no longer attached: peek ESRCH',
+    'the file stays open: it writes 4',
+    'pins: 0 left',
+    'audit: 0 findings',
+  ],
   'register-buffers': [
     '64 KiB: ok',
     'pinned: 16 pages',

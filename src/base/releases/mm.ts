@@ -34,6 +34,8 @@ export interface MmSwitches {
   readonly dontUnmapMergesWithSource: boolean
   /** … and not with the mapping on its other side either: seen on 6.1, not on 6.12 (R-AS-73) */
   readonly dontUnmapBesideSourceIsAlone: boolean
+  /** an anonymous mapping that MREMAP_DONTUNMAP empties as a whole has the pgoff of its place again: seen on 6.1 and 6.12, not on 6.18 (R-AS-73) */
+  readonly dontUnmapResetsPgoff: boolean
   /** PR_SET_MDWE exists: 6.3 on (R-AS-63) */
   readonly hasMdwe: boolean
   /** F_SEAL_EXEC and MFD_NOEXEC_SEAL exist: 6.3 on (R-SEAL-1, R-SEAL-3) */
@@ -52,6 +54,8 @@ export interface MmSwitches {
   readonly heapLabelStrict: boolean
   /** mappings of secret memory are locked, within the limit; seen on 6.18, not on 6.1 and 6.12 (R-AS-93) */
   readonly secretmemIsLocked: boolean
+  /** MADV_REMOVE of secret memory, and of no other kind of file, is EOPNOTSUPP; seen on 6.1 and 6.12, on 6.18 ENODEV (R-AS-103) */
+  readonly secretmemIsRegular: boolean
   /** pipes lie on a mount without exec; seen on 6.18, not on 6.1 and 6.12 (R-AS-10.21) */
   readonly pipesAreNoexec: boolean
   /** the special mappings an exec makes, from below, with their pages; seen on 6.1, 6.12 and 6.18 (R-AS-156) */
@@ -84,6 +88,7 @@ const r61: MmSwitches = {
   dontUnmapLeaksLocked: false,
   dontUnmapMergesWithSource: false,
   dontUnmapBesideSourceIsAlone: true,
+  dontUnmapResetsPgoff: true,
   hasMdwe: false,
   hasExecSeal: false,
   munmapAlwaysDowngrades: false,
@@ -93,6 +98,7 @@ const r61: MmSwitches = {
   processMadviseSelf: 'needs-nice',
   heapLabelStrict: false,
   secretmemIsLocked: false,
+  secretmemIsRegular: true,
   pipesAreNoexec: false,
   vdsoPages: [
     ['[vvar]', 4],
@@ -142,6 +148,7 @@ export const mmSwitches: Readonly<Record<ReleaseName, MmSwitches>> = {
     alignsPlainFilesForThp: false,
     touchedMergesIntoUntouched: true,
     secretmemIsLocked: true,
+    secretmemIsRegular: false,
     pipesAreNoexec: true,
     processMadviseSelf: 'any-advice',
     vdsoPages: [
@@ -154,5 +161,6 @@ export const mmSwitches: Readonly<Record<ReleaseName, MmSwitches>> = {
     hugetlbHintRoundsUp: true,
     dontUnmapLeaksLocked: true,
     dontUnmapMergesWithSource: true,
+    dontUnmapResetsPgoff: false,
   },
 }
