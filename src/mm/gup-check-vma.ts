@@ -84,9 +84,11 @@ export function checkVmaFlags(
       throw new Unmodelled(unclassified.what, unclassified.rule)
     }
     // @rule R-GUP-16.8
+    // @rule R-COM-7
     const shadowStack = gup.refusesShadowStackWrites && (vma.highFlags & VMH_SHADOW_STACK) !== 0
     if ((vma.flags & VM_WRITE) === 0 || shadowStack) {
       if (!force) return no('R-GUP-16.8', EFAULT, 'the mapping is not writable')
+      // @rule R-COM-8
       if (vma.isHugetlb && !gup.forceWritesHugetlb)
         return no('R-GUP-16.8', EFAULT, 'FOLL_FORCE does not write to hugetlb mappings')
       if (!vma.isCow) return no('R-GUP-16.8', EFAULT, 'FOLL_FORCE does not write to shared mappings')

@@ -91,6 +91,7 @@ export function* getUserPagesLoop(
       faults = 0
     }
     // @rule R-GUP-36
+    // @rule R-COM-9
     if (k.fatalSignalPending) {
       // @rule R-GUP-29
       const errno = separateHugetlb && vma.isHugetlb ? EFAULT : EINTR

@@ -357,6 +357,7 @@ export function* getDumpPage(k: Kernel, address: number): Kthread<number> {
  *   (R-MTE-10)
  * @returns the pfn with a FOLL_GET reference; -errno, nothing held
  * @rule R-GUP-96
+ * @rule R-COM-23
  */
 export function* getUserPageVmaRemote(
   k: Kernel,

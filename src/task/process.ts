@@ -138,6 +138,8 @@ export class Process implements TaskStruct {
   signalPending = false
   fatalSignalPending = false
   memallocPin = false
+  minFlt = 0
+  majFlt = 0
   /** personality(2) */
   personality = 0
   /** NUMA node of the processor it runs on: where its NUMA hints bring pages (R-FLT-56) */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { PAGE_SIZE } from '../../src/base/units.ts'
 import type { ReleaseName } from '../../src/base/release.ts'
-import { FOLL_FORCE, FOLL_LONGTERM, FOLL_WRITE } from '../../src/mm/gup-flags.ts'
+import { FOLL_FORCE, FOLL_LONGTERM, FOLL_NOWAIT, FOLL_WRITE } from '../../src/mm/gup-flags.ts'
 import {
   LockedGuard,
   PageArray,
@@ -10,10 +10,17 @@ import {
   getUserPageVmaRemote,
   getUserPagesUnlocked,
   pinUserPagesRemote,
+  pinUserPagesUnlocked,
 } from '../../src/mm/gup.ts'
 import { putPage, unpinUserPages } from '../../src/mm/unpin.ts'
 import { MADV_DONTNEED, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_PRIVATE, MAP_SHARED } from '../../src/mm/mman.ts'
 import { madvise } from '../../src/mm/madvise.ts'
+import {
+  UFFDIO_REGISTER_MODE_MISSING,
+  createUserfaultfd,
+  uffdClose,
+  uffdRegister,
+} from '../../src/mm/userfaultfd.ts'
 import { result } from '../support/kernel.ts'
 import { NONE, RO, WO, World } from './gup-fixture.ts'
 
@@ -249,13 +256,15 @@ describe.each(all)('%s', (release) => {
     refcount[pfn] = honest
   })
 
-  test('R-GUP-96 one page and the promise of its VMA', () => {
+  test('R-GUP-96, R-COM-23 one page and the promise of its VMA', () => {
     const w = new World(release)
     const a = w.map(1)
     const pfn = w.underLock((guard) => getUserPageVmaRemote(w.k, guard, a, W))
     expect(pfn).toBe(w.pfn(a))
     putPage(w.k, pfn)
     expect(result(w.underLock((guard) => getUserPageVmaRemote(w.k, guard, 0x7000000, 0)))).toBe('-EFAULT')
+    expect(result(w.underLock((guard) => getUserPageVmaRemote(w.k, guard, a, FOLL_NOWAIT)))).toBe('-EINVAL')
+    expect(w.k.warnings.map(({ id }) => id)).toEqual(['gup-vma-nowait'])
   })
 
   test('GUP vector 49: short write pin of a shared ext4 page', () => {
@@ -276,6 +285,14 @@ describe.each(all)('%s', (release) => {
 })
 
 describe('the zero page', () => {
+  test.each(all)('R-COM-4 a plain reference counts on %s, whatever a pin does', (release) => {
+    const w = new World(release)
+    const before = w.ref(w.k.zeroPfn)
+    const got = w.get(w.map(1), 1)
+    expect([got.pfns, w.ref(w.k.zeroPfn)]).toEqual([[w.k.zeroPfn], before + 1])
+    got.put()
+  })
+
   test.each(['6.1', '6.6', '6.12', '6.18'] as const)('GUP vector 34: not counted on %s', (release) => {
     const w = new World(release)
     const a = w.map(4)
@@ -436,7 +453,26 @@ describe('the lock', () => {
     },
   )
 
-  test('R-GUP-36 a task being killed stops before the first page', () => {
+  test.each(all)('R-COM-9 on %s a task that is killed on the way keeps what it has', (release) => {
+    const w = new World(release)
+    const a = w.map(2)
+    const uffd = createUserfaultfd(w.k)
+    w.task.run(uffdRegister(w.k, uffd, w.mm, a + PAGE_SIZE, PAGE_SIZE, UFFDIO_REGISTER_MODE_MISSING))
+    const pages = new PageArray(2)
+    const pin = w.k.scheduler.spawn('pin', w.task, pinUserPagesUnlocked(w.k, a, 2, pages, W))
+    w.k.scheduler.runUntilIdle()
+    expect(pin.done).toBe(false)
+    w.task.fatalSignalPending = true
+    pin.signalled(true)
+    w.k.scheduler.run()
+    expect(pin.result).toBe(1)
+    expect(w.task.refusal).toMatchObject({ errno: 4, page: 1 })
+    w.task.fatalSignalPending = false
+    unpinUserPages(w.k, pages, 1)
+    w.task.run(uffdClose(w.k, uffd))
+  })
+
+  test('R-GUP-36, R-COM-9 a task being killed stops before the first page', () => {
     const w = new World()
     const a = w.map(1, { touched: true })
     w.task.fatalSignalPending = true

@@ -222,7 +222,7 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     expect(rig.pins(() => read(rig, four, [iov(a, 4 * PAGE_SIZE)]))).toEqual([4, 4])
   })
 
-  test('REMOTE vector 37: the zero page is mapped, and pinned by the series only', () => {
+  test('REMOTE vector 37, R-COM-4: the zero page is mapped, and pinned by the series only', () => {
     const rig = new RemoteRig(release)
     const a = rig.map(1)
     const counted = release === 'gup-v3' ? 1 : 0
@@ -255,7 +255,7 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     expect(pins).toEqual([1025, 1025])
   })
 
-  test('REMOTE vector 39: a shared page is unshared by a read, through mem it is not', () => {
+  test('REMOTE vector 39, R-COM-6: a shared page is unshared by a read, through mem it is not', () => {
     const rig = new RemoteRig(release)
     const a = rig.map(1, { touched: true })
     const child = rig.target.fork()
@@ -282,7 +282,7 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     expect(dirty()).toBe(true)
   })
 
-  test('REMOTE vector 41: a page that a userfaultfd serves is waited for', () => {
+  test('REMOTE vector 41, R-COM-2: a page that a userfaultfd serves is waited for, unless the lock must be kept', () => {
     const rig = new RemoteRig(release)
     const a = rig.map(1)
     const { kernel: k, target, caller } = rig
@@ -299,6 +299,19 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     k.scheduler.run()
     expect(waiting.result).toBe(8)
     expect(caller.load(rig.buffer, 1)[0]).toBe(5)
+  })
+
+  test('R-COM-5 faults are the caller’s, not those of the process it looks into', () => {
+    const rig = new RemoteRig(release)
+    const a = rig.map(32)
+    const mem = rig.caller.remote.openMem(rig.target.pid)
+    const [reader, target] = [rig.caller.minFlt, rig.target.minFlt]
+    for (let i = 0; i < 32; i++) mem.pread(rig.buffer, 1, a + i * PAGE_SIZE)
+    // one more for the buffer
+    expect([rig.caller.minFlt - reader, rig.target.minFlt - target]).toEqual([33, 0])
+    const file = rig.mapFile('ext4', { at: AT + 64 * PAGE_SIZE })
+    mem.pread(rig.buffer, 1, file)
+    expect([rig.caller.majFlt, rig.target.majFlt, rig.kernel.pgmajfault]).toEqual([1, 0, 1])
   })
 
   test(

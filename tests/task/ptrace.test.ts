@@ -100,8 +100,8 @@ describe.each(RELEASES)('PTRACE_PEEKDATA and PTRACE_POKEDATA on %s', (release) =
   const hugetlbForced = release === '6.18'
   test(
     hugetlbForced
-      ? 'REMOTE vector 10: a forced write to private hugetlb, the parent keeps its copy'
-      : 'REMOTE vector 9: no forced write to private hugetlb',
+      ? 'REMOTE vector 10, R-COM-8: a forced write to private hugetlb, the parent keeps its copy'
+      : 'REMOTE vector 9, R-COM-8: no forced write to private hugetlb',
     () => {
       const rig = traced()
       hugetlbPool(rig.kernel, 2 ** 21).resize(3)
