@@ -41,6 +41,7 @@ export function* accessRemoteVm(
   const taken = mm.mmapLock.tryRead() ?? (yield* mm.mmapLock.readKillable())
   if (typeof taken === 'number') return 0
   let guard: MmapReadGuard | null = taken
+  // @rule R-GAT-4
   if (remoteVmGrowsStack !== 'never' && vmaLookup(guard, address) === null) {
     guard = yield* growStack(k, mm, guard, address)
     if (guard === null) return 0

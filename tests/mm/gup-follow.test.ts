@@ -303,7 +303,7 @@ describe.each(all)('flags on %s', (release) => {
     unpinUserPages(w.k, pages, 1)
   })
 
-  test('R-GUP-14 the vsyscall page', () => {
+  test('R-GUP-14, R-GAT-1, R-GAT-2 the vsyscall page', () => {
     const w = new World(release)
     const vsyscall = 0xffffffffff600000
     expect([result(w.get(vsyscall, 1).result), result(w.get(vsyscall, 1, W).result)]).toEqual([

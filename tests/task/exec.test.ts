@@ -6,6 +6,7 @@ import { mlockall } from '../../src/mm/mlock.ts'
 import { regularFileKind } from '../../src/mm/file.ts'
 import { createFile } from '../../src/mm/filemap.ts'
 import type { ExecImage } from '../../src/mm/exec-mm.ts'
+import { presentPfn } from '../../src/mm/user-access.ts'
 import { vmFlagMnemonics } from '../../src/mm/vm-flags.ts'
 import type { Vma } from '../../src/mm/vma.ts'
 import { Machine } from '../../src/task/machine.ts'
@@ -133,6 +134,17 @@ describe.each(RELEASES)('exec on %s', (release) => {
       )
       expect(outcome(() => app.exec({ path, argv: most }))).toBe(undefined)
     }
+  })
+
+  it('R-EXE-9 the pages the strings were copied to are held by the mapping alone', () => {
+    const { app } = spawn()
+    app.exec({ path: '/bin/prog', argv: ['prog', 'a'.repeat(3 * P)] })
+    const { mm, kernel: k } = app
+    const pfns = new Set<number>()
+    for (let at = mm!.argStart; at < mm!.envEnd; at += P) pfns.add(presentPfn(mm!, at))
+    expect(pfns.size).toBeGreaterThan(3)
+    for (const pfn of pfns) expect([pfn > 0, k.memory.frames.refcount[pfn]]).toEqual([true, 1])
+    expect(k.pinAcquired).toBe(0)
   })
 
   it('R-EXE-4 one string', () => {

@@ -215,7 +215,7 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     expect(read(rig, here, [iov(-4096, 8192)])).toBe('-EFAULT')
   })
 
-  test('REMOTE vector 36: a pin per page and batch, and none left', () => {
+  test('REMOTE vector 36, R-PVM-11, R-COM-3: a pin per page and batch, and none left', () => {
     const rig = new RemoteRig(release)
     const a = rig.map(4, { touched: true })
     const four = [iov(rig.buffer, 4 * PAGE_SIZE)]
@@ -233,7 +233,7 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     expect(rig.pfn(rig.target, a)).toBe(rig.kernel.zeroPfn)
   })
 
-  test('REMOTE vector 38: the remote length decides how much is faulted in and pinned', () => {
+  test('REMOTE vector 38, R-PVM-8: the remote length decides how much is faulted in and pinned', () => {
     const rig = new RemoteRig(release)
     const length = 16 * 2 ** 20
     const a = rig.map(length / PAGE_SIZE)
@@ -255,7 +255,7 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     expect(pins).toEqual([1025, 1025])
   })
 
-  test('REMOTE vector 39, R-COM-6: a shared page is unshared by a read, through mem it is not', () => {
+  test('REMOTE vector 39, R-COM-6, R-PVM-9: a shared page is unshared by a read, through mem it is not', () => {
     const rig = new RemoteRig(release)
     const a = rig.map(1, { touched: true })
     const child = rig.target.fork()
@@ -316,13 +316,20 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
 
   test(
     release === 'gup-v3'
-      ? 'REMOTE vector 16: below a stack, which grows'
-      : 'REMOTE vector 15: below a stack, which does not grow',
+      ? 'REMOTE vector 16, R-PVM-10: below a stack, which grows'
+      : 'REMOTE vector 15, R-PVM-10: below a stack, which does not grow',
     () => {
       const rig = new RemoteRig(release)
       const stack = rig.map(2, { at: 0x20000000, flags: MAP_GROWSDOWN, touched: true })
       expect(read(rig, [iov(rig.buffer, 8)], [iov(stack - 8, 8)])).toBe(release === 'gup-v3' ? 8 : '-EFAULT')
       expect(rig.mapping(rig.target, stack)!.start).toBe(release === 'gup-v3' ? stack - PAGE_SIZE : stack)
+      const warned = rig.kernel.warnings.length
+      expect(warned).toBe(release === 'gup-v3' || release === '6.1' ? 0 : 1)
+      // from further off than 64 KiB nobody would have meant the stack
+      const other = new RemoteRig(release)
+      const far = other.map(2, { at: 0x20000000, flags: MAP_GROWSDOWN, touched: true }) - 65536 - 8
+      expect(read(other, [iov(other.buffer, 8)], [iov(far, 8)])).toBe(release === 'gup-v3' ? 8 : '-EFAULT')
+      expect(other.kernel.warnings).toEqual([])
     },
   )
 
