@@ -56,6 +56,7 @@ export function checkVmaFlags(
     return no('R-GUP-16.3', EOPNOTSUPP, 'long-term pin of a filesystem-DAX mapping')
   }
   // @rule R-GUP-16.4
+  // @rule R-HTL-5
   if (gup.refusesSplitPmdOnHugetlb && (flags & FOLL_SPLIT_PMD) !== 0 && vma.isHugetlb) {
     return no('R-GUP-16.4', EOPNOTSUPP, 'hugetlb pages cannot be split')
   }

@@ -122,6 +122,7 @@ export function followRun(
 function emptyEntry(call: GupCall, vma: Vma, flags: number, address: number, at: number): number {
   if ((flags & FOLL_DUMP) === 0) return FOLLOW_FAULT
   const { file } = vma
+  // @rule R-HTL-6
   if (vma.isHugetlb && file !== null) {
     const perEntry = file.mapping.pageSize / PAGE_SIZE
     if (file.mapping.pages.get(Math.floor(vma.pageIndex(address) / perEntry)) !== 0) return FOLLOW_FAULT
@@ -293,6 +294,8 @@ function touchPage(words: Uint32Array, head: number, dirty: boolean): void {
  * one step, the pages, counts and results are the same (R-GUP-37); only the errno of an overflow is not.
  * @rule R-GUP-27
  * @rule R-GUP-29
+ * @rule R-HTL-1
+ * @rule R-HTL-4
  */
 function followHuge(
   call: GupCall,

@@ -96,6 +96,7 @@ function addPins(k: Kernel, head: number, refs: number): void {
   const { frames } = k.memory
   if (frames.isLarge(head)) {
     // @rule R-GUP-62
+    // @rule R-HTL-2
     frames.refcount[head]! += refs
     frames.addPincount(head, refs)
   } else {

@@ -94,6 +94,7 @@ export function* getUserPagesLoop(
     // @rule R-COM-9
     if (k.fatalSignalPending) {
       // @rule R-GUP-29
+      // @rule R-HTL-1.1
       const errno = separateHugetlb && vma.isHugetlb ? EFAULT : EINTR
       error = refuse(k.current, errno, 'R-GUP-36', {
         address,

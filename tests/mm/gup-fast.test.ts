@@ -322,7 +322,7 @@ describe.each(all)('huge pages on %s', (release) => {
     file.put()
   })
 
-  test('R-GUP-29 a hugetlb mapping and a task being killed', () => {
+  test('R-GUP-29, R-HTL-1 a hugetlb mapping and a task being killed', () => {
     const w = new World(release, zones)
     hugetlbPool(w.k, PMD_SIZE).resize(4)
     const file = hugetlbFileSetup(w.k, {

@@ -369,7 +369,7 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect([tryFork(app), pool.free]).toEqual(['-ENOMEM', 0])
   })
 
-  it('HUGE vector H30: NORESERVE, pool exhausted: touch SIGBUS, pin and populate EFAULT', () => {
+  it('HUGE vector H30, R-HTL-7: NORESERVE, pool exhausted: touch SIGBUS, pin and populate EFAULT', () => {
     const { app } = lab(release, 0)
     map(app, BASE, PMD_SIZE, { flags: PRIVATE | MAP_NORESERVE })
     expect(touch(app, BASE, true)).toBe('SIGBUS(2)')

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { PAGE_SIZE, TASK_SIZE } from '../../src/base/units.ts'
+import { PAGE_SIZE, PMD_SIZE, TASK_SIZE } from '../../src/base/units.ts'
 import { PG_DIRTY } from '../../src/memory/page-flags.ts'
+import { hugetlbPool } from '../../src/mm/hugetlb.ts'
 import { MAP_GROWSDOWN } from '../../src/mm/mman.ts'
 import { MAX_RW_COUNT, type IovecArray } from '../../src/mm/iovec.ts'
 import { processVmRw, type ProcessVmCall } from '../../src/task/process-vm-access.ts'
@@ -201,6 +202,17 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     const { buffer } = rig
     const local = [iov(buffer, 7), iov(buffer + 50, 0), iov(buffer + 100, 100)]
     expect(read(rig, local, [iov(a, 10), iov(a + 500, 20)])).toBe(30)
+  })
+
+  test('R-HTL-6 no force on huge pages either; PEEK makes one behind PROT_NONE', () => {
+    const rig = new RemoteRig(release)
+    hugetlbPool(rig.kernel, PMD_SIZE).resize(2)
+    const a = rig.map(512, { at: 0x40000000, hugetlb: true, prot: 'r' })
+    expect(write(rig, [iov(rig.buffer, 8)], [iov(a, 8)])).toBe('-EFAULT')
+    const b = rig.map(512, { at: 0x40000000 + PMD_SIZE, hugetlb: true, prot: '' })
+    rig.caller.remote.attach(rig.target.pid)
+    expect(rig.caller.remote.peek(rig.target.pid, b + 9)).toEqual(new Uint8Array(8))
+    expect(rig.pfn(rig.target, b)).toBeGreaterThan(0)
   })
 
   test('R-PVM-7 no force, no kernel addresses, no wrapping', () => {
