@@ -65,11 +65,13 @@ export function checkVmaFlags(
     return no('R-GUP-16.5', EFAULT, 'secretmem pages are in nobody’s direct map')
   // @rule R-GUP-16.6
   // @rule R-GUP-17
+  // @rule R-URING-27
   if ((flags & FOLL_SAME_FILE) !== 0 && reference !== undefined && vma.file !== reference) {
     return no('R-GUP-16.6', EFAULT, 'mapping of another file than the pages before it (FOLL_SAME_FILE)')
   }
   if (write) {
     // @rule R-GUP-16.7
+    // @rule R-URING-32
     const asksForTracking =
       gup.refusesDirtyTrackedLongterm &&
       !vma.isAnonymous &&

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { RELEASE_NAMES } from '../../src/base/release.ts'
 import { ioUringSetup } from '../../src/io_uring/io-uring.ts'
+import { ioUringRegister } from '../../src/io_uring/register.ts'
 import { ringMemory } from '../../src/io_uring/setup-flags.ts'
 import { MAP_SHARED } from '../../src/mm/mman.ts'
 import { result, testTask } from '../support/kernel.ts'
@@ -182,6 +183,34 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
       expect(result(ring as number)).toBe('-ENOMEM')
       expect(user.refusal).toMatchObject({ rule: 'R-URING-42', needed: 1, used: 0, limit: 0 })
     }
+  })
+
+  it('R-URING-85 pin and charge are steps of their own; what two rings of a user share is the counter', () => {
+    const between = (exploring: boolean): (number | string)[] => {
+      const rig = limited(release, 4)
+      const { k, task } = rig
+      task.limits.memlock = Infinity
+      const second = rig.newRing()
+      task.limits.memlock = (4 + rig.ring.chargedPages + second.chargedPages) * P
+      const iovecs = [{ base: rig.anon(4), length: 4 * P }]
+      expect(rig.buffer(rig.anon(4), 4 * P, second).result).toBe(0)
+      const results: (number | string)[] = []
+      const register = function* () {
+        results.push(result(yield* ioUringRegister(k, rig.ring, 0, { type: 'iovecs', iovecs }, 1)))
+      }
+      const unregister = function* () {
+        results.push(result(yield* ioUringRegister(k, second, 1, null, 0)))
+      }
+      k.exploring = exploring
+      k.scheduler.spawn('register', task, register())
+      k.scheduler.spawn('unregister', testTask(k, { mm: task.mm }), unregister())
+      k.scheduler.run()
+      k.exploring = false
+      return [...results, rig.pinned]
+    }
+    // as a whole the registration finds no room; step by step the other ring gives its pages back meanwhile
+    expect(between(false)).toEqual(['-ENOMEM', 0, 0])
+    expect(between(true)).toEqual([0, 0, 4])
   })
 
   it('R-URING-8 ring memory is charged to the user on 6.18, to nobody before, and never to VmPin', () => {

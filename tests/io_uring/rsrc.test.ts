@@ -54,7 +54,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
   })
 
   it.each([false, true])(
-    'URING vector 12: a shared ext4 mapping, first page mapped writable: %s',
+    'URING vector 12, R-URING-32: a shared ext4 mapping, first page mapped writable: %s',
     (touched) => {
       const rig = new Rig(release)
       const a = rig.mapped(rig.file(EXT4, 4), 4, RW, MAP_SHARED)
@@ -81,7 +81,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expected: { '6.1': string; 'gup-v3': string; later: number | string }
   }[] = [
     {
-      name: 'URING vector 14: two memfds side by side',
+      name: 'URING vector 14, R-URING-28: two memfds side by side',
       build: (rig) => {
         const a = rig.mapped(rig.memfd(2), 2, RW, MAP_SHARED, rig.place(4))
         rig.mapped(rig.memfd(2), 2, RW, MAP_SHARED, a + 2 * P)
@@ -90,7 +90,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
       expected: { '6.1': '-EINVAL', 'gup-v3': '-EFAULT', later: 0 },
     },
     {
-      name: 'URING vector 15: anonymous memory, then private ext4',
+      name: 'URING vector 15, R-URING-28: anonymous memory, then private ext4',
       build: (rig) => {
         const a = rig.anon(2, RW, rig.place(4))
         rig.mapped(rig.file(EXT4, 2), 2, RW, MAP_PRIVATE, a + 2 * P)
@@ -99,7 +99,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
       expected: { '6.1': '-EINVAL', 'gup-v3': '-EFAULT', later: 0 },
     },
     {
-      name: 'URING vector 16: two private ext4 files',
+      name: 'URING vector 16, R-URING-28: two private ext4 files',
       build: (rig) => {
         const a = rig.mapped(rig.file(EXT4, 2), 2, RW, MAP_PRIVATE, rig.place(4))
         rig.mapped(rig.file(EXT4, 2), 2, RW, MAP_PRIVATE, a + 2 * P)
@@ -207,7 +207,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.k.user(1000).lockedVm).toBe(0)
   })
 
-  it('URING vector 37: a child registers its own pages on the parent ring and charges the parent', () => {
+  it('URING vector 37, R-URING-67: a child registers its own pages on the parent ring and charges the parent', () => {
     const rig = new Rig(release)
     const a = rig.anon(4)
     rig.touch(a)

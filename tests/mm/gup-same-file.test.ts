@@ -38,7 +38,7 @@ function watch(w: World, address: number, pages: number): Userfaultfd {
 }
 
 describe('FOLL_SAME_FILE', () => {
-  test('GUP vector 20: anonymous, then memfd: the pages before the change are held', () => {
+  test('GUP vector 20, R-URING-27: anonymous, then memfd: the pages before the change are held', () => {
     const w = new World()
     const a = w.map(4, { touched: true })
     w.map(4, { at: a + 4 * PAGE_SIZE, file: w.memfd(4) })
@@ -64,7 +64,7 @@ describe('FOLL_SAME_FILE', () => {
     pin.unpin()
   })
 
-  test('GUP vector 24: two mappings of one memfd', () => {
+  test('GUP vector 24, R-URING-27: two mappings of one memfd', () => {
     const w = new World()
     const file = w.memfd(8)
     const a = w.map(2, { file, offset: 4 })
@@ -84,7 +84,7 @@ describe('FOLL_SAME_FILE', () => {
     pin.unpin()
   })
 
-  test('R-GUP-17 two memfds of the same size are two files', () => {
+  test('R-GUP-17, R-URING-27 two memfds of the same size are two files', () => {
     const w = new World()
     const a = w.map(1, { file: w.memfd(1, 'one') })
     w.map(1, { at: a + PAGE_SIZE, file: w.memfd(1, 'two') })
