@@ -113,7 +113,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
   const files = release === '6.1' || release === 'gup-v3'
   const kinds = KINDS.filter(({ name }) => !(files && name === 'private ext4'))
 
-  describe.each(kinds)('R-URING-61 $name', (kind) => {
+  describe.each(kinds)('R-URING-61, R-URING-62 $name', (kind) => {
     const { shared } = kind
     const start = (): Buffer => buffer(release, kind)
     const end = ({ rig, a, pages, file }: Buffer): void => {

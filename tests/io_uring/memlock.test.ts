@@ -31,7 +31,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.unregister().vmPin).toBe(-512)
   })
 
-  it('URING vector 28: the charge leaves with the buffer that made it', () => {
+  it('URING vector 28, R-URING-46: the charge leaves with the buffer that made it', () => {
     const rig = new Rig(release)
     rig.hugePool(1)
     const h = rig.hugetlb(1)
@@ -61,7 +61,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.update(0, [{ base: h, length: P }])).toMatchObject({ result: 1, vmPin: 512 })
   })
 
-  it('URING vector 30: a slot replaced by the same huge page ends up uncharged', () => {
+  it('URING vector 30, R-URING-46: a slot replaced by the same huge page ends up uncharged', () => {
     const rig = new Rig(release)
     rig.hugePool(1)
     const h = rig.hugetlb(1)
@@ -86,7 +86,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.buffer(t, P)).toMatchObject({ result: 0, vmPin: 512 })
   })
 
-  it('URING vector 33: an update charges the new buffer before the old one goes', () => {
+  it('URING vector 33, R-URING-19: an update charges the new buffer before the old one goes', () => {
     const rig = limited(release, 12)
     const a = rig.anon(10)
     const b = rig.anon(10)

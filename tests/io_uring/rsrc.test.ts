@@ -15,7 +15,7 @@ const WITH_FILE_CHECK: readonly ReleaseName[] = ['6.1', 'gup-v3']
 const FAST: readonly ReleaseName[] = ['6.12', '6.18']
 
 describe.each(RELEASE_NAMES)('%s', (release) => {
-  it('URING vector 1: register and unregister four anonymous pages', () => {
+  it('URING vector 1, R-URING-41: register and unregister four anonymous pages', () => {
     const rig = new Rig(release)
     const a = rig.anon(4)
     expect(rig.buffer(a, 4 * P)).toEqual({ result: 0, acq: 4, rel: 0, vmPin: 4 })
@@ -118,7 +118,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
       expected: { '6.1': '-EOPNOTSUPP', 'gup-v3': '-EOPNOTSUPP', later: 0 },
     },
     {
-      name: 'URING vector 18: anonymous memory, then shared ext4',
+      name: 'URING vector 18, R-URING-30: anonymous memory, then shared ext4',
       build: (rig) => {
         const a = rig.anon(2, RW, rig.place(4))
         rig.mapped(rig.file(EXT4, 2), 2, RW, MAP_SHARED, a + 2 * P)
@@ -162,7 +162,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.buffer(a, 4 * P)).toEqual({ result: '-EFAULT', acq: 0, rel: 0, vmPin: 0 })
   })
 
-  it('URING vector 23: one huge page', () => {
+  it('URING vector 23, R-URING-37: one huge page', () => {
     const rig = new Rig(release)
     rig.hugePool(1)
     const h = rig.hugetlb(1)
@@ -176,7 +176,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.buffer(rig.hugetlb(1), P)).toEqual({ result: 0, acq: 1, rel: 0, vmPin: 512 })
   })
 
-  it('URING vector 25: two huge pages', () => {
+  it('URING vector 25, R-URING-37: two huge pages', () => {
     const rig = new Rig(release)
     rig.hugePool(2)
     expect(rig.buffer(rig.hugetlb(2), 2 * H)).toEqual({

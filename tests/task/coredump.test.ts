@@ -43,7 +43,7 @@ describe.each(RELEASES)('core dump on %s', (release) => {
     for (const page of pages) rig.target.store(at + page * PAGE_SIZE, new Uint8Array([1]))
   }
 
-  test('REMOTE vector 60: private anonymous memory, read or written', () => {
+  test('REMOTE vector 60, R-DMP-1: private anonymous memory, read or written', () => {
     const rig = new RemoteRig(release)
     const a = rig.map(16)
     store(rig, a, 0, 1, 8)

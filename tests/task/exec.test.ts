@@ -102,13 +102,15 @@ describe.each(RELEASES)('exec on %s', (release) => {
     expect(app.mm!.dataSegment).toBe(0x1100)
   })
 
-  it('R-EXE-2 strings, pointers and argc', () => {
+  it('R-EXE-1, R-EXE-2 strings, pointers and argc', () => {
     const { app } = spawn()
     app.exec({ path: '/bin/prog', argv: ['prog', 'two'], envp: ['A=1'] })
     const { startStack, argStart, argEnd, envStart, envEnd } = app.mm!
     expect(word(app, startStack)).toBe(2)
     expect([1, 2, 4].map((i) => text(app, word(app, startStack + 8 * i)))).toEqual(['prog', 'two', 'A=1'])
     expect([word(app, startStack + 24), word(app, startStack + 40)]).toEqual([0, 0])
+    // the name of the program comes first, a pointer below the end of the stack
+    expect([text(app, envEnd), envEnd]).toEqual(['/bin/prog', TASK_SIZE - 8 - '/bin/prog\0'.length])
     expect([argEnd - argStart, envEnd - envStart, argEnd]).toEqual([9, 4, envStart])
     expect(text(app, envEnd)).toBe('/bin/prog')
     app.exec({ path: 'x', argv: [] })
@@ -169,9 +171,14 @@ describe.each(RELEASES)('exec on %s', (release) => {
     expect([app.mm!.stackVm, app.kernel.mms.size]).toEqual([0, 1])
   })
 
-  it('R-EXE-7 a small RLIMIT_STACK: E2BIG, or too late', () => {
+  it('R-EXE-6, R-EXE-7 a small RLIMIT_STACK: E2BIG, or too late', () => {
     const { app } = spawn({ stack: 65_536 })
     expect(outcome(() => app.exec({ path: 'x', argv: ['a'.repeat(66_016)] }))).toBe('-E2BIG')
+    expect(app.refusal).toMatchObject({
+      rule: 'R-EXE-6',
+      errno: 7,
+      cause: { errno: release === 'gup-v3' ? 14 : 12 },
+    })
     app.exec({ path: 'x', argv: ['a'.repeat(30_000)] })
     expect(app.mm!.stackVm).toBe(16)
     const small = spawn({ stack: 4 * P })

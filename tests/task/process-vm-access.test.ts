@@ -37,6 +37,18 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
   const write = (rig: RemoteRig, local: IovecArray, remote: IovecArray) =>
     outcome(() => rig.caller.remote.vmWrite(rig.target.pid, local, remote))
 
+  test('R-PVM-4 whatever GUP says of the other process is EFAULT here', () => {
+    const rig = new RemoteRig(release)
+    const a = rig.map(1, { touched: true })
+    rig.caller.fatalSignalPending = true
+    expect(raw(rig, {})).toBe('-EFAULT')
+    expect(rig.caller.refusal).toMatchObject({ rule: 'R-PVM-4', errno: 14, cause: { errno: 4 } })
+    rig.caller.fatalSignalPending = false
+    rig.target.munmap(a, PAGE_SIZE)
+    expect(raw(rig, {})).toBe('-EFAULT')
+    expect(rig.target.mm!.mmapLock.locked).toBe(false)
+  })
+
   test('R-PVM-5 copies both ways across pages and entries', () => {
     const rig = new RemoteRig(release)
     const a = rig.map(3)
@@ -280,7 +292,7 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     expect(child.mm!.hasPinned).toBe(true)
   })
 
-  test('REMOTE vector 40: writev dirties what it pinned, copied or not; readv does not', () => {
+  test('REMOTE vector 40, R-PVM-6: writev dirties what it pinned, copied or not; readv does not', () => {
     const rig = new RemoteRig(release)
     const a = rig.mapFile('memfd', { shared: true, pages: 2 })
     rig.target.load(a, 1)

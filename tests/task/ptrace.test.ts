@@ -64,7 +64,7 @@ describe.each(RELEASES)('PTRACE_PEEKDATA and PTRACE_POKEDATA on %s', (release) =
     expect(poke(rig, a)).toBe(ok)
   })
 
-  test('REMOTE vector 5: POKE across a border writes what it can and fails', () => {
+  test('REMOTE vector 5, R-PTR-5: POKE across a border writes what it can and fails', () => {
     const rig = traced()
     const a = rig.map(1, { touched: true })
     expect(poke(rig, a + PAGE_SIZE - 4)).toBe('-EIO')
@@ -102,7 +102,9 @@ describe.each(RELEASES)('PTRACE_PEEKDATA and PTRACE_POKEDATA on %s', (release) =
     const rig = traced()
     const { target, kernel: k } = rig
     const closed = (): number =>
-      target.install(createFile(k, regularFileKind('ext4'), { path: '/ro', size: PAGE_SIZE, writable: false }))
+      target.install(
+        createFile(k, regularFileKind('ext4'), { path: '/ro', size: PAGE_SIZE, writable: false }),
+      )
     const rows: [string, number, string | undefined][] = [
       ['private, PROT_READ', target.mmap({ length: PAGE_SIZE, prot: 'r' }), ok],
       ['private, PROT_NONE', target.mmap({ length: PAGE_SIZE, prot: '' }), ok],
