@@ -277,7 +277,7 @@ describe('R-URING-40 which frame a page of the buffer is', () => {
 })
 
 describe('R-URING-29 no mapping after a complete pin', () => {
-  it('URING vector 21: warns once, EINVAL, every page unpinned', () => {
+  it('URING vector 21, R-GUP-114: warns once, EINVAL, every page unpinned', () => {
     const rig = new Rig('gup-v3')
     const a = rig.anon(3)
     for (let i = 0; i < 3; i++) rig.touch(a + i * P)

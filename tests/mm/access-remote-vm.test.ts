@@ -154,7 +154,7 @@ describe.each(all)('__access_remote_vm on %s', (release) => {
 })
 
 describe('a VMA that is missing although the lock was held', () => {
-  test('REMOTE vector 54, R-ARV-11, R-COM-20: the VMA is missing after GUP: bytes so far, a warning, and here the page is put', () => {
+  test('REMOTE vector 54, R-ARV-11, R-COM-20, R-GUP-114: the VMA is missing after GUP: bytes so far, a warning, and here the page is put', () => {
     const w = new World('gup-v3')
     const a = w.map(2, { touched: true })
     const first = w.pfn(a)

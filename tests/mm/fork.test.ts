@@ -115,7 +115,7 @@ describe('fork', () => {
     w.drop(w.pfn(at))
   })
 
-  it('FLT vector 17: DONTFORK: the child has no VMA', () => {
+  it('FLT vector 17, R-GUP-74: DONTFORK: the child has no VMA', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at, 1)
@@ -176,7 +176,7 @@ describe('fork', () => {
     w.exit(eager)
   })
 
-  it('FLT vector 42: shared anonymous pages are left to the child to fault in', () => {
+  it('FLT vector 42, R-GUP-74: shared anonymous pages are left to the child to fault in', () => {
     const w = new World()
     const at = w.map(1, { shared: true })
     w.store(at, 1)

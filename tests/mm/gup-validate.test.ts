@@ -122,7 +122,7 @@ describe('rejected arguments', () => {
   )
 
   test.each(Object.entries(calls).filter(([name]) => name.startsWith('get_')))(
-    'R-GUP-8 what %s returns for FOLL_LONGTERM on 6.1',
+    'R-GUP-1, R-GUP-8 what %s returns for FOLL_LONGTERM on 6.1',
     (name, call) => {
       const w = new World('6.1')
       expect(result(call(w, w.map(1), FOLL_LONGTERM))).toBe(
@@ -152,7 +152,7 @@ describe('rejected arguments', () => {
     }
   })
 
-  test('R-COM-24 FOLL_SAME_FILE and FOLL_HONOR_NUMA_FAULT have one number on different releases', () => {
+  test('R-COM-24, R-GUP-116 FOLL_SAME_FILE and FOLL_HONOR_NUMA_FAULT have one number on different releases', () => {
     const numbers = all.map((name) => {
       const { FOLL_SAME_FILE: file, FOLL_HONOR_NUMA_FAULT: numa } = gupSwitches[name].flagValues
       return [name, file, numa]
@@ -217,11 +217,13 @@ describe('ranges of the fast functions', () => {
   })
 })
 
-test.each(all)('R-GUP-11 no pages asked for, on %s', (release) => {
+test.each(all)('R-GUP-11, R-GUP-35, R-GUP-47 no pages asked for, on %s', (release) => {
   const w = new World(release)
   const a = w.map(1)
   expect(w.pin(a, 0).result).toBe(0)
   expect(w.mm.hasPinned).toBe(!['6.12', '6.18'].includes(release))
+  // nothing asked for is not "no page and no error"
+  expect(w.k.warnings).toEqual([])
   expect(w.pinFast(a, 0).result).toBe(0)
   expect(w.pfn(a)).toBe(0)
 })

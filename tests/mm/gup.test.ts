@@ -69,7 +69,7 @@ describe.each(all)('%s', (release) => {
     pin.unpin()
   })
 
-  test('GUP vector 5: a hole behind two pages gives two pages and the reason', () => {
+  test('GUP vector 5, R-GUP-38: a hole behind two pages gives two pages and the reason', () => {
     const w = new World(release)
     const a = w.map(2, { touched: true })
     const pin = w.pinFast(a, 4, W)
@@ -78,7 +78,7 @@ describe.each(all)('%s', (release) => {
     pin.unpin()
   })
 
-  test('GUP vector 6: two writable pages, then two read-only ones', () => {
+  test('GUP vector 6, R-GUP-38: two writable pages, then two read-only ones', () => {
     const w = new World(release)
     const a = w.map(2, { touched: true })
     w.map(2, { at: a + 2 * PAGE_SIZE, prot: RO })
@@ -100,7 +100,7 @@ describe.each(all)('%s', (release) => {
     expect(w.task.refusal).toMatchObject({ rule: 'R-GUP-16.8', page: 0, address: a })
   })
 
-  test('GUP vector 8: PROT_NONE; the attempt marks the mm all the same', () => {
+  test('GUP vector 8, R-GUP-42: PROT_NONE; the attempt marks the mm all the same', () => {
     const w = new World(release)
     const a = w.map(1, { prot: NONE })
     expect(result(w.pinFast(a, 1).result)).toBe('-EFAULT')
@@ -151,7 +151,7 @@ describe.each(all)('%s', (release) => {
     get.put()
   })
 
-  test('GUP vector 51: PROT_WRITE only, present: the fast path reads it, the slow one refuses', () => {
+  test('GUP vector 51, R-GUP-56: PROT_WRITE only, present: the fast path reads it, the slow one refuses', () => {
     const w = new World(release)
     const a = w.map(1, { prot: WO, touched: true })
     const got = w.getFast(a, 1)
@@ -293,19 +293,22 @@ describe('the zero page', () => {
     got.put()
   })
 
-  test.each(['6.1', '6.6', '6.12', '6.18'] as const)('GUP vector 34: not counted on %s', (release) => {
-    const w = new World(release)
-    const a = w.map(4)
-    const before = w.ref(w.k.zeroPfn)
-    const pin = w.pinFast(a, 4)
-    expect([pin.result, pin.acquired, pin.released]).toEqual([4, 0, 0])
-    expect(new Set(pin.pfns)).toEqual(new Set([w.k.zeroPfn]))
-    expect(w.ref(w.k.zeroPfn)).toBe(before)
-    pin.unpin()
-    expect(w.k.pinReleased).toBe(0)
-  })
+  test.each(['6.1', '6.6', '6.12', '6.18'] as const)(
+    'GUP vector 34, R-GUP-63: not counted on %s',
+    (release) => {
+      const w = new World(release)
+      const a = w.map(4)
+      const before = w.ref(w.k.zeroPfn)
+      const pin = w.pinFast(a, 4)
+      expect([pin.result, pin.acquired, pin.released]).toEqual([4, 0, 0])
+      expect(new Set(pin.pfns)).toEqual(new Set([w.k.zeroPfn]))
+      expect(w.ref(w.k.zeroPfn)).toBe(before)
+      pin.unpin()
+      expect(w.k.pinReleased).toBe(0)
+    },
+  )
 
-  test('GUP vector 35: counted in the series', () => {
+  test('GUP vector 35, R-GUP-63: counted in the series', () => {
     const w = new World('gup-v3')
     const a = w.map(4)
     const before = w.ref(w.k.zeroPfn)
@@ -396,7 +399,7 @@ describe('pages shared with a child', () => {
     for (const get of gets) get.put()
   })
 
-  test.each(all)('GUP vector 43: a failed pin is enough for them to be copied on %s', (release) => {
+  test.each(all)('GUP vector 43, R-GUP-72: a failed pin is enough for them to be copied on %s', (release) => {
     const w = new World(release)
     const a = w.map(1, { touched: true })
     const none = w.map(1, { prot: NONE })
@@ -415,16 +418,23 @@ describe('hugetlb and stacks', () => {
     ['6.6', '-EFAULT'],
     ['6.12', '-EFAULT'],
     ['6.18', '-EFAULT'],
-  ] as const)('GUP vector 55: one page below a growing mapping, %s gives %s', (release, expected) => {
-    const w = new World(release)
-    const a = w.map(1, { at: 0x20000000, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN, touched: true })
-    const got = w.get(a - PAGE_SIZE, 1)
-    expect(result(got.result)).toBe(expected)
-    expect(w.k.warnings.some((warning) => warning.id === 'gup-stack')).toBe(
-      !['gup-v3', '6.1'].includes(release),
-    )
-    got.put()
-  })
+  ] as const)(
+    'GUP vector 55, R-GUP-13: one page below a growing mapping, %s gives %s',
+    (release, expected) => {
+      const w = new World(release)
+      const a = w.map(1, {
+        at: 0x20000000,
+        flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN,
+        touched: true,
+      })
+      const got = w.get(a - PAGE_SIZE, 1)
+      expect(result(got.result)).toBe(expected)
+      expect(w.k.warnings.some((warning) => warning.id === 'gup-stack')).toBe(
+        !['gup-v3', '6.1'].includes(release),
+      )
+      got.put()
+    },
+  )
 })
 
 describe('the lock', () => {

@@ -352,7 +352,7 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect(pin(child, BASE).result).toBe('-EFAULT')
   })
 
-  it('HUGE vector H29: a pinned private page is copied at fork; no page left: ENOMEM', () => {
+  it('HUGE vector H29, R-GUP-73: a pinned private page is copied at fork; no page left: ENOMEM', () => {
     const { app, k, pool } = lab(release, 2)
     map(app, BASE, PMD_SIZE, { flags: PRIVATE })
     touch(app, BASE, true)

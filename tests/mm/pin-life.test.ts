@@ -102,7 +102,7 @@ describe('what happens to a pin', () => {
     w.drop(pinned)
   })
 
-  it('FLT vector 29: munmap leaves the page to the pin', () => {
+  it('FLT vector 29, R-GUP-77: munmap leaves the page to the pin', () => {
     const { w, at, a } = written()
     pin(w, at)
     w.task.run(munmap(w.k, w.mm, at, P))

@@ -123,7 +123,7 @@ describe('dirtying', () => {
     expect(w.k.pinReleased).toBe(4)
   })
 
-  test('R-GUP-67 it waits for whoever has the folio locked', () => {
+  test('R-GUP-67, R-GUP-117 it waits for whoever has the folio locked', () => {
     const w = new World()
     const file = w.ext4(1)
     const a = w.map(1, { file, touched: true })
