@@ -110,7 +110,7 @@ describe.each(all)('__access_remote_vm on %s', (release) => {
     expect(w.mm.rssAnon).toBe(1 + 512)
   })
 
-  test('R-ARV-3 below a growing mapping the stack grows', () => {
+  test('R-ARV-3, R-AS-87 below a growing mapping the stack grows', () => {
     const w = new World(release)
     const a = w.map(1, { at: 0x20000000, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN, touched: true })
     expect(access(w, a - 5 * PAGE_SIZE, new Uint8Array([3]), true)).toBe(1)

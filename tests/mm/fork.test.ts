@@ -210,7 +210,7 @@ describe('fork', () => {
     w.exit(child)
   })
 
-  it('R-AS-151 lock flags are not inherited, counters start over', () => {
+  it('R-AS-151, R-AS-150 lock flags are not inherited, counters start over', () => {
     const w = new World()
     const at = w.map(3)
     vmaAt(w, at).flags |= VM_LOCKED

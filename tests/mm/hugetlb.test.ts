@@ -177,7 +177,7 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect([...meminfo(pool), k.mappings.size]).toEqual([8, 0, 0])
   })
 
-  it('R-HUGE-41 a length of one byte is one huge page; NORESERVE reserves nothing, PROT_NONE does', () => {
+  it('R-AS-58, R-HUGE-41 a length of one byte is one huge page; NORESERVE reserves nothing, PROT_NONE does', () => {
     const { app, pool } = lab(release, 4)
     map(app, BASE, 1, { flags: PRIVATE, prot: PROT_NONE })
     expect([meminfo(pool), app.space.totalVm]).toEqual([[4, 1], 512])
@@ -289,7 +289,7 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect(meminfo(pool)).toEqual([4, 0])
   })
 
-  it('R-HUGE-42 a child has no reservation: its pages come from what is left over', () => {
+  it('R-AS-152, R-HUGE-42 a child has no reservation: its pages come from what is left over', () => {
     const { app, pool } = lab(release, 4)
     map(app, BASE, 4 * PMD_SIZE, { flags: PRIVATE })
     const child = fork(app)

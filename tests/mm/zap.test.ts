@@ -28,7 +28,7 @@ function protect(w: World, address: number, access: number): void {
 }
 
 describe('zap', () => {
-  it('FLT vector 27, R-GUP-77: DONTNEED of a pinned page orphans it; the address starts over', () => {
+  it('FLT vector 27, R-AS-107, R-GUP-77: DONTNEED of a pinned page orphans it; the address starts over', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at, 7)

@@ -59,6 +59,27 @@ describe.each(RELEASES)('exec on %s', (release) => {
     return all
   }
 
+  it('R-AS-30 where mappings go: below the stack, or bottom up from a third of the addresses', () => {
+    const { app } = spawn()
+    const layout = (
+      personality: number,
+      stack: string,
+    ): { lowest: number; highest: number; next: number } => {
+      app.personality = personality
+      app.setLimit('stack', stack)
+      app.exec({ path: '/bin/x' })
+      const others = vmas(app).slice(0, -1)
+      const [lowest, highest] = [others[0]!.start, others.at(-1)!.end]
+      return { lowest, highest, next: app.mmap({ length: P }) }
+    }
+    const down = layout(0, '8M')
+    expect([down.highest, down.next]).toEqual([TASK_SIZE - (128 << 20), down.lowest - P])
+    const up = layout(ADDR_COMPAT_LAYOUT, '8M')
+    expect([up.lowest, up.next]).toEqual([Math.ceil(TASK_SIZE / 3 / P) * P, up.highest])
+    // a stack that may grow far keeps its room, with the guard gap
+    expect(layout(0, '1G').highest).toBe(TASK_SIZE - 2 ** 30 - 256 * P)
+  })
+
   it('R-AS-155 everything goes, a stack of 33 pages comes', () => {
     const { app } = spawn()
     app.touch(app.mmap({ length: 8 * P }), 8 * P)

@@ -50,7 +50,7 @@ function words(bytes: Uint8Array): string[] {
 }
 
 describe('maps', () => {
-  test('R-AS-160 lines: names in column 73, a blank without one, the page that is no mapping', () => {
+  test('R-AS-160, R-AS-161, R-AS-162 lines: names in column 73, a blank without one, the page that is no mapping', () => {
     const { app } = start()
     const fd = app.memfdCreate('file', 4 * P)
     app.mmap({ address: A, length: P, fixed: true, prot: 'r' })
@@ -171,7 +171,7 @@ describe('R-ACC-2 who may read', () => {
 })
 
 describe('map_files', () => {
-  test('HOST vector 14: links for mappings with a file, by their exact range', () => {
+  test('HOST vector 14, R-AS-167: links for mappings with a file, by their exact range', () => {
     const { app } = start()
     const fd = app.memfdCreate('file', 8 * P)
     app.mmap({ address: A, length: P, fixed: true })
