@@ -146,7 +146,7 @@ describe('file faults', () => {
     expect(w.ref(w.pfn(at))).toBe(3)
   })
 
-  it('FLT vector 47: ext4 shared: read, write, write, msync, write take 1, 1, 0, -, 1 faults', () => {
+  it('FLT vector 47, R-FLT-41: ext4 shared: read, write, write, msync, write take 1, 1, 0, -, 1 faults', () => {
     const w = new World()
     const file = cached(w, 1)
     const at = w.map(1, { file, shared: true })

@@ -306,7 +306,7 @@ describe.each(all)('huge pages on %s', (release) => {
     file.put()
   })
 
-  test('GUP vector 52: forced write to private read-only hugetlb', () => {
+  test('GUP vector 52, R-HUGE-49: forced write to private read-only hugetlb', () => {
     const w = new World(release, zones)
     hugetlbPool(w.k, PMD_SIZE).resize(4)
     const file = hugetlbFileSetup(w.k, {
@@ -338,7 +338,7 @@ describe.each(all)('huge pages on %s', (release) => {
     file.put()
   })
 
-  test('GUP vector 44, R-GUP-72: a child starts without the mark of its pinned parent', () => {
+  test('GUP vector 44, R-FLT-6, R-GUP-72: a child starts without the mark of its pinned parent', () => {
     const w = new World(release)
     const a = w.map(1, { touched: true })
     w.pinFast(a, 1, W).unpin()

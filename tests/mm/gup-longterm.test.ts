@@ -44,7 +44,7 @@ describe.each(all)('%s', (release) => {
     expect(w.ref(w.pfn(a))).toBe(1)
   })
 
-  test('FLT vector 67: a page in ZONE_MOVABLE moves with what is in it; a reference keeps it', () => {
+  test('FLT vector 67, R-FLT-143: a page in ZONE_MOVABLE moves with what is in it; a reference keeps it', () => {
     const w = new World(release, movable)
     const a = w.map(1, { touched: true })
     w.write(a, 1, 42)

@@ -176,7 +176,7 @@ describe.each(all)('%s', (release) => {
     got.put()
   })
 
-  test('R-GUP-19 forced write to a private read-only mapping gets a page of its own', () => {
+  test('R-FLT-50, R-GUP-19 forced write to a private read-only mapping gets a page of its own', () => {
     const w = new World(release)
     const a = w.map(1, { prot: RO })
     const got = w.get(a, 1, FOLL_FORCE | W)

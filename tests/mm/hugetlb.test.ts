@@ -258,7 +258,7 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect([byte[0], ...meminfo(pool)]).toEqual([7, 2, 0])
   })
 
-  it('HUGE vector H24: private: a read allocates an exclusive page, a write keeps it', () => {
+  it('HUGE vector H24, R-HUGE-3: private: a read allocates an exclusive page, a write keeps it', () => {
     const { app, k } = lab(release, 4)
     map(app, BASE, PMD_SIZE, { flags: PRIVATE })
     touch(app, BASE, false)
@@ -369,7 +369,7 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect([tryFork(app), pool.free]).toEqual(['-ENOMEM', 0])
   })
 
-  it('HUGE vector H30, R-HTL-7: NORESERVE, pool exhausted: touch SIGBUS, pin and populate EFAULT', () => {
+  it('HUGE vector H30, R-HUGE-55, R-HTL-7: NORESERVE, pool exhausted: touch SIGBUS, pin and populate EFAULT', () => {
     const { app } = lab(release, 0)
     map(app, BASE, PMD_SIZE, { flags: PRIVATE | MAP_NORESERVE })
     expect(touch(app, BASE, true)).toBe('SIGBUS(2)')
@@ -426,7 +426,7 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect(map(app, BASE, 2 * PMD_SIZE, { flags: PRIVATE })).toBe(BASE)
   })
 
-  it('HUGE vector H33: private, pinned, unmapped: out of the pool until unpinned, one promise too few', () => {
+  it('HUGE vector H33, R-HUGE-52: private, pinned, unmapped: out of the pool until unpinned, one promise too few', () => {
     const { app, pool } = lab(release, 6)
     map(app, BASE, PMD_SIZE, { flags: PRIVATE })
     touch(app, BASE, true)

@@ -115,7 +115,7 @@ describe.each(ALL)('munmap on %s', (release) => {
     expect(s.mm.pageTable.leaves).toBe(0)
   })
 
-  it('R-AS-158 exit unmaps everything', () => {
+  it('R-AS-158, R-FLT-77 exit unmaps everything', () => {
     const s = new Space(release)
     const file = s.file(4)
     s.at(0, 4)

@@ -174,7 +174,7 @@ test('R-GUP-68 folio_add_pin is not acquired, but released', () => {
   expect(w.k.pinReleased).toBe(2)
 })
 
-test('R-GUP-62 an observer hears of every pin and unpin once, runs of frames as one event', () => {
+test('R-GUP-62, R-FLT-171 an observer hears of every pin and unpin once, runs of frames as one event', () => {
   const w = new World('6.18', { zones: { normal: 4096 } })
   const a = w.mapThp()
   w.write(a)

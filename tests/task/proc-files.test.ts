@@ -290,7 +290,7 @@ describe('pagemap and the files of frames', () => {
     expect(words(app.load(A + 2 * P - 16, 16))).toEqual(['8100000000000000', '8100000000000000'])
   })
 
-  test('HOST vector 18: fork, exit of the child, a write: bits 56 and 34, and the count', () => {
+  test('HOST vector 18, R-FLT-165, R-FLT-167: fork, exit of the child, a write: bits 56 and 34, and the count', () => {
     const { machine, app } = start()
     const root = machine.spawn('root', {
       uid: 0,
