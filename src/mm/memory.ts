@@ -227,7 +227,6 @@ function hugePmdFault(
 /**
  * `handle_pte_fault`. @param hadTable the leaf was there before the fault
  * @rule R-FLT-31
- * @rule R-FLT-33
  */
 function pteFault(
   k: Kernel,
