@@ -225,8 +225,7 @@ function cancelAtExit(k: Kernel): void {
  * The last reference to the ring's file is gone: requests are cancelled, every buffer is unpinned and
  * uncharged, then the ring memory. No completions: nobody is left to read them.
  *
- * The kernel does this from a work item some 12 to 24 ms later; here it happens at once.
- * @rule R-URING-66
+ * The kernel does this from a work item some 12 to 24 ms later (R-URING-66); here it happens at once.
  */
 export function ioRingRelease(k: Kernel, ring: IoUring): void {
   ring.dying = true

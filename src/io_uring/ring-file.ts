@@ -60,7 +60,11 @@ function ringKind(k: Kernel, ring: IoUring): FileKind {
   }
 }
 
-/** The file of a ring. When its last reference goes, so does the ring. @rule R-URING-65 */
+/**
+ * The file of a ring. When its last reference goes, so does the ring, at once here.
+ * @rule R-URING-65
+ * @rule R-URING-66
+ */
 export class IoUringFile extends OpenFile {
   readonly ring: IoUring
 

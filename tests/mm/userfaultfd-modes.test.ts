@@ -211,7 +211,8 @@ describe('userfaultfd, WP', () => {
     const { w, at } = hugeWorld(MISSING)
     const { messages } = w.served(accessUser(w.k, w.mm, at + 5 * P, true), (message) => {
       expect(pmd(w, at)).toBe('none')
-      w.ask(uffdCopy(w.k, w.uffd, w.mm, message.address as number, new Uint8Array(P).fill(9)))
+      expect(message).toEqual(fault(1, at + 5 * P))
+      w.ask(uffdCopy(w.k, w.uffd, w.mm, at + 5 * P, new Uint8Array(P).fill(9)))
     })
     expect([messages, pmd(w, at), w.mm.rssAnon]).toEqual([[fault(1, at + 5 * P)], 'table', 1])
   })
