@@ -174,7 +174,6 @@ export function* sqeBufferRegister(
   const pages = yield* ioPinPages(k, iovec.base, iovec.length)
   if (typeof pages === 'number') return pages
   const segments = coalesce(k, pages, pages.length)
-  // @rule R-URING-85
   if (k.exploring) yield PREEMPT
   const charge = acctPages(k, ring, segments, last)
   const error = accountBuffer(k, ring, charge)
@@ -182,6 +181,7 @@ export function* sqeBufferRegister(
     unpinUserPages(k, segments.pages, segments.nrPins)
     return error
   }
+  // @rule R-URING-85
   if (k.exploring) yield PREEMPT
   return new RegisteredBuffer(iovec.base, iovec.length, pages.length, segments, charge, ring)
 }

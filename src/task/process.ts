@@ -138,6 +138,7 @@ export class Process implements TaskStruct {
   signalPending = false
   fatalSignalPending = false
   memallocPin = false
+  /** faults it has taken, minor and major, also in the memory of a process it looks into (R-COM-5) */
   minFlt = 0
   majFlt = 0
   /** personality(2) */

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { PREEMPT, type Kthread } from '../../src/base/kthread.ts'
 import { RELEASE_NAMES } from '../../src/base/release.ts'
 import { ioUringSetup } from '../../src/io_uring/io-uring.ts'
 import { ioUringRegister } from '../../src/io_uring/register.ts'
@@ -208,6 +209,35 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
       k.exploring = false
       return [...results, rig.pinned]
     }
+    // pinned and not charged, charged and not in its slot: each can be met
+    const rig = limited(release, 4)
+    const { k, task, ring } = rig
+    const iovecs = [{ base: rig.anon(4), length: 4 * P }]
+    k.exploring = true
+    const registering = k.scheduler.spawn(
+      'register',
+      task,
+      ioUringRegister(k, ring, 0, { type: 'iovecs', iovecs }, 1),
+    )
+    const met = new Set<string>()
+    const look = function* (): Kthread<void> {
+      while (!registering.done) {
+        met.add(
+          `${rig.pinned} pinned, ${charged(rig)} charged, ${ring.buffers?.buffer(0) == null ? 'no' : 'a'} buffer`,
+        )
+        yield PREEMPT
+      }
+    }
+    k.scheduler.spawn('look', testTask(k), look())
+    k.scheduler.run()
+    k.exploring = false
+    expect([...met]).toEqual(
+      expect.arrayContaining([
+        '0 pinned, 0 charged, no buffer',
+        '4 pinned, 0 charged, no buffer',
+        '4 pinned, 4 charged, no buffer',
+      ]),
+    )
     // as a whole the registration finds no room; step by step the other ring gives its pages back meanwhile
     expect(between(false)).toEqual(['-ENOMEM', 0, 0])
     expect(between(true)).toEqual([0, 0, 4])

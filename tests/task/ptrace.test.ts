@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { rootRefusal } from '../../src/base/refusal.ts'
 import { PAGE_SIZE } from '../../src/base/units.ts'
 import { SECRETMEM, regularFileKind } from '../../src/mm/file.ts'
 import { createFile } from '../../src/mm/filemap.ts'
@@ -146,6 +147,7 @@ describe.each(RELEASES)('PTRACE_PEEKDATA and PTRACE_POKEDATA on %s', (release) =
       const child = rig.target.fork()
       rig.target.mprotect(a, 2 ** 21, 'r')
       expect(poke(rig, a)).toBe(hugetlbForced ? ok : '-EIO')
+      if (!hugetlbForced) expect(rootRefusal(rig.caller.refusal!).rule).toBe('R-GUP-16.8')
       expect(child.load(a, 1)[0]).toBe(1)
       child.exit()
     },
