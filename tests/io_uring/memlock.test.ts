@@ -223,7 +223,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     const look = function* (): Kthread<void> {
       while (!registering.done) {
         met.add(
-          `${rig.pinned} pinned, ${charged(rig)} charged, ${ring.buffers?.buffer(0) == null ? 'no' : 'a'} buffer`,
+          `${rig.pinned} pinned, ${charged(rig)} charged, ${(ring.buffers?.buffer(0) ?? null) === null ? 'no' : 'a'} buffer`,
         )
         yield PREEMPT
       }
