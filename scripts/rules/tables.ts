@@ -84,6 +84,8 @@ const accountedFiles: ReadonlySet<string> = new Set([
   'address-space.md',
   'faults.md',
   'huge-pages.md',
+  'io-uring.md',
+  'remote-access.md',
   'drivers.md',
 ])
 

@@ -27,6 +27,8 @@ const DUMMY_ADDRESS = '0xffffffffffffffff'
  *
  * @rule R-FD-3
  * @rule R-FD-4
+ * @rule R-URING-86
+ * @rule R-URING-88
  */
 export function parseIoUringFdinfo(text: string): IoUringFdinfo {
   const lines = text.split('\n')

@@ -6,10 +6,7 @@ import { HostError } from './host-error.ts'
 import { parseMapsLine } from './maps.ts'
 import type { MapsRecord } from './maps.ts'
 
-/**
- * What smaps adds to a maps record; sizes in bytes.
- * @rule R-FLT-170
- */
+/** What smaps adds to a maps record; sizes in bytes. */
 export interface SmapsRecord extends MapsRecord {
   readonly kernelPageSize: number
   readonly rss: number

@@ -130,6 +130,8 @@ export function openIoUring(process: Process, options: IoUringOptions): IoUringH
 function* setup(process: Process, options: IoUringOptions): Kthread<number> {
   const ring = yield* ioUringSetup(process.kernel, options)
   if (typeof ring === 'number') return ring
+  // @rule R-URING-9
+  // @rule R-URING-68
   const fd = process.files.install(ring.file, process.rlimit('nofile'), true)
   if (fd < 0) ring.file.put()
   return fd

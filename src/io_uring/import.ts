@@ -57,6 +57,8 @@ export function checkFixedRange(k: Kernel, buffer: RegisteredBuffer, { sqe }: Re
  * The pinned pages behind a range of the buffer.
  * @throws Unmodelled for a buffer whose pages were joined out of order (R-URING-38)
  * @rule R-URING-60
+ * @rule R-URING-61
+ * @rule R-URING-62
  */
 export function fixedIter(k: Kernel, buffer: RegisteredBuffer, { sqe }: Request): IovIter {
   const offset = (buffer.ubuf % PAGE_SIZE) + ((sqe.addr ?? 0) - buffer.ubuf)

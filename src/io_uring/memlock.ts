@@ -32,6 +32,7 @@ export function acctPages(k: Kernel, ring: IoUring, segments: Segments, last: La
   let charged = 0
   for (let i = 0; i < segments.nrPins; i++) {
     const pfn = pfns[i]!
+    // @rule R-URING-16
     if ((flags[pfn]! & ORDER_MASK) === 0) {
       charged++
       continue
@@ -82,6 +83,9 @@ export function unaccountLocked(user: UserStruct | null, pages: number): void {
  * made the ring, always.
  * @returns 0 or -ENOMEM
  * @rule R-URING-41
+ * @rule R-URING-67
+ * @rule R-URING-69
+ * @rule R-URING-89
  */
 export function accountBuffer(k: Kernel, { user, mmAccount }: Account, pages: number): number {
   const result = accountLocked(k, user, pages)

@@ -82,6 +82,7 @@ export function* ioUringRegister(
   if (ring === 'other-file') return refused(EOPNOTSUPP, 'the descriptor is not an io_uring')
 
   if (k.exploring) yield PREEMPT
+  // @rule R-URING-83
   if (!ring.uringLock.tryLock()) yield* ring.uringLock.lock()
   try {
     return yield* registerLocked(k, ring, op, arg, nrArgs)
@@ -90,7 +91,7 @@ export function* ioUringRegister(
   }
 }
 
-/** `__io_uring_register`: `uring_lock` is held over the complete call (R-URING-83). */
+/** `__io_uring_register`, with `uring_lock` held. */
 function* registerLocked(
   k: Kernel,
   ring: IoUring,

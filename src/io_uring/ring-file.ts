@@ -10,7 +10,7 @@ import type { Vma } from '../mm/vma.ts'
 import type { IoUring } from './io-uring.ts'
 import type { Region } from './region.ts'
 
-// offsets at which the parts of a ring are mapped (R-URING-87)
+// offsets at which the parts of a ring are mapped @rule R-URING-87
 export const IORING_OFF_SQ_RING = 0
 export const IORING_OFF_CQ_RING = 0x8000000
 export const IORING_OFF_SQES = 0x10000000
@@ -60,7 +60,11 @@ function ringKind(k: Kernel, ring: IoUring): FileKind {
   }
 }
 
-/** The file of a ring. When its last reference goes, so does the ring. @rule R-URING-65 */
+/**
+ * The file of a ring. When its last reference goes, so does the ring, at once here.
+ * @rule R-URING-65
+ * @rule R-URING-66
+ */
 export class IoUringFile extends OpenFile {
   readonly ring: IoUring
 

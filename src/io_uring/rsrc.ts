@@ -45,10 +45,13 @@ export function* ioPinPages(k: Kernel, base: number, length: number): Kthread<Pa
   const start = unsigned64(Math.floor(base / PAGE_SIZE) * PAGE_SIZE)
   const pages = new PageArray(n)
   k.current.refusal = null
+  // @rule R-URING-31
+  // @rule R-URING-34
   const got = k.release.ioUring.pinsFast
     ? yield* pinUserPagesFast(k, start, n, FOLL_WRITE | FOLL_LONGTERM, pages)
     : yield* pinLocked(k, start, n, pages)
   if (got === n) return pages
+  // @rule R-URING-35
   if (got < 0) return got
   unpinUserPages(k, pages, got)
   return refuse(
@@ -77,6 +80,7 @@ function* pinLocked(k: Kernel, start: number, n: number, pages: PageArray): Kthr
   const { pinCheck } = k.release.ioUring
   const { mm } = k.current
   if (mm === null) throw new Error('io_uring_register by a task without an address space')
+  // @rule R-URING-28
   const sameFile = pinCheck === 'same-file' ? FOLL_SAME_FILE : 0
   const guard = mm.mmapLock.tryRead() ?? (yield* mm.mmapLock.read())
   const got = yield* pinUserPages(k, guard, start, n, FOLL_WRITE | FOLL_LONGTERM | sameFile, pages)
@@ -177,6 +181,7 @@ export function* sqeBufferRegister(
     unpinUserPages(k, segments.pages, segments.nrPins)
     return error
   }
+  // @rule R-URING-85
   if (k.exploring) yield PREEMPT
   return new RegisteredBuffer(iovec.base, iovec.length, pages.length, segments, charge, ring)
 }

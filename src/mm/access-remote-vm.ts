@@ -12,7 +12,7 @@ import { VM_GROWSDOWN } from './vm-flags.ts'
 
 /**
  * `access_remote_vm`: copies between a kernel buffer and somebody's memory, as ptrace and /proc/PID/mem
- * do. What was copied before the first page that fails stays copied.
+ * do. What was copied before the first page that fails stays copied; which error that was nobody is told.
  *
  * The posted series loses a reference here: when no VMA is found after a page was obtained, it stops
  * without putting the page (R-GUP-114), against its own promise never to fail to release. This engine keeps
@@ -23,6 +23,7 @@ import { VM_GROWSDOWN } from './vm-flags.ts'
  * @returns bytes copied, never an errno
  * @rule R-GUP-98
  * @rule R-ARV-2
+ * @rule R-ARV-7
  */
 export function* accessRemoteVm(
   k: Kernel,
@@ -34,11 +35,13 @@ export function* accessRemoteVm(
 ): Kthread<number> {
   const { memory } = k
   const { remoteVmGrowsStack } = k.release.gup
+  // @rule R-ARV-10
   const gupFlags = write ? flags | FOLL_WRITE : flags
   // @rule R-ARV-1
   const taken = mm.mmapLock.tryRead() ?? (yield* mm.mmapLock.readKillable())
   if (typeof taken === 'number') return 0
   let guard: MmapReadGuard | null = taken
+  // @rule R-GAT-4
   if (remoteVmGrowsStack !== 'never' && vmaLookup(guard, address) === null) {
     guard = yield* growStack(k, mm, guard, address)
     if (guard === null) return 0
@@ -56,12 +59,16 @@ export function* accessRemoteVm(
         continue
       }
       const moved: number = yield* accessByDriver(k, guard, at, buffer.subarray(done), write)
+      // @rule R-ARV-8
       if (moved <= 0) break
       done += moved
       continue
     }
     const pfn = page.pfns[0]!
     // @rule R-GUP-113
+    // @rule R-COM-20
+    // @rule R-COM-21
+    // @rule R-ARV-11
     if (vmaLookup(guard, at) === null) {
       k.warnOnce('remote-vm-gone', 'no VMA after a GUP call that kept the lock')
       putPage(k, pfn)

@@ -52,5 +52,6 @@ export function faultinAnonRun(k: Kernel, mm: Mm, maybeWatched: Vma, address: nu
   leaf.used += run
   mm.rssAnon += run
   k.pgfault += run
+  k.current.minFlt = (k.current.minFlt ?? 0) + run
   return run
 }

@@ -47,7 +47,6 @@ interface Mapping {
  * @rule R-DEX-1
  * @rule R-DEX-2
  * @rule R-DEX-6
- * @rule R-DEX-8
  */
 export function* makeDeviceExclusiveRange(
   k: Kernel,

@@ -228,6 +228,7 @@ function copyLeaf(
       if ((page & PG_ANON_EXCLUSIVE) !== 0) {
         // @rule R-FLT-62
         // @rule R-GUP-71
+        // @rule R-URING-63
         if (
           hasPinned &&
           cow &&

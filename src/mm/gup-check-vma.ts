@@ -56,6 +56,7 @@ export function checkVmaFlags(
     return no('R-GUP-16.3', EOPNOTSUPP, 'long-term pin of a filesystem-DAX mapping')
   }
   // @rule R-GUP-16.4
+  // @rule R-HTL-5
   if (gup.refusesSplitPmdOnHugetlb && (flags & FOLL_SPLIT_PMD) !== 0 && vma.isHugetlb) {
     return no('R-GUP-16.4', EOPNOTSUPP, 'hugetlb pages cannot be split')
   }
@@ -64,11 +65,13 @@ export function checkVmaFlags(
     return no('R-GUP-16.5', EFAULT, 'secretmem pages are in nobody’s direct map')
   // @rule R-GUP-16.6
   // @rule R-GUP-17
+  // @rule R-URING-27
   if ((flags & FOLL_SAME_FILE) !== 0 && reference !== undefined && vma.file !== reference) {
     return no('R-GUP-16.6', EFAULT, 'mapping of another file than the pages before it (FOLL_SAME_FILE)')
   }
   if (write) {
     // @rule R-GUP-16.7
+    // @rule R-URING-32
     const asksForTracking =
       gup.refusesDirtyTrackedLongterm &&
       !vma.isAnonymous &&
@@ -84,9 +87,11 @@ export function checkVmaFlags(
       throw new Unmodelled(unclassified.what, unclassified.rule)
     }
     // @rule R-GUP-16.8
+    // @rule R-COM-7
     const shadowStack = gup.refusesShadowStackWrites && (vma.highFlags & VMH_SHADOW_STACK) !== 0
     if ((vma.flags & VM_WRITE) === 0 || shadowStack) {
       if (!force) return no('R-GUP-16.8', EFAULT, 'the mapping is not writable')
+      // @rule R-COM-8
       if (vma.isHugetlb && !gup.forceWritesHugetlb)
         return no('R-GUP-16.8', EFAULT, 'FOLL_FORCE does not write to hugetlb mappings')
       if (!vma.isCow) return no('R-GUP-16.8', EFAULT, 'FOLL_FORCE does not write to shared mappings')

@@ -92,6 +92,7 @@ function faultFlags(flags: number, unshare: boolean): number {
   if ((flags & FOLL_WRITE) !== 0) fault |= FAULT_FLAG_WRITE
   if ((flags & FOLL_REMOTE) !== 0) fault |= FAULT_FLAG_REMOTE
   // @rule R-GUP-34
+  // @rule R-COM-2
   if ((flags & FOLL_UNLOCKABLE) !== 0) {
     fault |= FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE
     if ((flags & FOLL_INTERRUPTIBLE) !== 0) fault |= FAULT_FLAG_INTERRUPTIBLE

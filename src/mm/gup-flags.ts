@@ -17,7 +17,10 @@ export const FOLL_LONGTERM = 1 << 8
 export const FOLL_SPLIT_PMD = 1 << 9
 export const FOLL_PCI_P2PDMA = 1 << 10
 export const FOLL_INTERRUPTIBLE = 1 << 11
-/** all VMAs of the range must share one vm_file; exists in the series only (R-GUP-17) */
+/**
+ * All VMAs of the range must share one vm_file; exists in the series only (R-GUP-17).
+ * @rule R-COM-24
+ */
 export const FOLL_SAME_FILE = 1 << 12
 export const FOLL_HONOR_NUMA_FAULT = 1 << 13
 export const FOLL_TOUCH = 1 << 16

@@ -122,6 +122,7 @@ export function followRun(
 function emptyEntry(call: GupCall, vma: Vma, flags: number, address: number, at: number): number {
   if ((flags & FOLL_DUMP) === 0) return FOLLOW_FAULT
   const { file } = vma
+  // @rule R-HTL-6
   if (vma.isHugetlb && file !== null) {
     const perEntry = file.mapping.pageSize / PAGE_SIZE
     if (file.mapping.pages.get(Math.floor(vma.pageIndex(address) / perEntry)) !== 0) return FOLLOW_FAULT
@@ -157,6 +158,7 @@ function mayForceWrite(vma: Vma, flags: number, bits: number, exclusive: number)
  * @param word flag word of the page that carries AnonExclusive for this entry
  * @param vma null on the fast path, which does not know it
  * @rule R-GUP-26
+ * @rule R-COM-6
  */
 export function mustUnshare(k: Kernel, vma: Vma | null, flags: number, word: number): boolean {
   if ((flags & (FOLL_PIN | FOLL_WRITE)) !== FOLL_PIN) return false
@@ -249,6 +251,7 @@ function followPtes(
     if (grab) {
       if ((word & ORDER_MASK) === 0 && refcount[pfn]! > 0 && pfn !== k.zeroPfn) {
         // @rule R-GUP-62
+        // @rule R-COM-3
         if (pin) {
           refcount[pfn]! += GUP_PIN_COUNTING_BIAS
           acquired++
@@ -276,7 +279,10 @@ function grabRefused(k: Kernel, error: number, address: number, page: number, vm
   return refuse(k.current, -error, 'R-GUP-60', { ...k.current.refusal, address, page, vma: vmaFacts(vma) })
 }
 
-/** FOLL_TOUCH: accessed always; dirty for a write through an entry that is not (R-GUP-24 step 9). */
+/**
+ * FOLL_TOUCH: accessed always; dirty for a write through an entry that is not (R-GUP-24 step 9).
+ * @rule R-COM-10
+ */
 function touchPage(words: Uint32Array, head: number, dirty: boolean): void {
   const word = words[head]!
   const touched = word | (dirty ? PG_REFERENCED | PG_DIRTY : PG_REFERENCED)
@@ -288,6 +294,8 @@ function touchPage(words: Uint32Array, head: number, dirty: boolean): void {
  * one step, the pages, counts and results are the same (R-GUP-37); only the errno of an overflow is not.
  * @rule R-GUP-27
  * @rule R-GUP-29
+ * @rule R-HTL-1
+ * @rule R-HTL-4
  */
 function followHuge(
   call: GupCall,

@@ -61,6 +61,7 @@ export function mappingReferences(k: Kernel, head: number): number {
 /**
  * Is a FOLL_PIN counted on this page? The 4 KiB zero page is exempt on most releases; the huge one never.
  * @rule R-GUP-63
+ * @rule R-COM-4
  */
 export function pinIsCounted(k: Kernel, pfn: number): boolean {
   return pfn !== k.zeroPfn || k.release.gup.pinsZeroPage
@@ -95,6 +96,7 @@ function addPins(k: Kernel, head: number, refs: number): void {
   const { frames } = k.memory
   if (frames.isLarge(head)) {
     // @rule R-GUP-62
+    // @rule R-HTL-2
     frames.refcount[head]! += refs
     frames.addPincount(head, refs)
   } else {

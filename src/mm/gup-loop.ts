@@ -91,8 +91,10 @@ export function* getUserPagesLoop(
       faults = 0
     }
     // @rule R-GUP-36
+    // @rule R-COM-9
     if (k.fatalSignalPending) {
       // @rule R-GUP-29
+      // @rule R-HTL-1.1
       const errno = separateHugetlb && vma.isHugetlb ? EFAULT : EINTR
       error = refuse(k.current, errno, 'R-GUP-36', {
         address,
@@ -147,6 +149,8 @@ function* findVmaForGup(
     return refuse(k.current, ENOMEM, 'R-GUP-39', { address, page, why: 'nothing is mapped here' })
   }
   if (vma !== null && (vma.flags & VM_GROWSDOWN) !== 0) {
+    // @rule R-PVM-10
+    // @rule R-URING-33
     if (k.release.gup.expandsStack) {
       const oldStart = vma.start
       if (expandStack(k, guard, vma, address) === 0) {
@@ -176,6 +180,8 @@ function* findVmaForGup(
     }
   }
   // @rule R-GUP-14
+  // @rule R-GAT-1
+  // @rule R-GAT-2
   if (address >= VSYSCALL && address < VSYSCALL + PAGE_SIZE) {
     const why =
       (flags & FOLL_WRITE) !== 0 ? 'the vsyscall page cannot be written' : 'the vsyscall page is execute-only'

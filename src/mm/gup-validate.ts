@@ -139,6 +139,7 @@ function reject(k: Kernel, entry: GupEntry, why: string): number {
 /**
  * What a rejected call returns: the asymmetry of R-GUP-8.
  * @rule R-GUP-8
+ * @rule R-COM-11
  */
 export function rejection(k: Kernel, entry: GupEntry): number {
   const { gup } = k.release

@@ -342,10 +342,13 @@ function* finish(k: Kernel, call: GupCall, start: number, nrPages: number, flags
  * @rule R-GUP-90
  */
 export function* getDumpPage(k: Kernel, address: number): Kthread<number> {
+  // @rule R-DMP-3
+  // @rule R-DMP-7
   const flags = FOLL_FORCE | FOLL_DUMP | FOLL_GET | (k.release.gup.dumpPageMayUnlock ? FOLL_UNLOCKABLE : 0)
   const page = new PageArray(1)
   const call = new GupCall(k, currentMm(k), page, new LockedGuard(null))
   const result = yield* getUserPagesLocked(call, address, 1, flags, 0)
+  // @rule R-DMP-2
   return result === 1 ? page.pfns[0]! : 0
 }
 
@@ -357,6 +360,7 @@ export function* getDumpPage(k: Kernel, address: number): Kthread<number> {
  *   (R-MTE-10)
  * @returns the pfn with a FOLL_GET reference; -errno, nothing held
  * @rule R-GUP-96
+ * @rule R-COM-23
  */
 export function* getUserPageVmaRemote(
   k: Kernel,

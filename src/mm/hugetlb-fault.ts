@@ -124,6 +124,7 @@ function* noPage(k: Kernel, guard: MmapReadGuard, vma: Vma, address: number, fla
       return yield* handleUserfault(k, guard, vma, address, flags, NEEDS_USERFAULT)
     }
     head = allocForFault(k, vma, index, false)
+    // @rule R-HTL-7
     if (head === 0) {
       return refuseFault(
         k,

@@ -38,6 +38,11 @@ export interface CurrentTask extends RefusalSink {
   node?: number
   signalPending: boolean
   fatalSignalPending: boolean
+  /** `min_flt` and `maj_flt`: faults it has taken, in its own memory or on behalf of a GUP call; 0 where missing */
+  minFlt?: number
+  majFlt?: number
+  /** PF_DUMPCORE: it writes its core file and is not to wait for a userfaultfd (R-DMP-4) */
+  dumpsCore?: boolean
   /** PF_MEMALLOC_PIN: allocate outside movable zones (R-GUP-50) */
   memallocPin: boolean
   /** soft limit in bytes; Infinity for unlimited */

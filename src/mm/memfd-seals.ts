@@ -78,6 +78,7 @@ function isSealable({ kind }: AddressSpace): boolean {
  * `memfd_wait_for_pins`: nobody may hold a page but the cache and its mappings. It is the count that decides, so
  * plain references are in the way as well.
  * @rule R-GUP-80
+ * @rule R-URING-64
  */
 function* waitForPins(k: Kernel, mapping: AddressSpace): Kthread<number> {
   for (let scan = 0; scan < SCANS; scan++) {

@@ -127,12 +127,20 @@ function injectedFault(k: Kernel, guard: MmapReadGuard, vma: Vma, address: numbe
   return code
 }
 
-/** @rule R-FLT-22 */
+/**
+ * Counts a fault, for the machine and for the task that took it: whoever calls GUP, not whose memory it is.
+ * @rule R-FLT-22
+ * @rule R-COM-5
+ */
 function counted(k: Kernel, code: number, faultFlags: number): number {
   if ((code & VM_FAULT_RETRY) !== 0 && !k.release.fault.countsEveryAttempt) return code
   k.pgfault++
   if ((code & (VM_FAULT_ERROR | VM_FAULT_RETRY)) !== 0) return code
-  if ((code & VM_FAULT_MAJOR) !== 0 || (faultFlags & FAULT_FLAG_TRIED) !== 0) k.pgmajfault++
+  const { current } = k
+  if ((code & VM_FAULT_MAJOR) !== 0 || (faultFlags & FAULT_FLAG_TRIED) !== 0) {
+    k.pgmajfault++
+    current.majFlt = (current.majFlt ?? 0) + 1
+  } else current.minFlt = (current.minFlt ?? 0) + 1
   return code
 }
 
@@ -219,7 +227,6 @@ function hugePmdFault(
 /**
  * `handle_pte_fault`. @param hadTable the leaf was there before the fault
  * @rule R-FLT-31
- * @rule R-FLT-33
  */
 function pteFault(
   k: Kernel,

@@ -39,6 +39,7 @@ export function expandStack(k: Kernel, guard: MmapReadGuard, vma: Vma, address: 
   const grow = (vma.start - start) / PAGE_SIZE
   const fits = mayExpandVm(k, mm, vma.flags, grow)
   if (fits < 0) return fits
+  // @rule R-ARV-9
   if (vma.end - start > task.rlimit('stack')) return refused(ENOMEM, 'the stack would exceed RLIMIT_STACK')
   if (mlockFutureOk(k, mm, vma.flags, grow) < 0) {
     return refuse(

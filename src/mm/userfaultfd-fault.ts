@@ -45,6 +45,8 @@ export function* handleUserfault(
   const sigbus = (why: string): number =>
     refuseFault(k, VM_FAULT_SIGBUS, 'R-FLT-120', vma, address, `the page ${what} and its userfaultfd ${why}`)
   if (context === null) return sigbus('is not known')
+  // @rule R-DMP-4
+  if (k.current.dumpsCore === true) return sigbus('is not waited for by a core dump')
   // @rule R-FLT-122
   if (context.has(UFFD_FEATURE_SIGBUS)) return sigbus('asks for SIGBUS')
   if ((faultFlags & FAULT_FLAG_USER) === 0 && context.userModeOnly) {

@@ -102,11 +102,22 @@ export interface DumpSink {
  * @rule R-DMP-8
  */
 export function* dumpUserRange(k: Kernel, start: number, length: number, sink: DumpSink): Kthread<boolean> {
+  const { current } = k
+  current.dumpsCore = true
+  try {
+    return yield* dumpPages(k, start, length, sink)
+  } finally {
+    current.dumpsCore = false
+  }
+}
+
+function* dumpPages(k: Kernel, start: number, length: number, sink: DumpSink): Kthread<boolean> {
   const page = new Uint8Array(PAGE_SIZE)
   for (let address = start; address < start + length; address += PAGE_SIZE) {
     if (k.fatalSignalPending) return false
     if (k.exploring) yield PREEMPT
     const pfn = yield* getDumpPage(k, address)
+    // @rule R-DMP-6
     if (pfn === 0) {
       if (!sink.hole()) return false
       continue

@@ -188,6 +188,7 @@ function* copyString(bprm: Bprm, text: string): Kthread<number> {
     const pfn = yield* getArgPage(bprm, from)
     if (pfn < 0) return pfn
     bprm.k.memory.contents.write(pfn, from - page, bytes.subarray(from - start, end - start))
+    // @rule R-EXE-9
     putPage(bprm.k, pfn)
     end = from
   }

@@ -103,8 +103,7 @@ function* transfer(
 /**
  * `process_vm_rw_single_vec`: one remote entry in batches of pages.
  *
- * The local buffer of a batch is reached with mmap_lock dropped and the pages pinned; the pins never
- * outlive the call (R-PVM-11).
+ * The local buffer of a batch is reached with mmap_lock dropped and the pages pinned.
  * @param base signed
  * @returns 0 or -EFAULT
  * @rule R-PVM-3
@@ -121,6 +120,7 @@ function* transferOne(
   const start = alignDown(base)
   let offset = base - start
   let left = length
+  // @rule R-PVM-8
   let pagesLeft = Math.ceil((offset + length) / PAGE_SIZE)
   const pages = new PageArray(Math.min(pagesLeft, PAGES_PER_LOOP))
   for (let address = start; pagesLeft > 0 && iter.count > 0;) {
@@ -131,6 +131,7 @@ function* transferOne(
     const bytes = Math.min(pinned * PAGE_SIZE - offset, left)
     const copied = yield* copyPages(k, iter, pages, offset, bytes, write)
     // @rule R-PVM-6
+    // @rule R-PVM-11
     yield* unpinUserPagesDirtyLock(k, pages, pinned, write)
     // @rule R-PVM-5
     if (copied < 0) return copied
@@ -155,6 +156,7 @@ function* pinBatch(
   pages: PageArray,
 ): Kthread<number> {
   const locked = new LockedGuard(mm.mmapLock.tryRead() ?? (yield* mm.mmapLock.read()))
+  // @rule R-PVM-9
   const pinned = yield* pinUserPagesRemote(k, mm, address, n, write ? FOLL_WRITE : 0, pages, locked)
   locked.guard?.release()
   if (pinned > 0) return pinned

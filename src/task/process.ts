@@ -138,6 +138,9 @@ export class Process implements TaskStruct {
   signalPending = false
   fatalSignalPending = false
   memallocPin = false
+  /** faults it has taken, minor and major, also in the memory of a process it looks into (R-COM-5) */
+  minFlt = 0
+  majFlt = 0
   /** personality(2) */
   personality = 0
   /** NUMA node of the processor it runs on: where its NUMA hints bring pages (R-FLT-56) */

@@ -148,6 +148,7 @@ export function* ptraceAccessVm(
     return 0
   }
   mm.users++
+  // @rule R-PTR-6
   const moved = yield* accessRemoteVm(k, mm, address, buffer, write, FOLL_FORCE)
   yield* mmput(k, mm)
   return moved

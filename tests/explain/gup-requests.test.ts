@@ -68,6 +68,16 @@ describe('gup:get', () => {
     expect(row([ext4Shared], pin('read', 'FOLL_LONGTERM'))).toBe('0 0 0 0 0')
   })
 
+  it('R-GUP-28 pages of a file on device memory: refused for long, not determined otherwise', () => {
+    const pmem: MappingSpec = { backing: fileOn('ext4', 'yes'), flags: SHARED_RW, look: [['file', 4]] }
+    expect(row([pmem], pin('write', 'FOLL_LONGTERM'))).toBe('op op op op op')
+    expect(row([pmem], get('write'))).toBe('? ? ? ? ?')
+    expect(verdictOn(snapshot({ mappings: [pmem] }), '6.18', get('write'))).toMatchObject({
+      ok: null,
+      rule: 'R-GUP-28',
+    })
+  })
+
   it('R-GUP-12 a range that ends in a hole gives the pages before it', () => {
     const seen = snapshot({ mappings: [{ pages: 2 }] })
     const verdict = verdictOn(seen, '6.18', { ...get('read'), pages: 4 })

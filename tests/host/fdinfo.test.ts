@@ -19,7 +19,7 @@ test('R-FD-3 buffers are listed as registered, with the ring’s own inode', () 
   })
 })
 
-test('HOST vector 25: sparse slots of [6.18] are <none>', () => {
+test('HOST vector 25, R-URING-88: sparse slots of [6.18] are <none>', () => {
   const info = parseIoUringFdinfo(
     `${head}${counters}UserFiles:\t0\nUserBufs:\t4\n    0: <none>\n    1: 0x7f0000000064/5000\n    2: <none>\n    3: <none>\nPollList:\n`,
   )
@@ -27,23 +27,23 @@ test('HOST vector 25: sparse slots of [6.18] are <none>', () => {
   expect(info.busy).toBe(false)
 })
 
-test('HOST vector 26: the empty slot of [6.1]', () => {
+test('HOST vector 26, R-URING-88: the empty slot of [6.1]', () => {
   const info = parseIoUringFdinfo(`${head}${counters}UserBufs:\t1\n    0: 0xffffffffffffffff/1\nPollList:\n`)
   expect(info).toMatchObject({ busy: false, buffers: [null] })
 })
 
-test('HOST vector 27: the empty slot of [6.12]', () => {
+test('HOST vector 27, R-URING-88: the empty slot of [6.12]', () => {
   const info = parseIoUringFdinfo(
     `${head}${counters}UserBufs:\t1\n    0: 0xffffffffffffffff/4294967295\nPollList:\n`,
   )
   expect(info).toMatchObject({ busy: false, buffers: [null] })
 })
 
-test('HOST vector 28: without SqMask the ring is busy, not without buffers', () => {
+test('HOST vector 28, R-URING-86: without SqMask the ring is busy, not without buffers', () => {
   expect(parseIoUringFdinfo(head)).toEqual({ inode: 16855, busy: true, buffers: [] })
 })
 
-test('HOST vector 29: a count without slots is busy', () => {
+test('HOST vector 29, R-URING-86: a count without slots is busy', () => {
   expect(parseIoUringFdinfo(`${head}${counters}UserFiles:\t2\nUserBufs:\t3\nPollList:\n`)).toMatchObject({
     busy: true,
     buffers: [],

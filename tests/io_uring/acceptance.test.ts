@@ -339,7 +339,7 @@ const rows: readonly Row[] = [
     },
   },
   {
-    memory: 'below the stack',
+    memory: 'R-URING-33 below the stack',
     cells: ['fa', '0', '?', 'fa', 'fa'],
     build: (rig) => {
       const stack = rig.anon(N, RW, undefined, MAP_PRIVATE | MAP_GROWSDOWN)

@@ -80,7 +80,7 @@ describe.each(releases)('CLONE_BUFFERS on %s', (release) => {
     expect(slots).toEqual([false, false, false, true, true, false])
   })
 
-  it('URING vector 56: rings that are charged to different accounts', () => {
+  it('URING vector 56, R-URING-75: rings that are charged to different accounts', () => {
     const rig = new Pair(release)
     rig.pages(1)
     const child = rig.fork()

@@ -62,7 +62,7 @@ const cases: readonly Case[] = [
 ]
 
 describe.each(RELEASE_NAMES)('%s', (release) => {
-  it.each(cases)('R-URING-39 $what', ({ pages, dropped: drops, build }) => {
+  it.each(cases)('R-URING-39, R-HUGE-5 $what', ({ pages, dropped: drops, build }) => {
     const rig = new Rig(release)
     const address = build(rig)
     expect(rig.buffer(address, pages * P)).toMatchObject({ result: 0, acq: pages, rel: drops[release] })
@@ -209,7 +209,7 @@ describe.each(['6.12', '6.18'] as const)('%s', (release) => {
       ],
       segments: 2,
     },
-  ] as const)('R-URING-39 $what', ({ names, segments }) => {
+  ] as const)('R-URING-39, R-HUGE-5 $what', ({ names, segments }) => {
     const rig = new Rig(release)
     const joined = coalesce(rig.k, pinned(rig, names), names.length)
     expect(joined.nrPins).toBe(segments)

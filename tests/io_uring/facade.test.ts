@@ -90,7 +90,7 @@ describe('openIoUring', () => {
     app.files.closeAll()
   })
 
-  it('R-URING-65 a ring lives as long as a descriptor of it, in any process', () => {
+  it('R-URING-65, R-URING-9 a ring lives as long as a descriptor of it, in any process', () => {
     const k = testKernel()
     const app = spawn(k)
     const ring = openIoUring(app, { entries: 8 })
@@ -159,7 +159,32 @@ describe('openIoUring', () => {
     app.exit()
   })
 
-  it('URING vector 53: exec takes the ring along, or leaves it with the pins of the program that is gone', () => {
+  it('R-URING-87, R-URING-89 what /proc shows of a ring', () => {
+    const k = testKernel({ release: '6.18' })
+    const app = spawn(k)
+    const ring = openIoUring(app, { entries: 8 })
+    const parts = [0, 0x10000000, 0x8000000].map((offset) =>
+      app.mmap({ length: '4k', shared: true, fd: ring.fd, offset }),
+    )
+    const maps = app.proc.text(app.pid, 'maps').split('\n')
+    const shown = parts.map((at) => maps.find((line) => line.startsWith(at.toString(16).padStart(8, '0')))!)
+    expect(shown.map((line) => line.split(/\s+/).slice(1, 3))).toEqual([
+      ['rw-s', '00000000'],
+      ['rw-s', '10000000'],
+      ['rw-s', '08000000'],
+    ])
+    for (const line of shown) expect(line).toMatch(/ anon_inode:\[io_uring\]$/)
+    const base = app.mmap({ length: '64k' })
+    ring.registerBuffers([{ base, length: 65536 }])
+    const child = app.fork()
+    const pinned = (of: Process): string | undefined =>
+      /VmPin:\s+(\d+) kB/.exec(app.proc.text(of.pid, 'status'))?.[1]
+    expect([pinned(app), pinned(child)]).toEqual(['64', '0'])
+    child.exit()
+    app.exit()
+  })
+
+  it('URING vector 53, R-URING-68, R-URING-9: exec takes the ring along, or leaves it with the pins of the program that is gone', () => {
     const k = testKernel()
     for (const kept of [false, true]) {
       const app = spawn(k)

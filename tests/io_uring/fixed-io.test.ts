@@ -123,7 +123,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.sent(a)).toBe('B')
   })
 
-  it('URING vector 45: the range must lie in the buffer, also an empty one', () => {
+  it('URING vector 45, R-URING-56: the range must lie in the buffer, also an empty one', () => {
     const rig = new Rig(release)
     const a = rig.anon(1)
     expect(rig.buffer(a + 100, 1000).result).toBe(0)
@@ -150,7 +150,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     ])
   })
 
-  it('URING vector 46: an empty slot, a slot beyond the table, no table', () => {
+  it('URING vector 46, R-URING-55: an empty slot, a slot beyond the table, no table', () => {
     const rig = new Rig(release)
     const fd = rig.letters('x')
     expect(rig.readFixed(fd, 0, 0)).toBe('-EFAULT')

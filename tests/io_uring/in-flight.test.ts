@@ -142,7 +142,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(f.completions()).toEqual([[1, P]])
   })
 
-  it('R-URING-20 a replaced buffer stays while a request works on it; its tag comes last', () => {
+  it('R-URING-20, R-URING-52 a replaced buffer stays while a request works on it; its tag comes last', () => {
     const f = new Flight(release)
     const b = f.anon(1)
     expect(f.register2({ nr: 1, data: [{ base: f.a, length: P }], tags: [7] }).result).toBe(0)

@@ -84,7 +84,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect([limited.mmAccount, free.mmAccount]).toEqual([task.mm, task.mm])
   })
 
-  it('URING vector 52: the buffers stay while anybody holds the file of the ring', () => {
+  it('URING vector 52, R-URING-9: the buffers stay while anybody holds the file of the ring', () => {
     const rig = new Rig(release)
     expect(rig.buffer(rig.anon(4), 4 * P).result).toBe(0)
     const files = new FdTable()

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest'
+import { PREEMPT, type Kthread } from '../../src/base/kthread.ts'
 import { RELEASE_NAMES } from '../../src/base/release.ts'
 import { ioUringSetup } from '../../src/io_uring/io-uring.ts'
+import { ioUringRegister } from '../../src/io_uring/register.ts'
 import { ringMemory } from '../../src/io_uring/setup-flags.ts'
 import { MAP_SHARED } from '../../src/mm/mman.ts'
 import { result, testTask } from '../support/kernel.ts'
@@ -30,7 +32,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.unregister().vmPin).toBe(-512)
   })
 
-  it('URING vector 28: the charge leaves with the buffer that made it', () => {
+  it('URING vector 28, R-URING-46: the charge leaves with the buffer that made it', () => {
     const rig = new Rig(release)
     rig.hugePool(1)
     const h = rig.hugetlb(1)
@@ -60,7 +62,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.update(0, [{ base: h, length: P }])).toMatchObject({ result: 1, vmPin: 512 })
   })
 
-  it('URING vector 30: a slot replaced by the same huge page ends up uncharged', () => {
+  it('URING vector 30, R-URING-46: a slot replaced by the same huge page ends up uncharged', () => {
     const rig = new Rig(release)
     rig.hugePool(1)
     const h = rig.hugetlb(1)
@@ -85,7 +87,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.buffer(t, P)).toMatchObject({ result: 0, vmPin: 512 })
   })
 
-  it('URING vector 33: an update charges the new buffer before the old one goes', () => {
+  it('URING vector 33, R-URING-19: an update charges the new buffer before the old one goes', () => {
     const rig = limited(release, 12)
     const a = rig.anon(10)
     const b = rig.anon(10)
@@ -182,6 +184,63 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
       expect(result(ring as number)).toBe('-ENOMEM')
       expect(user.refusal).toMatchObject({ rule: 'R-URING-42', needed: 1, used: 0, limit: 0 })
     }
+  })
+
+  it('R-URING-85 pin and charge are steps of their own; what two rings of a user share is the counter', () => {
+    const between = (exploring: boolean): (number | string)[] => {
+      const rig = limited(release, 4)
+      const { k, task } = rig
+      task.limits.memlock = Infinity
+      const second = rig.newRing()
+      task.limits.memlock = (4 + rig.ring.chargedPages + second.chargedPages) * P
+      const iovecs = [{ base: rig.anon(4), length: 4 * P }]
+      expect(rig.buffer(rig.anon(4), 4 * P, second).result).toBe(0)
+      const results: (number | string)[] = []
+      const register = function* () {
+        results.push(result(yield* ioUringRegister(k, rig.ring, 0, { type: 'iovecs', iovecs }, 1)))
+      }
+      const unregister = function* () {
+        results.push(result(yield* ioUringRegister(k, second, 1, null, 0)))
+      }
+      k.exploring = exploring
+      k.scheduler.spawn('register', task, register())
+      k.scheduler.spawn('unregister', testTask(k, { mm: task.mm }), unregister())
+      k.scheduler.run()
+      k.exploring = false
+      return [...results, rig.pinned]
+    }
+    // pinned and not charged, charged and not in its slot: each can be met
+    const rig = limited(release, 4)
+    const { k, task, ring } = rig
+    const iovecs = [{ base: rig.anon(4), length: 4 * P }]
+    k.exploring = true
+    const registering = k.scheduler.spawn(
+      'register',
+      task,
+      ioUringRegister(k, ring, 0, { type: 'iovecs', iovecs }, 1),
+    )
+    const met = new Set<string>()
+    const look = function* (): Kthread<void> {
+      while (!registering.done) {
+        met.add(
+          `${rig.pinned} pinned, ${charged(rig)} charged, ${(ring.buffers?.buffer(0) ?? null) === null ? 'no' : 'a'} buffer`,
+        )
+        yield PREEMPT
+      }
+    }
+    k.scheduler.spawn('look', testTask(k), look())
+    k.scheduler.run()
+    k.exploring = false
+    expect([...met]).toEqual(
+      expect.arrayContaining([
+        '0 pinned, 0 charged, no buffer',
+        '4 pinned, 0 charged, no buffer',
+        '4 pinned, 4 charged, no buffer',
+      ]),
+    )
+    // as a whole the registration finds no room; step by step the other ring gives its pages back meanwhile
+    expect(between(false)).toEqual(['-ENOMEM', 0, 0])
+    expect(between(true)).toEqual([0, 0, 4])
   })
 
   it('R-URING-8 ring memory is charged to the user on 6.18, to nobody before, and never to VmPin', () => {

@@ -151,7 +151,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
   }
 
   if (mapped) {
-    it('R-URING-98 the parts of a ring can be mapped; what lies beyond them is empty', () => {
+    it('R-URING-98, R-AS-153 the parts of a ring can be mapped; what lies beyond them is empty', () => {
       const rig = new Rig(release)
       const at = rig.mapRing(rig.ring, 0, 2) as number
       const again = rig.mapRing(rig.ring, IORING_OFF_CQ_RING, 1) as number

@@ -13,6 +13,7 @@ import {
   IORING_UNREGISTER_BUFFERS,
   ioUringRegister,
 } from '../../src/io_uring/register.ts'
+import * as register from '../../src/io_uring/register.ts'
 import { IORING_SETUP_R_DISABLED, IORING_SETUP_SINGLE_ISSUER } from '../../src/io_uring/setup-flags.ts'
 import type { Restriction, RsrcUpdate } from '../../src/io_uring/user-args.ts'
 import { result, testTask } from '../support/kernel.ts'
@@ -85,7 +86,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.buffer(0, 0x7fffffff).result).toBe('-EFAULT')
   })
 
-  it('R-URING-15 a failing entry takes the earlier ones with it: no pins, no table, no completions', () => {
+  it('R-URING-15, R-URING-51 a failing entry takes the earlier ones with it: no pins, no table, no completions', () => {
     const rig = new Rig(release)
     const a = rig.anon(1)
     const outcome = rig.register2({
@@ -179,7 +180,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.ring.cqes.map(({ userData }) => userData)).toEqual(release === '6.18' ? [12, 11] : [])
   })
 
-  it('URING vector 49: an update that fails at its second entry', () => {
+  it('URING vector 49, R-URING-18, R-URING-52: an update that fails at its second entry', () => {
     const rig = new Rig(release)
     const a = rig.anon(4)
     const hole = rig.place(1)
@@ -226,6 +227,13 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(restrict([])).toBe('-EACCES')
     expect(rig.pinned).toBe(1)
     expect(rig.unregister().result).toBe(0)
+  })
+
+  it('R-URING-2 a ring that is not enabled takes buffers, but no requests', () => {
+    const rig = new Rig(release, { setup: { flags: IORING_SETUP_R_DISABLED } })
+    expect(rig.buffer(rig.anon(1), P)).toMatchObject({ result: 0, acq: 1 })
+    expect(rig.submit([{ opcode: 0 }])).toBe('-EBADFD')
+    expect(rig.unregister()).toMatchObject({ result: 0, rel: 1 })
   })
 
   it('R-URING-4 restrictions and enabling only while the ring is disabled', () => {
@@ -310,6 +318,26 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     k.exploring = false
     expect(results).toEqual([0, '-EBUSY'])
     expect(rig.pinned).toBe(4)
+  })
+})
+
+it('R-URING-5 the numbers of the opcodes', () => {
+  const numbers = Object.entries(register).flatMap(([name, value]) =>
+    /^IORING_(UN)?REGISTER_/.test(name) ? [[name.replace(/^IORING_/, ''), value]] : [],
+  )
+  expect(Object.fromEntries(numbers)).toMatchObject({
+    REGISTER_BUFFERS: 0,
+    UNREGISTER_BUFFERS: 1,
+    REGISTER_RESTRICTIONS: 11,
+    REGISTER_ENABLE_RINGS: 12,
+    REGISTER_BUFFERS2: 15,
+    REGISTER_BUFFERS_UPDATE: 16,
+    REGISTER_PBUF_RING: 22,
+    UNREGISTER_PBUF_RING: 23,
+    REGISTER_CLONE_BUFFERS: 30,
+    REGISTER_ZCRX_IFQ: 32,
+    REGISTER_RESIZE_RINGS: 33,
+    REGISTER_MEM_REGION: 34,
   })
 })
 

@@ -15,7 +15,7 @@ const WITH_FILE_CHECK: readonly ReleaseName[] = ['6.1', 'gup-v3']
 const FAST: readonly ReleaseName[] = ['6.12', '6.18']
 
 describe.each(RELEASE_NAMES)('%s', (release) => {
-  it('URING vector 1: register and unregister four anonymous pages', () => {
+  it('URING vector 1, R-URING-41: register and unregister four anonymous pages', () => {
     const rig = new Rig(release)
     const a = rig.anon(4)
     expect(rig.buffer(a, 4 * P)).toEqual({ result: 0, acq: 4, rel: 0, vmPin: 4 })
@@ -54,7 +54,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
   })
 
   it.each([false, true])(
-    'URING vector 12: a shared ext4 mapping, first page mapped writable: %s',
+    'URING vector 12, R-URING-32: a shared ext4 mapping, first page mapped writable: %s',
     (touched) => {
       const rig = new Rig(release)
       const a = rig.mapped(rig.file(EXT4, 4), 4, RW, MAP_SHARED)
@@ -81,7 +81,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expected: { '6.1': string; 'gup-v3': string; later: number | string }
   }[] = [
     {
-      name: 'URING vector 14: two memfds side by side',
+      name: 'URING vector 14, R-URING-28: two memfds side by side',
       build: (rig) => {
         const a = rig.mapped(rig.memfd(2), 2, RW, MAP_SHARED, rig.place(4))
         rig.mapped(rig.memfd(2), 2, RW, MAP_SHARED, a + 2 * P)
@@ -90,7 +90,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
       expected: { '6.1': '-EINVAL', 'gup-v3': '-EFAULT', later: 0 },
     },
     {
-      name: 'URING vector 15: anonymous memory, then private ext4',
+      name: 'URING vector 15, R-URING-28: anonymous memory, then private ext4',
       build: (rig) => {
         const a = rig.anon(2, RW, rig.place(4))
         rig.mapped(rig.file(EXT4, 2), 2, RW, MAP_PRIVATE, a + 2 * P)
@@ -99,7 +99,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
       expected: { '6.1': '-EINVAL', 'gup-v3': '-EFAULT', later: 0 },
     },
     {
-      name: 'URING vector 16: two private ext4 files',
+      name: 'URING vector 16, R-URING-28: two private ext4 files',
       build: (rig) => {
         const a = rig.mapped(rig.file(EXT4, 2), 2, RW, MAP_PRIVATE, rig.place(4))
         rig.mapped(rig.file(EXT4, 2), 2, RW, MAP_PRIVATE, a + 2 * P)
@@ -118,7 +118,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
       expected: { '6.1': '-EOPNOTSUPP', 'gup-v3': '-EOPNOTSUPP', later: 0 },
     },
     {
-      name: 'URING vector 18: anonymous memory, then shared ext4',
+      name: 'URING vector 18, R-URING-30: anonymous memory, then shared ext4',
       build: (rig) => {
         const a = rig.anon(2, RW, rig.place(4))
         rig.mapped(rig.file(EXT4, 2), 2, RW, MAP_SHARED, a + 2 * P)
@@ -162,7 +162,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.buffer(a, 4 * P)).toEqual({ result: '-EFAULT', acq: 0, rel: 0, vmPin: 0 })
   })
 
-  it('URING vector 23: one huge page', () => {
+  it('URING vector 23, R-URING-37: one huge page', () => {
     const rig = new Rig(release)
     rig.hugePool(1)
     const h = rig.hugetlb(1)
@@ -176,7 +176,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.buffer(rig.hugetlb(1), P)).toEqual({ result: 0, acq: 1, rel: 0, vmPin: 512 })
   })
 
-  it('URING vector 25: two huge pages', () => {
+  it('URING vector 25, R-URING-37: two huge pages', () => {
     const rig = new Rig(release)
     rig.hugePool(2)
     expect(rig.buffer(rig.hugetlb(2), 2 * H)).toEqual({
@@ -207,7 +207,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.k.user(1000).lockedVm).toBe(0)
   })
 
-  it('URING vector 37: a child registers its own pages on the parent ring and charges the parent', () => {
+  it('URING vector 37, R-URING-67: a child registers its own pages on the parent ring and charges the parent', () => {
     const rig = new Rig(release)
     const a = rig.anon(4)
     rig.touch(a)
@@ -277,7 +277,7 @@ describe('R-URING-40 which frame a page of the buffer is', () => {
 })
 
 describe('R-URING-29 no mapping after a complete pin', () => {
-  it('URING vector 21: warns once, EINVAL, every page unpinned', () => {
+  it('URING vector 21, R-GUP-114: warns once, EINVAL, every page unpinned', () => {
     const rig = new Rig('gup-v3')
     const a = rig.anon(3)
     for (let i = 0; i < 3; i++) rig.touch(a + i * P)

@@ -92,16 +92,21 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(rig.ring.buffers!.buffer(0)!.pfnAt(k.memory.frames, 0)).toBe(pfnAt(task.space, a))
   })
 
-  it('R-URING-67 fork after registering: the parent keeps the pinned page, the child gets a copy', () => {
+  it('R-URING-63, R-URING-67 fork after registering: the parent keeps the pinned page, the child gets a copy', () => {
     const rig = new Rig(release)
     const { k, task } = rig
-    const a = rig.anon(2)
+    const a = rig.anon(3)
+    for (let i = 0; i < 3; i++) rig.touch(a + i * P)
     expect(rig.buffer(a, 2 * P).result).toBe(0)
     const pinned = pfnAt(task.space, a)
     const child = task.run(forkMm(k, task.space, 'child'))
     if (!(child instanceof Mm)) throw new Error('fork failed')
     expect(pfnAt(task.space, a)).toBe(pinned)
     expect(pfnAt(child, a)).not.toBe(pinned)
+    // the neighbour that is not pinned is shared
+    const neighbour = pfnAt(task.space, a + 2 * P)
+    expect(pfnAt(child, a + 2 * P)).toBe(neighbour)
+    expect([pinned, neighbour].map((pfn) => k.memory.frames.mapcount[pfn])).toEqual([1, 2])
     expect(child.pinnedVm).toBe(0)
     expect(rig.vmPin).toBe(2)
   })

@@ -1,10 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import type { ReleaseName } from '../../src/base/release.ts'
 import { PAGE_SIZE } from '../../src/base/units.ts'
-import { PG_DIRTY } from '../../src/memory/page-flags.ts'
+import { PG_DIRTY, PG_REFERENCED } from '../../src/memory/page-flags.ts'
 import { accessRemoteVm } from '../../src/mm/access-remote-vm.ts'
-import { FOLL_ANON, FOLL_FORCE } from '../../src/mm/gup-flags.ts'
+import { FOLL_ANON, FOLL_FORCE, FOLL_WRITE } from '../../src/mm/gup-flags.ts'
+import { getDumpPage, getUserPagesRemote } from '../../src/mm/gup.ts'
 import { MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_PRIVATE, MAP_SHARED } from '../../src/mm/mman.ts'
+import { PTE_DIRTY, pteSlot } from '../../src/mm/page-table.ts'
+import { putPage } from '../../src/mm/unpin.ts'
 import { testTask } from '../support/kernel.ts'
 import { NONE, RO, World, missVmas } from './gup-fixture.ts'
 
@@ -30,7 +33,7 @@ describe.each(all)('__access_remote_vm on %s', (release) => {
     expect(w.mm.mmapLock.locked).toBe(false)
   })
 
-  test('R-ARV-7 stops at the first page that fails and keeps what was done', () => {
+  test('R-ARV-7, R-ARV-8 stops at the first page that fails and keeps what was done', () => {
     const w = new World(release)
     const a = w.map(1)
     expect(access(w, a + 100, new Uint8Array(2 * PAGE_SIZE).fill(7), true)).toBe(PAGE_SIZE - 100)
@@ -40,7 +43,7 @@ describe.each(all)('__access_remote_vm on %s', (release) => {
     expect(access(w, 0x7000000, byte, false)).toBe(0)
   })
 
-  test('R-GUP-19 forced writes: private yes, shared no', () => {
+  test('R-COM-7, R-GUP-19 forced writes: private yes, shared no', () => {
     const w = new World(release)
     const one = new Uint8Array([5])
     for (const prot of [RO, NONE]) {
@@ -54,7 +57,7 @@ describe.each(all)('__access_remote_vm on %s', (release) => {
     expect(access(w, w.map(1, { prot: RO, file: w.memfd(1), flags: MAP_SHARED }), one, true)).toBe(0)
   })
 
-  test('R-GUP-98 secretmem gives nothing, FOLL_ANON refuses files', () => {
+  test('R-COM-7, R-GUP-98 secretmem gives nothing, FOLL_ANON refuses files', () => {
     const w = new World(release)
     const byte = new Uint8Array(1)
     expect(access(w, w.map(1, { file: w.secretmem(1), touched: true }), byte, false)).toBe(0)
@@ -62,7 +65,52 @@ describe.each(all)('__access_remote_vm on %s', (release) => {
     expect(access(w, w.map(1), byte, false, FOLL_ANON)).toBe(1)
   })
 
-  test('R-ARV-3 below a growing mapping the stack grows', () => {
+  test('R-COM-10 what is looked at counts as accessed; a core dump leaves no trace', () => {
+    const w = new World(release)
+    const a = w.map(1, { touched: true })
+    const { frames } = w.k.memory
+    const pfn = w.pfn(a)
+    const marks = (): boolean[] => [frames.has(pfn, PG_REFERENCED), frames.has(pfn, PG_DIRTY)]
+    frames.clear(pfn, PG_REFERENCED | PG_DIRTY)
+    putPage(w.k, w.task.run(getDumpPage(w.k, a)))
+    expect(marks()).toEqual([false, false])
+    access(w, a, new Uint8Array(1), false)
+    expect(marks()).toEqual([true, false])
+    const entry = w.mm.pageTable.leafFor(a)
+    entry.bits[pteSlot(a)]! &= ~PTE_DIRTY
+    // FOLL_WRITE alone dirties what was clean, nothing is written
+    const touched = w.underLock((guard) => getUserPagesRemote(w.k, w.mm, a, 1, FOLL_WRITE, null, guard))
+    expect([touched, ...marks()]).toEqual([1, true, true])
+  })
+
+  test('R-ARV-8 whatever the error was, it is a short copy', () => {
+    const w = new World(release, { zones: { normal: 64 } })
+    const a = w.map(100)
+    const memory = new Uint8Array(100 * PAGE_SIZE)
+    const short = access(w, a, memory, true)
+    expect(short % PAGE_SIZE).toBe(0)
+    expect([short > 0, short < memory.length]).toEqual([true, true])
+    expect(access(w, a + short, new Uint8Array(1), true)).toBe(0)
+    const dying = testTask(w.k, { comm: 'tracer' })
+    dying.fatalSignalPending = true
+    expect(dying.run(accessRemoteVm(w.k, w.mm, a, new Uint8Array(1), false, 0))).toBe(0)
+    expect(dying.refusal!.errno).toBe(4)
+    dying.fatalSignalPending = false
+  })
+
+  test('R-ARV-10 untouched memory: a read maps the zero page, a write makes a page, a huge one where it may', () => {
+    const w = new World(release)
+    const a = w.map(2, { prot: NONE })
+    access(w, a, new Uint8Array(1), false)
+    access(w, a + PAGE_SIZE, new Uint8Array(1), true)
+    expect(w.pfn(a)).toBe(w.k.zeroPfn)
+    expect([w.pfn(a + PAGE_SIZE) === w.k.zeroPfn, w.mm.rssAnon]).toEqual([false, 1])
+    const huge = w.mapThp()
+    access(w, huge + 5 * PAGE_SIZE, new Uint8Array(1), true)
+    expect(w.mm.rssAnon).toBe(1 + 512)
+  })
+
+  test('R-ARV-3, R-AS-87 below a growing mapping the stack grows', () => {
     const w = new World(release)
     const a = w.map(1, { at: 0x20000000, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN, touched: true })
     expect(access(w, a - 5 * PAGE_SIZE, new Uint8Array([3]), true)).toBe(1)
@@ -106,7 +154,7 @@ describe.each(all)('__access_remote_vm on %s', (release) => {
 })
 
 describe('a VMA that is missing although the lock was held', () => {
-  test('REMOTE vector 54: the VMA is missing after GUP: bytes so far, a warning, and here the page is put', () => {
+  test('REMOTE vector 54, R-ARV-11, R-COM-20, R-GUP-114: the VMA is missing after GUP: bytes so far, a warning, and here the page is put', () => {
     const w = new World('gup-v3')
     const a = w.map(2, { touched: true })
     const first = w.pfn(a)

@@ -4,11 +4,13 @@ import { mmap } from '../../src/mm/mmap.ts'
 import { DEV_ZERO } from '../../src/mm/file.ts'
 import { createFile } from '../../src/mm/filemap.ts'
 import { FAULT_FLAG_WRITE, VM_FAULT_OOM } from '../../src/mm/fault-flags.ts'
+import { PG_DIRTY } from '../../src/memory/page-flags.ts'
+import { PTE_DIRTY } from '../../src/mm/page-table.ts'
 import '../support/kernel.ts'
 import { P, RW, World } from './fault-support.ts'
 
 describe('anonymous faults', () => {
-  it('FLT vector 1: reading an untouched page maps the zero page and counts nothing', () => {
+  it('FLT vector 1, R-FLT-2: reading an untouched page maps the zero page and counts nothing', () => {
     const w = new World()
     const at = w.map(1)
     expect(w.load(at)).toBe(0)
@@ -17,7 +19,7 @@ describe('anonymous faults', () => {
     expect(w.mm.rss).toBe(0)
   })
 
-  it('FLT vector 2: a write after that allocates an exclusive page', () => {
+  it('FLT vector 2, R-FLT-36: a write after that allocates an exclusive page', () => {
     const w = new World()
     const at = w.map(1)
     w.load(at)
@@ -28,7 +30,7 @@ describe('anonymous faults', () => {
     expect(w.mm.rssAnon).toBe(1)
   })
 
-  it('FLT vector 3: writing an untouched page gives map 1, ref 1, X', () => {
+  it('FLT vector 3, R-FLT-8, R-FLT-10: writing an untouched page gives map 1, ref 1, X', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at + 5, 7)
@@ -36,6 +38,9 @@ describe('anonymous faults', () => {
     expect([w.mapped(w.pfn(at)), w.ref(w.pfn(at))]).toEqual([1, 1])
     expect([w.load(at + 5), w.load(at)]).toEqual([7, 0])
     expect(w.faults(at, true)).toBe(0)
+    // that it was written is known to the entry alone
+    expect(w.k.memory.frames.has(w.pfn(at), PG_DIRTY)).toBe(false)
+    expect(w.entry(at).bits & PTE_DIRTY).toBe(PTE_DIRTY)
   })
 
   it('R-FLT-34 the first read makes no anon_vma, the first write does', () => {
@@ -53,7 +58,7 @@ describe('anonymous faults', () => {
     expect(anonVma()).not.toBeNull()
   })
 
-  it('R-FLT-35 a forced write where the VMA lacks VM_WRITE leaves a read-only pte on an X page', () => {
+  it('R-FLT-9, R-FLT-35 a forced write where the VMA lacks VM_WRITE leaves a read-only pte on an X page', () => {
     const w = new World()
     const readOnly = w.map(1, { prot: PROT_READ })
     expect(w.fault(readOnly, FAULT_FLAG_WRITE)).toBe(0)

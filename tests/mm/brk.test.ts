@@ -16,7 +16,7 @@ function heap(s: Space, pages = 0): (page: number) => number {
 }
 
 describe.each(ALL)('brk on %s', (release) => {
-  it('AS vector 36: an obstacle 20 pages up', () => {
+  it('AS vector 36, R-AS-6: an obstacle 20 pages up', () => {
     const s = new Space(release)
     const set = heap(s)
     s.at(20, 1)

@@ -72,7 +72,7 @@ describe.each(RELEASES)('device-exclusive pages on %s', (release) => {
     expect(heard).toEqual(['exclusive mine 1', back, 'exclusive mine 1', back])
   })
 
-  test('R-DEX-2 untouched memory and the zero page are filled, a page shared after fork is copied first', () => {
+  test('R-DEX-1, R-DEX-2 untouched memory and the zero page are filled, a page shared after fork is copied first', () => {
     const w = new World(release)
     const a = w.map(2)
     w.read(a + P)

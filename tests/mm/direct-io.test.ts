@@ -12,7 +12,7 @@ import { Disk } from './disk-support.ts'
 import { P, World } from './fault-support.ts'
 
 describe('direct I/O', () => {
-  it('FLT vector 81: a read over the end of the file fills all its memory', () => {
+  it('FLT vector 81, R-DIO-8: a read over the end of the file fills all its memory', () => {
     const w = new Disk(5000)
     const at = w.memory(4, 9)
     expect(w.pins(() => w.pread(at, 4 * P, 0))).toEqual([5000, 2, 2])
@@ -150,7 +150,7 @@ describe('direct I/O', () => {
     w.close()
   })
 
-  it('FLT vector 87: into a page of the very file, which is dirty then', () => {
+  it('FLT vector 87, R-DIO-11: into a page of the very file, which is dirty then', () => {
     const w = new Disk(4 * P)
     const shared = w.map(4, { file: w.file, shared: true })
     expect(w.pread(shared, P, 2 * P)).toBe(P)
@@ -177,7 +177,7 @@ describe('direct I/O', () => {
     direct.put()
   })
 
-  it.each(RELEASE_NAMES)('FLT vector 88: what the last page has beyond the end: %s', (release) => {
+  it.each(RELEASE_NAMES)('FLT vector 88, R-DIO-9: what the last page has beyond the end: %s', (release) => {
     const tail = (then: (w: Disk) => void): number => {
       const w = new Disk(5000, release)
       const shared = w.map(2, { file: w.file, shared: true })

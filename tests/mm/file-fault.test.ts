@@ -146,7 +146,7 @@ describe('file faults', () => {
     expect(w.ref(w.pfn(at))).toBe(3)
   })
 
-  it('FLT vector 47: ext4 shared: read, write, write, msync, write take 1, 1, 0, -, 1 faults', () => {
+  it('FLT vector 47, R-FLT-41: ext4 shared: read, write, write, msync, write take 1, 1, 0, -, 1 faults', () => {
     const w = new World()
     const file = cached(w, 1)
     const at = w.map(1, { file, shared: true })
@@ -204,7 +204,7 @@ describe('slow reads', () => {
     return { w, file, at: w.map(4, { file, shared: true }) }
   }
 
-  it('R-FLT-21 with ALLOW_RETRY the lock is dropped while the page is read', () => {
+  it('R-FLT-21, R-FLT-32 with ALLOW_RETRY the lock is dropped while the page is read', () => {
     const { w, file, at } = slowFile()
     const { mm, k } = w
     let lockedMeanwhile: boolean | null = null
@@ -222,7 +222,7 @@ describe('slow reads', () => {
     expect(k.pgmajfault).toBe(1)
   })
 
-  it('R-FLT-21 without it the lock is held', () => {
+  it('R-FLT-21, R-FLT-32 without it the lock is held', () => {
     const { w, file, at } = slowFile()
     const { mm, k } = w
     let lockedMeanwhile: boolean | null = null

@@ -87,7 +87,7 @@ describe('read(2) and write(2) through the page cache', () => {
   })
 
   it.each(RELEASE_NAMES.map((release) => [release, release === '6.18'] as const))(
-    'FLT vector 72: %s: a write that fails with EFAULT has moved the end of the file: %s',
+    'FLT vector 72, R-FLT-174: %s: a write that fails with EFAULT has moved the end of the file: %s',
     (release, moves) => {
       const w = new Files({ release })
       const file = w.memfd(8)

@@ -19,7 +19,7 @@ function vmaAt(w: World, address: number): Vma {
 }
 
 describe('fork', () => {
-  it('FLT vector 6: a written page is shared, read-only on both sides, X gone', () => {
+  it('FLT vector 6, R-FLT-7: a written page is shared, read-only on both sides, X gone', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at, 1)
@@ -31,7 +31,7 @@ describe('fork', () => {
     w.exit(child)
   })
 
-  it('FLT vector 10: a pinned page is copied for the child; nobody faults on the next write', () => {
+  it('FLT vector 10, R-FLT-63: a pinned page is copied for the child; nobody faults on the next write', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at, 1)
@@ -47,7 +47,7 @@ describe('fork', () => {
     w.drop(a)
   })
 
-  it('FLT vector 11: only the pinned page is copied', () => {
+  it('FLT vector 11, R-FLT-63: only the pinned page is copied', () => {
     const w = new World()
     const at = w.map(2)
     w.store(at, 1)
@@ -60,7 +60,7 @@ describe('fork', () => {
     w.drop(w.pfn(at))
   })
 
-  it('FLT vector 12: pinned and unpinned again: shared', () => {
+  it('FLT vector 12, R-FLT-63: pinned and unpinned again: shared', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at, 1)
@@ -86,7 +86,7 @@ describe('fork', () => {
     w.drop(a)
   })
 
-  it('FLT vector 15: a pinned page under a read-only mapping is copied too', () => {
+  it('FLT vector 15, R-FLT-63: a pinned page under a read-only mapping is copied too', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at, 1)
@@ -115,7 +115,7 @@ describe('fork', () => {
     w.drop(w.pfn(at))
   })
 
-  it('FLT vector 17: DONTFORK: the child has no VMA', () => {
+  it('FLT vector 17, R-GUP-74: DONTFORK: the child has no VMA', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at, 1)
@@ -126,7 +126,7 @@ describe('fork', () => {
     w.exit(child)
   })
 
-  it('FLT vector 18, FLT vector 19: many plain references count only after some earlier pin', () => {
+  it('FLT vector 18, R-FLT-5, R-FLT-64, FLT vector 19: many plain references count only after some earlier pin', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at, 1)
@@ -176,7 +176,7 @@ describe('fork', () => {
     w.exit(eager)
   })
 
-  it('FLT vector 42: shared anonymous pages are left to the child to fault in', () => {
+  it('FLT vector 42, R-GUP-74: shared anonymous pages are left to the child to fault in', () => {
     const w = new World()
     const at = w.map(1, { shared: true })
     w.store(at, 1)
@@ -210,7 +210,7 @@ describe('fork', () => {
     w.exit(child)
   })
 
-  it('R-AS-151 lock flags are not inherited, counters start over', () => {
+  it('R-AS-151, R-AS-150 lock flags are not inherited, counters start over', () => {
     const w = new World()
     const at = w.map(3)
     vmaAt(w, at).flags |= VM_LOCKED
@@ -249,7 +249,7 @@ describe('fork', () => {
     for (let i = 0; i < 30; i++) w.drop(w.pfn(at + i * P))
   })
 
-  it('R-GUP-76 write_protect_seq is odd while a COW mapping is copied', () => {
+  it('R-GUP-76, R-FLT-61 write_protect_seq is odd while a COW mapping is copied', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at, 1)

@@ -205,7 +205,7 @@ describe('R-GUP-111 no VMA without its lock', () => {
     second.release()
   })
 
-  it('R-GUP-111 class A: a munmap after the release leaves nothing to touch', () => {
+  it('R-AS-122, R-GUP-111 class A: a munmap after the release leaves nothing to touch', () => {
     const { k, task, mm, start } = setup()
     const guard = task.run(mm.mmapLock.read())
     const vma = vmaLookup(guard, start)!

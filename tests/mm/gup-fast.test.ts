@@ -75,7 +75,7 @@ describe('the phases of the lockless walk', () => {
     expect([w.k.pinAcquired, w.k.pinReleased]).toEqual([1, 1])
   })
 
-  test('R-GUP-57 a page freed between snapshot and grab is not taken', () => {
+  test('R-GUP-57, R-GUP-61 a page freed between snapshot and grab is not taken', () => {
     const w = explored()
     const a = w.map(1, { touched: true })
     const walk = new FastWalk(w.k, w.mm, a, 1, FOLL_GET | W, new Int32Array(1))
@@ -253,7 +253,7 @@ describe.each(all)('huge pages on %s', (release) => {
     expect([result(pin.result), pin.acquired, pin.released]).toEqual(['-EFAULT', 1, 1])
   })
 
-  test('GUP vector 37: the huge zero page is counted like any large folio', () => {
+  test('GUP vector 37, R-GUP-63: the huge zero page is counted like any large folio', () => {
     const w = new World(release, zones)
     const a = w.mapThp()
     const pin = w.pinFast(a, 512)
@@ -274,7 +274,7 @@ describe.each(all)('huge pages on %s', (release) => {
     if (pin.result === 1) pin.unpin()
   })
 
-  test('GUP vector 45: one pinned subpage, fork: all copied, the parent’s PMD split', () => {
+  test('GUP vector 45, R-GUP-73: one pinned subpage, fork: all copied, the parent’s PMD split', () => {
     const w = new World(release, zones)
     const a = w.mapThp()
     w.write(a)
@@ -306,7 +306,7 @@ describe.each(all)('huge pages on %s', (release) => {
     file.put()
   })
 
-  test('GUP vector 52: forced write to private read-only hugetlb', () => {
+  test('GUP vector 52, R-HUGE-49: forced write to private read-only hugetlb', () => {
     const w = new World(release, zones)
     hugetlbPool(w.k, PMD_SIZE).resize(4)
     const file = hugetlbFileSetup(w.k, {
@@ -322,7 +322,7 @@ describe.each(all)('huge pages on %s', (release) => {
     file.put()
   })
 
-  test('R-GUP-29 a hugetlb mapping and a task being killed', () => {
+  test('R-GUP-29, R-HTL-1 a hugetlb mapping and a task being killed', () => {
     const w = new World(release, zones)
     hugetlbPool(w.k, PMD_SIZE).resize(4)
     const file = hugetlbFileSetup(w.k, {
@@ -338,7 +338,7 @@ describe.each(all)('huge pages on %s', (release) => {
     file.put()
   })
 
-  test('GUP vector 44: a child starts without the mark of its pinned parent', () => {
+  test('GUP vector 44, R-FLT-6, R-GUP-72: a child starts without the mark of its pinned parent', () => {
     const w = new World(release)
     const a = w.map(1, { touched: true })
     w.pinFast(a, 1, W).unpin()

@@ -72,7 +72,7 @@ describe.each(all)('flags on %s', (release) => {
     expect(w.task.refusal!.why).toMatch(/shared/)
   })
 
-  test('R-GUP-48 FOLL_NOWAIT stops at the page that would have to be waited for', () => {
+  test('R-GUP-48, R-GUP-32 FOLL_NOWAIT stops at the page that would have to be waited for', () => {
     const w = new World(release)
     const a = w.map(2)
     w.write(a)
@@ -286,7 +286,7 @@ describe.each(all)('flags on %s', (release) => {
     expect(marked).toBe(true)
   })
 
-  test('R-GUP-44 the retry says that it is one', () => {
+  test('R-GUP-32, R-GUP-44 the retry says that it is one', () => {
     const w = new World(release)
     const a = w.map(1)
     const uffd = createUserfaultfd(w.k)
@@ -303,7 +303,7 @@ describe.each(all)('flags on %s', (release) => {
     unpinUserPages(w.k, pages, 1)
   })
 
-  test('R-GUP-14 the vsyscall page', () => {
+  test('R-GUP-14, R-GAT-1, R-GAT-2 the vsyscall page', () => {
     const w = new World(release)
     const vsyscall = 0xffffffffff600000
     expect([result(w.get(vsyscall, 1).result), result(w.get(vsyscall, 1, W).result)]).toEqual([
@@ -326,7 +326,7 @@ describe.each(all)('flags on %s', (release) => {
 })
 
 test.each(['gup-v3', '6.6', '6.12', '6.18'] as const)(
-  'R-GUP-44 FOLL_INTERRUPTIBLE stops for any signal on %s',
+  'R-GUP-32, R-GUP-44 FOLL_INTERRUPTIBLE stops for any signal on %s',
   (release) => {
     const w = new World(release)
     const a = w.map(2)

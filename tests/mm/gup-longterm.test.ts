@@ -3,6 +3,7 @@ import type { ReleaseName } from '../../src/base/release.ts'
 import { PAGE_SIZE } from '../../src/base/units.ts'
 import { PG_LRU, ZONE_CMA, ZONE_MOVABLE, ZONE_NORMAL } from '../../src/memory/page-flags.ts'
 import { FOLL_LONGTERM, FOLL_WRITE } from '../../src/mm/gup-flags.ts'
+import { pinUserPages } from '../../src/mm/gup.ts'
 import { isLongtermPinnable } from '../../src/mm/gup-grab.ts'
 import { MAP_SHARED } from '../../src/mm/mman.ts'
 import { result } from '../support/kernel.ts'
@@ -43,7 +44,7 @@ describe.each(all)('%s', (release) => {
     expect(w.ref(w.pfn(a))).toBe(1)
   })
 
-  test('FLT vector 67: a page in ZONE_MOVABLE moves with what is in it; a reference keeps it', () => {
+  test('FLT vector 67, R-FLT-143: a page in ZONE_MOVABLE moves with what is in it; a reference keeps it', () => {
     const w = new World(release, movable)
     const a = w.map(1, { touched: true })
     w.write(a, 1, 42)
@@ -61,19 +62,23 @@ describe.each(all)('%s', (release) => {
     pin.unpin()
   })
 
-  test('GUP vector 59: one round to move, one to keep', () => {
+  test('GUP vector 59, R-GUP-53: one round to move, one to keep, under the lock of the caller', () => {
     const w = new World(release, movable)
     const a = w.map(1, { touched: true })
-    const pin = w.pin(a, 1, W | LT)
+    const guard = w.mm.mmapLock.tryRead()!
+    const pin = w.attempt(1, (pages) => w.task.run(pinUserPages(w.k, guard, a, 1, W | LT, pages)))
+    expect(guard.held).toBe(true)
+    guard.release()
     expect([pin.result, pin.acquired, pin.released]).toEqual([1, 2, 1])
     pin.unpin()
   })
 
-  test('R-GUP-57 the fast path leaves such a page to the slow one', () => {
+  test('R-GUP-53, R-GUP-57 the fast path leaves such a page to the slow one', () => {
     const w = new World(release, movable)
     const a = w.map(2, { touched: true })
     const pin = w.pinFast(a, 2, W | LT)
     expect([pin.result, pin.acquired, pin.released]).toEqual([2, 4, 2])
+    expect(w.mm.mmapLock.locked).toBe(false)
     pin.unpin()
   })
 

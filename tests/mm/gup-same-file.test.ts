@@ -38,7 +38,7 @@ function watch(w: World, address: number, pages: number): Userfaultfd {
 }
 
 describe('FOLL_SAME_FILE', () => {
-  test('GUP vector 20: anonymous, then memfd: the pages before the change are held', () => {
+  test('GUP vector 20, R-URING-27: anonymous, then memfd: the pages before the change are held', () => {
     const w = new World()
     const a = w.map(4, { touched: true })
     w.map(4, { at: a + 4 * PAGE_SIZE, file: w.memfd(4) })
@@ -64,7 +64,7 @@ describe('FOLL_SAME_FILE', () => {
     pin.unpin()
   })
 
-  test('GUP vector 24: two mappings of one memfd', () => {
+  test('GUP vector 24, R-URING-27: two mappings of one memfd', () => {
     const w = new World()
     const file = w.memfd(8)
     const a = w.map(2, { file, offset: 4 })
@@ -84,7 +84,7 @@ describe('FOLL_SAME_FILE', () => {
     pin.unpin()
   })
 
-  test('R-GUP-17 two memfds of the same size are two files', () => {
+  test('R-GUP-17, R-URING-27 two memfds of the same size are two files', () => {
     const w = new World()
     const a = w.map(1, { file: w.memfd(1, 'one') })
     w.map(1, { at: a + PAGE_SIZE, file: w.memfd(1, 'two') })
@@ -127,36 +127,42 @@ describe('FOLL_SAME_FILE', () => {
 })
 
 describe('the lock and userfaultfd', () => {
-  test.each(all)('GUP vector 26: the page goes while it is waited for, on %s', (release) => {
-    const w = new World(release)
-    const a = w.map(2)
-    w.write(a)
-    const uffd = watch(w, a + PAGE_SIZE, 1)
-    const other = testTask(w.k, { comm: 'other', mm: w.mm })
-    const pages = new PageArray(2)
-    const locked = new LockedGuard(w.mm.mmapLock.tryRead()!)
-    const acquired = w.k.pinAcquired
-    const body = pinUserPagesRemote(w.k, w.mm, a, 2, 0, pages, locked)
-    const pinner = w.k.scheduler.spawn('pinner', w.task, body)
-    pinner.awaited = true
-    expect(w.k.scheduler.runUntilIdle()).toBe(false)
-    expect(w.k.pinAcquired - acquired).toBe(1)
-    expect(other.run(munmap(w.k, w.mm, a + PAGE_SIZE, PAGE_SIZE))).toBe(0)
-    uffd.wake(a, a + 2 * PAGE_SIZE)
-    w.k.scheduler.run()
-    expect([pinner.result, locked.guard, w.k.pinAcquired - acquired]).toEqual([1, null, 1])
-    expect(w.task.refusal).toMatchObject({ rule: 'R-GUP-15', page: 1, address: a + PAGE_SIZE })
-    unpinUserPages(w.k, pages, 1)
-  })
+  test.each(all)(
+    'GUP vector 26, R-GUP-6, R-GUP-42: the page goes while it is waited for, on %s',
+    (release) => {
+      const w = new World(release)
+      const a = w.map(2)
+      w.write(a)
+      const uffd = watch(w, a + PAGE_SIZE, 1)
+      const other = testTask(w.k, { comm: 'other', mm: w.mm })
+      const pages = new PageArray(2)
+      const locked = new LockedGuard(w.mm.mmapLock.tryRead()!)
+      const acquired = w.k.pinAcquired
+      const body = pinUserPagesRemote(w.k, w.mm, a, 2, 0, pages, locked)
+      const pinner = w.k.scheduler.spawn('pinner', w.task, body)
+      pinner.awaited = true
+      expect(w.k.scheduler.runUntilIdle()).toBe(false)
+      expect(w.k.pinAcquired - acquired).toBe(1)
+      expect(other.run(munmap(w.k, w.mm, a + PAGE_SIZE, PAGE_SIZE))).toBe(0)
+      uffd.wake(a, a + 2 * PAGE_SIZE)
+      w.k.scheduler.run()
+      expect([pinner.result, locked.guard, w.k.pinAcquired - acquired]).toEqual([1, null, 1])
+      expect(w.task.refusal).toMatchObject({ rule: 'R-GUP-15', page: 1, address: a + PAGE_SIZE })
+      unpinUserPages(w.k, pages, 1)
+    },
+  )
 
-  test.each(all)('GUP vector 27: a lock that must be kept gets -EFAULT and no message, on %s', (release) => {
-    const w = new World(release)
-    const a = w.map(1)
-    const uffd = watch(w, a, 1)
-    expect(result(w.pin(a, 1, W).result)).toBe('-EFAULT')
-    expect(uffd.read()).toBeNull()
-    expect(w.task.refusal).toMatchObject({ rule: 'R-GUP-33', page: 0, cause: { rule: 'R-FLT-120' } })
-  })
+  test.each(all)(
+    'GUP vector 27, R-GUP-6: a lock that must be kept gets -EFAULT and no message, on %s',
+    (release) => {
+      const w = new World(release)
+      const a = w.map(1)
+      const uffd = watch(w, a, 1)
+      expect(result(w.pin(a, 1, W).result)).toBe('-EFAULT')
+      expect(uffd.read()).toBeNull()
+      expect(w.task.refusal).toMatchObject({ rule: 'R-GUP-33', page: 0, cause: { rule: 'R-FLT-120' } })
+    },
+  )
 
   test.each(['gup-v3', '6.6', '6.12', '6.18'] as const)(
     'GUP vector 28: fast blocks through a signal, on %s',
@@ -181,7 +187,7 @@ describe('the lock and userfaultfd', () => {
     },
   )
 
-  test('GUP vector 28: on 6.1 a long-term fast pin cannot wait', () => {
+  test('GUP vector 28, R-GUP-54: on 6.1 a long-term fast pin cannot wait', () => {
     const w = new World('6.1')
     const a = w.map(1)
     watch(w, a, 1)

@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import type { ReleaseName } from '../../src/base/release.ts'
+import { gupSwitches } from '../../src/base/releases/gup.ts'
 import { PAGE_SIZE } from '../../src/base/units.ts'
 import {
   FOLL_GET,
+  FOLL_HONOR_NUMA_FAULT,
   FOLL_HWPOISON,
   FOLL_INTERRUPTIBLE,
   FOLL_LONGTERM,
@@ -110,7 +112,7 @@ describe('rejected arguments', () => {
   const zeroes = ['pin_user_pages', 'pin_user_pages_remote', 'pin_user_pages_unlocked']
 
   test.each(Object.entries(calls))(
-    'R-GUP-8 what %s returns for FOLL_PIN passed by the caller',
+    'R-GUP-8, R-COM-11 what %s returns for FOLL_PIN passed by the caller',
     (name, call) => {
       for (const release of modern) {
         const w = new World(release)
@@ -120,7 +122,7 @@ describe('rejected arguments', () => {
   )
 
   test.each(Object.entries(calls).filter(([name]) => name.startsWith('get_')))(
-    'R-GUP-8 what %s returns for FOLL_LONGTERM on 6.1',
+    'R-GUP-1, R-GUP-8 what %s returns for FOLL_LONGTERM on 6.1',
     (name, call) => {
       const w = new World('6.1')
       expect(result(call(w, w.map(1), FOLL_LONGTERM))).toBe(
@@ -148,6 +150,23 @@ describe('rejected arguments', () => {
       expect(result(got)).toBe(release === '6.1' ? '-EINVAL' : 0)
       expect(result(w.task.run(pinUserPagesFast(w.k, a, 1, 0, null)))).toBe('-EINVAL')
     }
+  })
+
+  test('R-COM-24, R-GUP-116 FOLL_SAME_FILE and FOLL_HONOR_NUMA_FAULT have one number on different releases', () => {
+    const numbers = all.map((name) => {
+      const { FOLL_SAME_FILE: file, FOLL_HONOR_NUMA_FAULT: numa } = gupSwitches[name].flagValues
+      return [name, file, numa]
+    })
+    const bit = 1 << 12
+    expect(numbers).toEqual([
+      ['gup-v3', bit, null],
+      ['6.1', null, null],
+      ['6.6', null, bit],
+      ['6.12', null, bit],
+      ['6.18', null, bit],
+    ])
+    // here they are two flags, so that neither can be taken for the other
+    expect(FOLL_SAME_FILE & FOLL_HONOR_NUMA_FAULT).toBe(0)
   })
 
   test('R-GUP-5 a flag without a number on the release cannot be passed', () => {
@@ -198,11 +217,13 @@ describe('ranges of the fast functions', () => {
   })
 })
 
-test.each(all)('R-GUP-11 no pages asked for, on %s', (release) => {
+test.each(all)('R-GUP-11, R-GUP-35, R-GUP-47 no pages asked for, on %s', (release) => {
   const w = new World(release)
   const a = w.map(1)
   expect(w.pin(a, 0).result).toBe(0)
   expect(w.mm.hasPinned).toBe(!['6.12', '6.18'].includes(release))
+  // nothing asked for is not "no page and no error"
+  expect(w.k.warnings).toEqual([])
   expect(w.pinFast(a, 0).result).toBe(0)
   expect(w.pfn(a)).toBe(0)
 })

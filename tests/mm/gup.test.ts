@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { PAGE_SIZE } from '../../src/base/units.ts'
 import type { ReleaseName } from '../../src/base/release.ts'
-import { FOLL_FORCE, FOLL_LONGTERM, FOLL_WRITE } from '../../src/mm/gup-flags.ts'
+import { FOLL_FORCE, FOLL_LONGTERM, FOLL_NOWAIT, FOLL_WRITE } from '../../src/mm/gup-flags.ts'
 import {
   LockedGuard,
   PageArray,
@@ -10,10 +10,17 @@ import {
   getUserPageVmaRemote,
   getUserPagesUnlocked,
   pinUserPagesRemote,
+  pinUserPagesUnlocked,
 } from '../../src/mm/gup.ts'
 import { putPage, unpinUserPages } from '../../src/mm/unpin.ts'
 import { MADV_DONTNEED, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_PRIVATE, MAP_SHARED } from '../../src/mm/mman.ts'
 import { madvise } from '../../src/mm/madvise.ts'
+import {
+  UFFDIO_REGISTER_MODE_MISSING,
+  createUserfaultfd,
+  uffdClose,
+  uffdRegister,
+} from '../../src/mm/userfaultfd.ts'
 import { result } from '../support/kernel.ts'
 import { NONE, RO, WO, World } from './gup-fixture.ts'
 
@@ -62,7 +69,7 @@ describe.each(all)('%s', (release) => {
     pin.unpin()
   })
 
-  test('GUP vector 5: a hole behind two pages gives two pages and the reason', () => {
+  test('GUP vector 5, R-GUP-38: a hole behind two pages gives two pages and the reason', () => {
     const w = new World(release)
     const a = w.map(2, { touched: true })
     const pin = w.pinFast(a, 4, W)
@@ -71,7 +78,7 @@ describe.each(all)('%s', (release) => {
     pin.unpin()
   })
 
-  test('GUP vector 6: two writable pages, then two read-only ones', () => {
+  test('GUP vector 6, R-GUP-38: two writable pages, then two read-only ones', () => {
     const w = new World(release)
     const a = w.map(2, { touched: true })
     w.map(2, { at: a + 2 * PAGE_SIZE, prot: RO })
@@ -93,7 +100,7 @@ describe.each(all)('%s', (release) => {
     expect(w.task.refusal).toMatchObject({ rule: 'R-GUP-16.8', page: 0, address: a })
   })
 
-  test('GUP vector 8: PROT_NONE; the attempt marks the mm all the same', () => {
+  test('GUP vector 8, R-GUP-42: PROT_NONE; the attempt marks the mm all the same', () => {
     const w = new World(release)
     const a = w.map(1, { prot: NONE })
     expect(result(w.pinFast(a, 1).result)).toBe('-EFAULT')
@@ -144,7 +151,7 @@ describe.each(all)('%s', (release) => {
     get.put()
   })
 
-  test('GUP vector 51: PROT_WRITE only, present: the fast path reads it, the slow one refuses', () => {
+  test('GUP vector 51, R-GUP-56: PROT_WRITE only, present: the fast path reads it, the slow one refuses', () => {
     const w = new World(release)
     const a = w.map(1, { prot: WO, touched: true })
     const got = w.getFast(a, 1)
@@ -169,7 +176,7 @@ describe.each(all)('%s', (release) => {
     got.put()
   })
 
-  test('R-GUP-19 forced write to a private read-only mapping gets a page of its own', () => {
+  test('R-FLT-50, R-GUP-19 forced write to a private read-only mapping gets a page of its own', () => {
     const w = new World(release)
     const a = w.map(1, { prot: RO })
     const got = w.get(a, 1, FOLL_FORCE | W)
@@ -249,13 +256,15 @@ describe.each(all)('%s', (release) => {
     refcount[pfn] = honest
   })
 
-  test('R-GUP-96 one page and the promise of its VMA', () => {
+  test('R-GUP-96, R-COM-23 one page and the promise of its VMA', () => {
     const w = new World(release)
     const a = w.map(1)
     const pfn = w.underLock((guard) => getUserPageVmaRemote(w.k, guard, a, W))
     expect(pfn).toBe(w.pfn(a))
     putPage(w.k, pfn)
     expect(result(w.underLock((guard) => getUserPageVmaRemote(w.k, guard, 0x7000000, 0)))).toBe('-EFAULT')
+    expect(result(w.underLock((guard) => getUserPageVmaRemote(w.k, guard, a, FOLL_NOWAIT)))).toBe('-EINVAL')
+    expect(w.k.warnings.map(({ id }) => id)).toEqual(['gup-vma-nowait'])
   })
 
   test('GUP vector 49: short write pin of a shared ext4 page', () => {
@@ -276,19 +285,30 @@ describe.each(all)('%s', (release) => {
 })
 
 describe('the zero page', () => {
-  test.each(['6.1', '6.6', '6.12', '6.18'] as const)('GUP vector 34: not counted on %s', (release) => {
+  test.each(all)('R-COM-4 a plain reference counts on %s, whatever a pin does', (release) => {
     const w = new World(release)
-    const a = w.map(4)
     const before = w.ref(w.k.zeroPfn)
-    const pin = w.pinFast(a, 4)
-    expect([pin.result, pin.acquired, pin.released]).toEqual([4, 0, 0])
-    expect(new Set(pin.pfns)).toEqual(new Set([w.k.zeroPfn]))
-    expect(w.ref(w.k.zeroPfn)).toBe(before)
-    pin.unpin()
-    expect(w.k.pinReleased).toBe(0)
+    const got = w.get(w.map(1), 1)
+    expect([got.pfns, w.ref(w.k.zeroPfn)]).toEqual([[w.k.zeroPfn], before + 1])
+    got.put()
   })
 
-  test('GUP vector 35: counted in the series', () => {
+  test.each(['6.1', '6.6', '6.12', '6.18'] as const)(
+    'GUP vector 34, R-GUP-63: not counted on %s',
+    (release) => {
+      const w = new World(release)
+      const a = w.map(4)
+      const before = w.ref(w.k.zeroPfn)
+      const pin = w.pinFast(a, 4)
+      expect([pin.result, pin.acquired, pin.released]).toEqual([4, 0, 0])
+      expect(new Set(pin.pfns)).toEqual(new Set([w.k.zeroPfn]))
+      expect(w.ref(w.k.zeroPfn)).toBe(before)
+      pin.unpin()
+      expect(w.k.pinReleased).toBe(0)
+    },
+  )
+
+  test('GUP vector 35, R-GUP-63: counted in the series', () => {
     const w = new World('gup-v3')
     const a = w.map(4)
     const before = w.ref(w.k.zeroPfn)
@@ -379,7 +399,7 @@ describe('pages shared with a child', () => {
     for (const get of gets) get.put()
   })
 
-  test.each(all)('GUP vector 43: a failed pin is enough for them to be copied on %s', (release) => {
+  test.each(all)('GUP vector 43, R-GUP-72: a failed pin is enough for them to be copied on %s', (release) => {
     const w = new World(release)
     const a = w.map(1, { touched: true })
     const none = w.map(1, { prot: NONE })
@@ -398,16 +418,23 @@ describe('hugetlb and stacks', () => {
     ['6.6', '-EFAULT'],
     ['6.12', '-EFAULT'],
     ['6.18', '-EFAULT'],
-  ] as const)('GUP vector 55: one page below a growing mapping, %s gives %s', (release, expected) => {
-    const w = new World(release)
-    const a = w.map(1, { at: 0x20000000, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN, touched: true })
-    const got = w.get(a - PAGE_SIZE, 1)
-    expect(result(got.result)).toBe(expected)
-    expect(w.k.warnings.some((warning) => warning.id === 'gup-stack')).toBe(
-      !['gup-v3', '6.1'].includes(release),
-    )
-    got.put()
-  })
+  ] as const)(
+    'GUP vector 55, R-GUP-13: one page below a growing mapping, %s gives %s',
+    (release, expected) => {
+      const w = new World(release)
+      const a = w.map(1, {
+        at: 0x20000000,
+        flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN,
+        touched: true,
+      })
+      const got = w.get(a - PAGE_SIZE, 1)
+      expect(result(got.result)).toBe(expected)
+      expect(w.k.warnings.some((warning) => warning.id === 'gup-stack')).toBe(
+        !['gup-v3', '6.1'].includes(release),
+      )
+      got.put()
+    },
+  )
 })
 
 describe('the lock', () => {
@@ -436,7 +463,26 @@ describe('the lock', () => {
     },
   )
 
-  test('R-GUP-36 a task being killed stops before the first page', () => {
+  test.each(all)('R-COM-9 on %s a task that is killed on the way keeps what it has', (release) => {
+    const w = new World(release)
+    const a = w.map(2)
+    const uffd = createUserfaultfd(w.k)
+    w.task.run(uffdRegister(w.k, uffd, w.mm, a + PAGE_SIZE, PAGE_SIZE, UFFDIO_REGISTER_MODE_MISSING))
+    const pages = new PageArray(2)
+    const pin = w.k.scheduler.spawn('pin', w.task, pinUserPagesUnlocked(w.k, a, 2, pages, W))
+    w.k.scheduler.runUntilIdle()
+    expect(pin.done).toBe(false)
+    w.task.fatalSignalPending = true
+    pin.signalled(true)
+    w.k.scheduler.run()
+    expect(pin.result).toBe(1)
+    expect(w.task.refusal).toMatchObject({ errno: 4, page: 1 })
+    w.task.fatalSignalPending = false
+    unpinUserPages(w.k, pages, 1)
+    w.task.run(uffdClose(w.k, uffd))
+  })
+
+  test('R-GUP-36, R-COM-9 a task being killed stops before the first page', () => {
     const w = new World()
     const a = w.map(1, { touched: true })
     w.task.fatalSignalPending = true

@@ -60,7 +60,7 @@ function withFullThp(release: (typeof RELEASES)[number]): TestTask {
 describe.each(RELEASES)('transparent huge pages, %s', (release) => {
   const is618 = release === '6.18'
 
-  it('HUGE vector H1: a write gets 512 consecutive pages, one reference, one mapping', () => {
+  it('HUGE vector H1, R-HUGE-1: a write gets 512 consecutive pages, one reference, one mapping', () => {
     const app = withThp(release)
     const { pfn, huge, write } = entryAt(app, BASE)!
     expect([huge, write, pfn % 512]).toEqual([true, true, 0])
@@ -109,7 +109,7 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect([entryAt(app, BASE)!.huge, app.space.rssAnon]).toEqual([false, 1])
   })
 
-  it('HUGE vector H3: a read maps the huge zero folio without accounting', () => {
+  it('HUGE vector H3, R-HUGE-11: a read maps the huge zero folio without accounting', () => {
     const app = testTask(smallKernel(release))
     mapThp(app)
     touch(app, BASE, false)
@@ -118,7 +118,7 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect([app.space.rss, counts(app.kernel, pfn).total]).toEqual([0, 0])
   })
 
-  it('HUGE vector H4: write to the huge zero folio: one small page, a whole THP on 6.18', () => {
+  it('HUGE vector H4, R-HUGE-14: write to the huge zero folio: one small page, a whole THP on 6.18', () => {
     const app = testTask(smallKernel(release))
     mapThp(app)
     touch(app, BASE, false)
@@ -130,7 +130,7 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect(app.space.rssAnon).toBe(is618 ? 512 : 1)
   })
 
-  it('HUGE vector H5: a write pin of a page of the huge zero folio does as a write', () => {
+  it('HUGE vector H5, R-HUGE-14: a write pin of a page of the huge zero folio does as a write', () => {
     const app = testTask(smallKernel(release))
     mapThp(app)
     touch(app, BASE, false)
@@ -140,7 +140,7 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect(pfnAt(app, page(4))).toBe(is618 ? pfnAt(app, page(3)) + 1 : app.kernel.zeroPfn)
   })
 
-  it('HUGE vector H6: an area of 2 MiB that starts one page off: one small page', () => {
+  it('HUGE vector H6, R-HUGE-13: an area of 2 MiB that starts one page off: one small page', () => {
     const app = testTask(smallKernel(release))
     mapThp(app, page(1))
     touch(app, page(2), true)
@@ -158,7 +158,7 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect(app.kernel.memory.frames.has(pfn, PG_DIRTY)).toBe(true)
   })
 
-  it('HUGE vector H8: a pin of one page is one reference and one pin', () => {
+  it('HUGE vector H8, R-HUGE-1: a pin of one page is one reference and one pin', () => {
     const app = withThp(release)
     pin(app, page(5))
     expect(counts(app.kernel, pfnAt(app, BASE))).toEqual({ ref: 2, entire: 1, total: 1, pin: 1 })
@@ -170,7 +170,7 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect(counts(app.kernel, pfnAt(app, BASE))).toEqual({ ref: 513, entire: 1, total: 1, pin: 512 })
   })
 
-  it('HUGE vector H10: fork with one page pinned copies all 512 for the child', () => {
+  it('HUGE vector H10, R-HUGE-36: fork with one page pinned copies all 512 for the child', () => {
     const app = withThp(release)
     const pfn = pfnAt(app, BASE)
     pin(app, page(5))
@@ -182,7 +182,7 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect(own.every((p) => isExclusive(app.kernel, p))).toBe(true)
   })
 
-  it('HUGE vector H11: after that fork the parent writes its old pages', () => {
+  it('HUGE vector H11, R-HUGE-36: after that fork the parent writes its old pages', () => {
     const app = withThp(release)
     pin(app, page(5))
     const pfn = pfnAt(app, page(9))
@@ -204,7 +204,7 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect(child.space.rssAnon).toBe(512)
   })
 
-  it('HUGE vector H13: a write after fork splits the PMD of the writer only', () => {
+  it('HUGE vector H13, R-HUGE-21: a write after fork splits the PMD of the writer only', () => {
     const app = withThp(release)
     const pfn = pfnAt(app, BASE)
     const child = fork(app)
@@ -236,7 +236,7 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect(pfnAt(app, page(8))).not.toBe(pfn + 8)
   })
 
-  it('HUGE vector H15: the child gone, the parent reuses the whole PMD', () => {
+  it('HUGE vector H15, R-HUGE-21: the child gone, the parent reuses the whole PMD', () => {
     const app = withThp(release)
     const pfn = pfnAt(app, BASE)
     exit(fork(app))
@@ -245,7 +245,7 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect(isExclusive(app.kernel, pfn)).toBe(true)
   })
 
-  it('HUGE vector H16: a plain reference prevents that reuse', () => {
+  it('HUGE vector H16, R-HUGE-21: a plain reference prevents that reuse', () => {
     const app = withThp(release)
     const pfn = pfnAt(app, BASE)
     const child = fork(app)
@@ -265,7 +265,7 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect(pfnAt(app, BASE) === pfn).toBe(['6.1', 'gup-v3', '6.6'].includes(release))
   })
 
-  it('HUGE vector H18: MADV_DONTNEED of the pinned page leaves the rest', () => {
+  it('HUGE vector H18, R-HUGE-29: MADV_DONTNEED of the pinned page leaves the rest', () => {
     const app = withThp(release)
     const pfn = pfnAt(app, BASE)
     pin(app, page(5))
@@ -290,7 +290,7 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect(app.kernel.memory.frames.has(pfn, PG_ANON)).toBe(false)
   })
 
-  it('HUGE vector H20: MADV_FREE of a part splits the folio; pinned: it stays one', () => {
+  it('HUGE vector H20, R-HUGE-27: MADV_FREE of a part splits the folio; pinned: it stays one', () => {
     const app = withFullThp(release)
     const { kernel: k, space: mm } = app
     const { frames } = k.memory
@@ -404,7 +404,7 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect(entryAt(app, page(1030))?.huge).toBe(false)
   })
 
-  it('R-HUGE-4 PMD split in both after fork: 1024 mappings, 1024 references', () => {
+  it('R-HUGE-4, R-HUGE-2 PMD split in both after fork: 1024 mappings, 1024 references', () => {
     const app = withThp(release)
     const pfn = pfnAt(app, BASE)
     app.run(mprotect(app.kernel, app.space, page(4), PAGE_SIZE, PROT_READ))

@@ -177,7 +177,7 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect([...meminfo(pool), k.mappings.size]).toEqual([8, 0, 0])
   })
 
-  it('R-HUGE-41 a length of one byte is one huge page; NORESERVE reserves nothing, PROT_NONE does', () => {
+  it('R-AS-58, R-HUGE-41 a length of one byte is one huge page; NORESERVE reserves nothing, PROT_NONE does', () => {
     const { app, pool } = lab(release, 4)
     map(app, BASE, 1, { flags: PRIVATE, prot: PROT_NONE })
     expect([meminfo(pool), app.space.totalVm]).toEqual([[4, 1], 512])
@@ -258,7 +258,7 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect([byte[0], ...meminfo(pool)]).toEqual([7, 2, 0])
   })
 
-  it('HUGE vector H24: private: a read allocates an exclusive page, a write keeps it', () => {
+  it('HUGE vector H24, R-HUGE-3: private: a read allocates an exclusive page, a write keeps it', () => {
     const { app, k } = lab(release, 4)
     map(app, BASE, PMD_SIZE, { flags: PRIVATE })
     touch(app, BASE, false)
@@ -289,7 +289,7 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect(meminfo(pool)).toEqual([4, 0])
   })
 
-  it('R-HUGE-42 a child has no reservation: its pages come from what is left over', () => {
+  it('R-AS-152, R-HUGE-42 a child has no reservation: its pages come from what is left over', () => {
     const { app, pool } = lab(release, 4)
     map(app, BASE, 4 * PMD_SIZE, { flags: PRIVATE })
     const child = fork(app)
@@ -352,7 +352,7 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect(pin(child, BASE).result).toBe('-EFAULT')
   })
 
-  it('HUGE vector H29: a pinned private page is copied at fork; no page left: ENOMEM', () => {
+  it('HUGE vector H29, R-GUP-73: a pinned private page is copied at fork; no page left: ENOMEM', () => {
     const { app, k, pool } = lab(release, 2)
     map(app, BASE, PMD_SIZE, { flags: PRIVATE })
     touch(app, BASE, true)
@@ -369,7 +369,7 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect([tryFork(app), pool.free]).toEqual(['-ENOMEM', 0])
   })
 
-  it('HUGE vector H30: NORESERVE, pool exhausted: touch SIGBUS, pin and populate EFAULT', () => {
+  it('HUGE vector H30, R-HUGE-55, R-HTL-7: NORESERVE, pool exhausted: touch SIGBUS, pin and populate EFAULT', () => {
     const { app } = lab(release, 0)
     map(app, BASE, PMD_SIZE, { flags: PRIVATE | MAP_NORESERVE })
     expect(touch(app, BASE, true)).toBe('SIGBUS(2)')
@@ -426,7 +426,7 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect(map(app, BASE, 2 * PMD_SIZE, { flags: PRIVATE })).toBe(BASE)
   })
 
-  it('HUGE vector H33: private, pinned, unmapped: out of the pool until unpinned, one promise too few', () => {
+  it('HUGE vector H33, R-HUGE-52: private, pinned, unmapped: out of the pool until unpinned, one promise too few', () => {
     const { app, pool } = lab(release, 6)
     map(app, BASE, PMD_SIZE, { flags: PRIVATE })
     touch(app, BASE, true)

@@ -58,7 +58,7 @@ function gup(w: World, at: number, pin: boolean, flags: number): number {
 }
 
 describe('KSM', () => {
-  it('FLT vector 59: 8 equal pages, one pinned: 7 share one page, the pinned one keeps X', () => {
+  it('FLT vector 59, R-FLT-130: 8 equal pages, one pinned: 7 share one page, the pinned one keeps X', () => {
     const { w, at } = equalPages(8)
     const pinned = w.pfn(at + 5 * P)
     w.pin(pinned)
@@ -73,7 +73,7 @@ describe('KSM', () => {
     expect(w.mapped(shared)).toBe(8)
   })
 
-  it('FLT vector 60: a pin of a merged page, for reading too, gets a page of its own; FOLL_GET does not', () => {
+  it('FLT vector 60, R-FLT-12: a pin of a merged page, for reading too, gets a page of its own; FOLL_GET does not', () => {
     const { w, at } = equalPages(4)
     scan(w)
     const shared = w.pfn(at)

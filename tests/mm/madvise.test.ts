@@ -55,7 +55,7 @@ function device(s: Space, page: number): void {
 }
 
 describe.each(ALL)('madvise on %s', (release: ReleaseName) => {
-  it('AS vector 42: arguments and mappings that refuse', () => {
+  it('AS vector 42, R-AS-100, R-AS-104: arguments and mappings that refuse', () => {
     const s = new Space(release)
     s.at(0, 1)
     s.at(2, 1, RW, SHARED_ANON)
@@ -114,7 +114,7 @@ describe.each(ALL)('madvise on %s', (release: ReleaseName) => {
     expect([s.load(6), s.load(7)]).toEqual([0, 6])
   })
 
-  it('AS vector 45: DONTNEED on huge pages', () => {
+  it('AS vector 45, R-AS-104: DONTNEED on huge pages', () => {
     const s = new Space(release)
     const pool = hugetlbPool(s.k)
     pool.resize(1)
@@ -129,7 +129,7 @@ describe.each(ALL)('madvise on %s', (release: ReleaseName) => {
     expect(s.call(mprotect(s.k, s.mm, Q, P, R))).toBe('-EINVAL')
   })
 
-  it('AS vector 46: POPULATE_WRITE over a hole', () => {
+  it('AS vector 46, R-AS-102: POPULATE_WRITE over a hole', () => {
     const s = new Space(release)
     s.at(0, 2)
     s.at(4, 2)

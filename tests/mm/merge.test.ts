@@ -30,7 +30,7 @@ describe.each(ALL)('merging on %s', (release) => {
     expect(s.call(mprotect(s.k, s.mm, Q + page * P, pages * P, prot))).toBe(0)
   }
 
-  it('AS vector 51: touched memory becomes like its untouched neighbour', () => {
+  it('AS vector 51, R-AS-131: touched memory becomes like its untouched neighbour', () => {
     const s = new Space(release)
     s.at(0, 2)
     s.at(2, 2, RW | X)
@@ -43,7 +43,7 @@ describe.each(ALL)('merging on %s', (release) => {
     expect(s.load(3)).toBe(7)
   })
 
-  it('AS vector 52: a gap between two touched neighbours', () => {
+  it('AS vector 52, R-AS-131: a gap between two touched neighbours', () => {
     const s = new Space(release)
     s.at(0, 2)
     s.at(4, 2)

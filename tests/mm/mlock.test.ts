@@ -7,7 +7,7 @@ import { VM_DONTEXPAND, VM_IO } from '../../src/mm/vm-flags.ts'
 import { ALL, P, Q, R, RW, Space } from './address-space.ts'
 
 describe.each(ALL)('mlock on %s', (release) => {
-  it('AS vector 39: a hole behind the mapping', () => {
+  it('AS vector 39, R-AS-91: a hole behind the mapping', () => {
     const s = new Space(release)
     s.at(0, 4)
     expect(s.call(mlock(s.k, s.mm, Q, 8 * P))).toBe('-ENOMEM')

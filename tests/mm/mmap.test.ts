@@ -13,12 +13,15 @@ import { createFile } from '../../src/mm/filemap.ts'
 import {
   MAP_32BIT,
   MAP_ANONYMOUS,
+  MAP_DENYWRITE,
   MAP_DROPPABLE,
+  MAP_EXECUTABLE,
   MAP_FIXED,
   MAP_FIXED_NOREPLACE,
   MAP_GROWSDOWN,
   MAP_HUGETLB,
   MAP_LOCKED,
+  MAP_NONBLOCK,
   MAP_NORESERVE,
   MAP_POPULATE,
   MAP_PRIVATE,
@@ -37,7 +40,7 @@ import { ALL, ANON, H, NEWER, OLDER, P, Q, R, RW, SHARED_ANON, Space, W, X } fro
 describe.each(ALL)('mmap on %s', (release) => {
   const space = (): Space => new Space(release)
 
-  it('AS vector 1: a misaligned offset is looked at even for anonymous memory', () => {
+  it('AS vector 1, R-AS-14: a misaligned offset is looked at even for anonymous memory', () => {
     expect(space().try({ offset: 1 })).toBe('-EINVAL')
   })
 
@@ -58,14 +61,14 @@ describe.each(ALL)('mmap on %s', (release) => {
     expect(space().try({ flags: MAP_ANONYMOUS | MAP_SHARED_VALIDATE })).toBe('-EINVAL')
   })
 
-  it('AS vector 6: unknown flags with and without validation', () => {
+  it('AS vector 6, R-AS-16: unknown flags with and without validation', () => {
     const s = space()
     const file = s.file(1)
     expect(s.try({ flags: MAP_SHARED_VALIDATE | 0x800000, file })).toBe('-EOPNOTSUPP')
     expect(s.try({ flags: MAP_SHARED | 0x800000, file })).toBeGreaterThan(0)
   })
 
-  it('AS vector 7: MAP_FIXED_NOREPLACE is not a flag that MAP_SHARED_VALIDATE knows', () => {
+  it('AS vector 7, R-AS-15: MAP_FIXED_NOREPLACE is not a flag that MAP_SHARED_VALIDATE knows', () => {
     const s = space()
     expect(s.try({ addr: Q, flags: MAP_SHARED_VALIDATE | MAP_FIXED_NOREPLACE, file: s.file(1) })).toBe(
       '-EOPNOTSUPP',
@@ -77,7 +80,7 @@ describe.each(ALL)('mmap on %s', (release) => {
     expect(s.try({ flags: MAP_SHARED, file: s.file(1, { writable: false }) })).toBe('-EACCES')
   })
 
-  it('AS vector 9: a shared mapping of a read-only descriptor', () => {
+  it('AS vector 9, R-AS-20: a shared mapping of a read-only descriptor', () => {
     const s = space()
     s.at(0, 1, R, MAP_SHARED, s.file(1, { writable: false }))
     expect(s.flags(0)).toBe('rd mr me ms')
@@ -133,7 +136,7 @@ describe.each(ALL)('mmap on %s', (release) => {
     for (const end of [read, write]) end.put()
   })
 
-  it('AS vector 13: the top of user space', () => {
+  it('AS vector 13, R-AS-31: the top of user space', () => {
     const s = space()
     const flags = ANON | MAP_FIXED
     expect(s.try({ addr: 0x7fffffffe000, flags })).toBe(0x7fffffffe000)
@@ -187,7 +190,7 @@ describe.each(ALL)('mmap on %s', (release) => {
     expect(s.mm.lockedVm).toBe(4)
   })
 
-  it('AS vector 19: 4 MiB without a hint', () => {
+  it('AS vector 19, R-AS-37: 4 MiB without a hint', () => {
     const s = space()
     const top = s.map({ length: 3 * P })
     const big = s.map({ length: 2 * H, prot: R })
@@ -240,7 +243,7 @@ describe.each(ALL)('mmap on %s', (release) => {
     pool.resize(0)
   })
 
-  it('R-AS-11 the earlier check wins', () => {
+  it('R-AS-11, R-AS-13 the earlier check wins', () => {
     const s = new Space(release, { limits: { memlock: 0, as: 8 * P } })
     s.at(0, 2)
     const file = s.file(1, { writable: false })
@@ -337,6 +340,63 @@ describe.each(ALL)('mmap on %s', (release) => {
     expect(s.touch(4)).toBe(!s.k.release.mm.futureWriteSealInMethod)
     s.at(6, 1, R, MAP_SHARED, future)
     expect(s.flags(6)).toBe('rd sh mr me ms')
+  })
+
+  it('R-AS-18 only private memory grows down, and nothing is kept free below it', () => {
+    const s = space()
+    expect(s.try({ flags: SHARED_ANON | MAP_GROWSDOWN })).toBe('-EINVAL')
+    s.at(1, 1, RW, ANON | MAP_GROWSDOWN)
+    s.at(0, 1, R)
+    expect(s.list()).toEqual(['0+1 r--', '1+1 rw-'])
+  })
+
+  it('R-AS-140, R-AS-141 what a mapping counts as', () => {
+    const s = space()
+    const counted = (prot: number, flags: number): number[] => {
+      const { totalVm, dataVm, execVm, stackVm } = s.mm
+      s.map({ length: 3 * P, prot, flags })
+      return [s.mm.totalVm - totalVm, s.mm.dataVm - dataVm, s.mm.execVm - execVm, s.mm.stackVm - stackVm]
+    }
+    expect(counted(RW, ANON)).toEqual([3, 3, 0, 0])
+    expect(counted(R, ANON)).toEqual([3, 0, 0, 0])
+    expect(counted(0, ANON)).toEqual([3, 0, 0, 0])
+    expect(counted(R | X, ANON)).toEqual([3, 0, 3, 0])
+    expect(counted(R | X, SHARED_ANON)).toEqual([3, 0, 3, 0])
+    expect(counted(RW | X, ANON)).toEqual([3, 3, 0, 0])
+    expect(counted(RW, SHARED_ANON)).toEqual([3, 0, 0, 0])
+    expect(counted(R | X, ANON | MAP_GROWSDOWN)).toEqual([3, 0, 0, 3])
+  })
+
+  it('R-AS-17, R-AS-19 what is populated at once, and how little it matters when it cannot be', () => {
+    const resident = (prot: number, flags: number): number => {
+      const s = space()
+      s.map({ length: 4 * P, prot, flags })
+      return s.mm.rssAnon
+    }
+    expect(resident(RW, ANON | MAP_POPULATE)).toBe(4)
+    expect(resident(RW, ANON | MAP_POPULATE | MAP_NONBLOCK)).toBe(0)
+    expect(resident(RW, ANON | MAP_LOCKED)).toBe(4)
+    expect(resident(0, ANON | MAP_LOCKED)).toBe(0)
+    const s = space()
+    s.at(0, 1, RW, ANON | MAP_DENYWRITE | MAP_EXECUTABLE)
+    expect(s.flags(0)).toBe('rd wr mr mw me ac')
+  })
+
+  it('R-AS-51, R-AS-56 hugetlb memory is populated by MAP_LOCKED and MAP_POPULATE, and not locked', () => {
+    for (const how of [MAP_LOCKED, MAP_POPULATE]) {
+      const s = space()
+      const pool = hugetlbPool(s.k)
+      pool.resize(2)
+      s.map({ addr: Q, length: H, flags: ANON | MAP_HUGETLB | MAP_FIXED | how })
+      expect([pool.free, s.mm.lockedVm, s.flags(0).includes('lo')]).toEqual([1, 0, false])
+    }
+  })
+
+  it('R-AS-38 secret memory of whole huge pages: aligned on 6.12, packed elsewhere', () => {
+    const s = new Space(release, {}, { settings: { mmapBase: Q + 8 * H + 7 * P } })
+    const file = createFile(s.k, SECRETMEM, { path: '/secretmem (deleted)', size: 2 * H })
+    const at = s.map({ length: 2 * H, flags: MAP_SHARED, file })
+    expect(at).toBe(release === '6.12' ? Q + 6 * H : Q + 6 * H + 7 * P)
   })
 
   it('R-AS-93 secret memory is shared, on 6.18 locked, counted and limited', () => {

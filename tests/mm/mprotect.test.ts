@@ -60,7 +60,7 @@ describe.each(ALL)('mprotect on %s', (release) => {
     expect(s.k.committed).toBe(4)
   })
 
-  it('R-AS-142 pages move between the classes', () => {
+  it('R-AS-142, R-AS-141 pages move between the classes', () => {
     const s = new Space(release)
     s.at(0, 4)
     protect(s, 1, 2, R | X)

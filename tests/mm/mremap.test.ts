@@ -39,7 +39,7 @@ describe.each(ALL)('mremap on %s', (release) => {
     expect(s.list()).toEqual(['0+4 rw-', '5+4 rw-'])
   })
 
-  it('AS vector 25: arguments', () => {
+  it('AS vector 25, R-AS-66: arguments', () => {
     const s = new Space(release)
     s.at(0, 4)
     expect(remap(s, 0, 1, 2, 8)).toBe('-EINVAL')
@@ -49,14 +49,14 @@ describe.each(ALL)('mremap on %s', (release) => {
     expect(s.call(mremap(s.k, s.mm, Q + 1, P, P, MOVE, 0))).toBe('-EINVAL')
   })
 
-  it('AS vector 26: nothing to do is not checked', () => {
+  it('AS vector 26, R-AS-70: nothing to do is not checked', () => {
     const s = new Space(release)
     s.at(0, 4)
     expect(remap(s, 0, 8, 8, 0)).toBe(0)
     expect(remap(s, 100, 8, 8, 0)).toBe('-EFAULT')
   })
 
-  it('AS vector 27: shrinking takes what lies behind the mapping too', () => {
+  it('AS vector 27, R-AS-70: shrinking takes what lies behind the mapping too', () => {
     const s = new Space(release)
     s.at(0, 4)
     s.at(20, 10)
@@ -111,7 +111,7 @@ describe.each(ALL)('mremap on %s', (release) => {
     if (is618) expect(s.load(21)).toBe(5)
   })
 
-  it('AS vector 34: two mappings at once', () => {
+  it('AS vector 34, R-AS-75: two mappings at once', () => {
     const s = new Space(release)
     s.at(0, 1)
     s.at(1, 1, R)
@@ -194,7 +194,7 @@ describe.each(ALL)('mremap on %s', (release) => {
     expect(s.mm.lockedVm).toBe(release === '6.18' ? 5 : 4)
   })
 
-  it('R-AS-137 DONTUNMAP of touched memory stays apart from what is left behind', () => {
+  it('R-AS-137, R-AS-4 DONTUNMAP of touched memory stays apart from what is left behind', () => {
     const s = new Space(release)
     s.at(22, 3)
     s.touch(22)

@@ -17,7 +17,10 @@ import {
 } from '../../src/mm/mman.ts'
 import { mlock } from '../../src/mm/mlock.ts'
 import { msync } from '../../src/mm/msync.ts'
+import { FOLL_WRITE } from '../../src/mm/gup-flags.ts'
+import { PageArray, pinUserPagesFast } from '../../src/mm/gup.ts'
 import { type Leaf, PTE_DIRTY, PTE_WRITE, pmdIndex, pteSlot } from '../../src/mm/page-table.ts'
+import { unpinUserPagesDirtyLock } from '../../src/mm/unpin.ts'
 import { loadUser } from '../../src/mm/user-access.ts'
 import { ALL, H, P, Q, R, RW, Space } from './address-space.ts'
 
@@ -69,6 +72,21 @@ describe.each(ALL)('msync and mincore on %s', (release) => {
     expect(s.k.memory.frames.has(file.mapping.pages.get(1), PG_DIRTY)).toBe(false)
     s.store(1, 2)
     expect(bits(1)).toBe(PTE_DIRTY | PTE_WRITE)
+  })
+
+  it('R-GUP-81 a pin does not hold writeback up, nor does writeback the pin', () => {
+    const s = new Space(release)
+    const file = s.file(1)
+    s.at(0, 1, RW, MAP_SHARED, file)
+    s.store(0, 1)
+    const pages = new PageArray(1)
+    expect(s.call(pinUserPagesFast(s.k, Q, 1, FOLL_WRITE, pages))).toBe(1)
+    const page = pages.pfns[0]!
+    expect(sync(s, 0, 1, MS_SYNC)).toBe(0)
+    expect(s.k.memory.frames.has(page, PG_DIRTY)).toBe(false)
+    s.k.memory.contents.write(page, 0, new Uint8Array([9]))
+    s.task.run(unpinUserPagesDirtyLock(s.k, pages, 1, true))
+    expect([s.k.memory.frames.has(page, PG_DIRTY), file.mapping.pages.get(0)]).toEqual([true, page])
   })
 
   it('R-AS-110 secret memory has nothing to sync to', () => {

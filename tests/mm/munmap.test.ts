@@ -1,12 +1,21 @@
 import { describe, expect, it } from 'vitest'
+import { PREEMPT, type Kthread } from '../../src/base/kthread.ts'
 import { TASK_SIZE } from '../../src/base/units.ts'
 import { exitMmap } from '../../src/mm/exit-mmap.ts'
 import { HUGETLBFS } from '../../src/mm/file.ts'
 import { hugetlbPool } from '../../src/mm/hugetlb.ts'
-import { MAP_FIXED, MAP_HUGETLB, MAP_LOCKED, MAP_NORESERVE, MAP_SHARED } from '../../src/mm/mman.ts'
+import {
+  MAP_FIXED,
+  MAP_GROWSDOWN,
+  MAP_HUGETLB,
+  MAP_LOCKED,
+  MAP_NORESERVE,
+  MAP_SHARED,
+} from '../../src/mm/mman.ts'
 import { mprotect } from '../../src/mm/mprotect.ts'
 import { mseal } from '../../src/mm/mseal.ts'
 import { munmap } from '../../src/mm/munmap.ts'
+import { testTask } from '../support/kernel.ts'
 import { ALL, ANON, H, NEWER, P, Q, R, RW, Space } from './address-space.ts'
 
 describe.each(ALL)('munmap on %s', (release) => {
@@ -37,7 +46,7 @@ describe.each(ALL)('munmap on %s', (release) => {
     hugetlbPool(s.k).resize(0)
   })
 
-  it('R-AS-61 counters, resident pages and the file go', () => {
+  it('R-AS-61, R-AS-1, R-AS-96, R-AS-145 counters, resident pages and the file go', () => {
     const s = new Space(release)
     const file = s.file(8)
     s.at(0, 4, RW, ANON | MAP_LOCKED)
@@ -50,6 +59,28 @@ describe.each(ALL)('munmap on %s', (release) => {
     expect(file.mapping.writableMappings).toBe(0)
     expect([s.mm.totalVm, s.mm.dataVm, s.mm.committed, s.mm.mapCount]).toEqual([2, 2, 2, 1])
     expect(s.touch(2)).toBe(false)
+  })
+
+  it.each([false, true])('R-AS-120 the pages go under the read lock, a stack above: %s', (stack) => {
+    const s = new Space(release)
+    s.at(0, 1024)
+    for (const page of [0, 600]) s.touch(page)
+    if (stack) s.at(1400, 1, RW, ANON | MAP_GROWSDOWN)
+    s.k.exploring = true
+    const task = s.k.scheduler.spawn('munmap', s.task, munmap(s.k, s.mm, Q, 1024 * P))
+    let shared = false
+    const look = function* (): Kthread<void> {
+      while (!task.done) {
+        const guard = s.mm.mmapLock.tryRead()
+        if (guard !== null && s.mm.rssAnon > 0) shared ||= guard.vmas.find(Q)?.start !== Q
+        guard?.release()
+        yield PREEMPT
+      }
+    }
+    s.k.scheduler.spawn('reader', testTask(s.k), look())
+    s.k.scheduler.run()
+    s.k.exploring = false
+    expect(shared).toBe(!(stack && (release === '6.1' || release === 'gup-v3')))
   })
 
   it('R-AS-125 every piece of a file mapping holds the file', () => {
@@ -84,7 +115,7 @@ describe.each(ALL)('munmap on %s', (release) => {
     expect(s.mm.pageTable.leaves).toBe(0)
   })
 
-  it('R-AS-158 exit unmaps everything', () => {
+  it('R-AS-158, R-FLT-77 exit unmaps everything', () => {
     const s = new Space(release)
     const file = s.file(4)
     s.at(0, 4)
@@ -111,7 +142,7 @@ describe.each(NEWER)('mseal on %s', (release) => {
     expect(s.try({ addr: Q + 2 * P, flags: ANON | MAP_FIXED })).toBe('-EPERM')
   })
 
-  it('R-AS-115 arguments and holes', () => {
+  it('R-AS-115, R-AS-117 arguments and holes', () => {
     const s = new Space(release)
     s.at(0, 2)
     expect(s.call(mseal(s.k, s.mm, Q, P, 1))).toBe('-EINVAL')

@@ -43,13 +43,13 @@ function written(release: ReleaseName = 'gup-v3'): { w: World; at: number; a: nu
 }
 
 describe('what happens to a pin', () => {
-  it('FLT vector 4: write, pin: same page, ref 1025', () => {
+  it('FLT vector 4, R-FLT-4: write, pin: same page, ref 1025', () => {
     const { w, at, a } = written()
     expect([pin(w, at), w.ref(a)]).toEqual([a, 1025])
     w.drop(a)
   })
 
-  it('FLT vector 5: pinned twice: ref 2049', () => {
+  it('FLT vector 5, R-FLT-4: pinned twice: ref 2049', () => {
     const { w, at, a } = written()
     pin(w, at)
     pin(w, at)
@@ -57,7 +57,7 @@ describe('what happens to a pin', () => {
     w.drop(a)
   })
 
-  it('FLT vector 13: write, fork, pin in the parent: a new page there, the child keeps the old', () => {
+  it('FLT vector 13, R-FLT-67: write, fork, pin in the parent: a new page there, the child keeps the old', () => {
     const { w, at, a } = written()
     const child = w.fork()
     const b = pin(w, at)
@@ -67,7 +67,7 @@ describe('what happens to a pin', () => {
     w.drop(b)
   })
 
-  it('FLT vector 22: a read-only pin is enough for fork to copy', () => {
+  it('FLT vector 22, R-FLT-12: a read-only pin is enough for fork to copy', () => {
     const { w, at, a } = written()
     expect(pin(w, at, 0)).toBe(a)
     const child = w.fork()
@@ -102,7 +102,7 @@ describe('what happens to a pin', () => {
     w.drop(pinned)
   })
 
-  it('FLT vector 29: munmap leaves the page to the pin', () => {
+  it('FLT vector 29, R-GUP-77: munmap leaves the page to the pin', () => {
     const { w, at, a } = written()
     pin(w, at)
     w.task.run(munmap(w.k, w.mm, at, P))
@@ -163,7 +163,7 @@ describe('what happens to a pin', () => {
 })
 
 describe('populate and pin where nothing can be', () => {
-  it('FLT vector 51: MADV_POPULATE_READ/WRITE over a hole, PROT_NONE, beyond the end, read-only memory', () => {
+  it('FLT vector 51, R-FLT-150: MADV_POPULATE_READ/WRITE over a hole, PROT_NONE, beyond the end, read-only memory', () => {
     const w = new World()
     const both = (at: number): (number | string)[] =>
       [MADV_POPULATE_READ, MADV_POPULATE_WRITE].map((advice) =>

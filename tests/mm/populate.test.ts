@@ -160,7 +160,7 @@ describe.each(all)('MADV_POPULATE on %s', (release) => {
     expect(w.pfn(a)).not.toBe(w.k.zeroPfn)
   })
 
-  test('R-GUP-94 a missing permission and secretmem are -EINVAL', () => {
+  test('R-GUP-39, R-GUP-92, R-GUP-94 a missing permission and secretmem are -EINVAL', () => {
     const w = new World(release)
     expect(result(madvise(w, w.map(1, { prot: RO }), 1, true))).toBe('-EINVAL')
     expect(w.task.refusal).toMatchObject({ cause: { rule: 'R-GUP-16.8' } })
@@ -175,7 +175,7 @@ describe.each(all)('MADV_POPULATE on %s', (release) => {
     expect(present(w, a, 2)).toEqual([true, false])
   })
 
-  test('R-GUP-94 a hole is -ENOMEM; what lies behind it depends on the release', () => {
+  test('R-GUP-39, R-GUP-93, R-GUP-94 a hole is -ENOMEM; what lies behind it depends on the release', () => {
     const w = new World(release)
     const a = w.map(2)
     w.map(1, { at: a + 3 * PAGE_SIZE })

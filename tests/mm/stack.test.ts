@@ -1,7 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import { FOLL_WRITE } from '../../src/mm/gup-flags.ts'
 import { PageArray, pinUserPagesRemote } from '../../src/mm/gup.ts'
-import { MAP_GROWSDOWN, MAP_LOCKED } from '../../src/mm/mman.ts'
+import { madvise } from '../../src/mm/madvise.ts'
+import { MADV_DONTNEED, MAP_GROWSDOWN, MAP_LOCKED, MS_SYNC } from '../../src/mm/mman.ts'
+import { mincore } from '../../src/mm/mincore.ts'
+import { mlock } from '../../src/mm/mlock.ts'
+import { msync } from '../../src/mm/msync.ts'
 import { unpinUserPage } from '../../src/mm/unpin.ts'
 import { ALL, ANON, P, Q, R, RW, Space } from './address-space.ts'
 import { result } from '../support/kernel.ts'
@@ -42,6 +46,17 @@ describe.each(ALL)('stack growth on %s', (release) => {
     expect(s.touch(996)).toBe(true)
     expect([s.mm.lockedVm, s.mm.rssAnon]).toEqual([5, 2])
     expect(s.touch(900)).toBe(false)
+  })
+
+  it('R-AS-88 madvise, mlock, msync and mincore do not grow it', () => {
+    const s = new Space(release)
+    s.at(10, 1, RW, STACK)
+    const below = Q + 9 * P
+    expect(s.call(madvise(s.k, s.mm, below, P, MADV_DONTNEED))).toBe('-ENOMEM')
+    expect(s.call(mlock(s.k, s.mm, below, P))).toBe('-ENOMEM')
+    expect(s.call(msync(s.k, s.mm, below, P, MS_SYNC))).toBe('-ENOMEM')
+    expect(s.call(mincore(s.k, s.mm, below, P, Q + 10 * P))).toBe('-ENOMEM')
+    expect(s.list()).toEqual(['10+1 rw-'])
   })
 
   it.each(['AS vector 60', 'FLT vector 53'])('%s: GUP one page below a growable mapping', () => {

@@ -47,7 +47,7 @@ describe('MADV_PAGEOUT of anonymous memory', () => {
     w.drop(pinned)
   })
 
-  it('GUP vector 58: a pinned page stays present and follows once it is unpinned', () => {
+  it('GUP vector 58, R-GUP-75, R-GUP-78: a pinned page stays present and follows once it is unpinned', () => {
     const w = withSwap()
     const at = w.map(1)
     w.store(at, 1)

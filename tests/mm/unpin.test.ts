@@ -123,7 +123,7 @@ describe('dirtying', () => {
     expect(w.k.pinReleased).toBe(4)
   })
 
-  test('R-GUP-67 it waits for whoever has the folio locked', () => {
+  test('R-GUP-67, R-GUP-117 it waits for whoever has the folio locked', () => {
     const w = new World()
     const file = w.ext4(1)
     const a = w.map(1, { file, touched: true })
@@ -174,7 +174,7 @@ test('R-GUP-68 folio_add_pin is not acquired, but released', () => {
   expect(w.k.pinReleased).toBe(2)
 })
 
-test('R-GUP-62 an observer hears of every pin and unpin once, runs of frames as one event', () => {
+test('R-GUP-62, R-FLT-171 an observer hears of every pin and unpin once, runs of frames as one event', () => {
   const w = new World('6.18', { zones: { normal: 4096 } })
   const a = w.mapThp()
   w.write(a)

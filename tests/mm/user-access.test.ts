@@ -95,7 +95,7 @@ describe('stack growth', () => {
     expect(w.touch(TOP - 8 * P, true)).toEqual({ ok: true })
   })
 
-  it('FLT vector 54: a kernel copy grows it too', () => {
+  it('FLT vector 54, R-FLT-23: a kernel copy grows it too', () => {
     const w = stack()
     const result = w.task.run(loadUser(w.k, w.mm, TOP - 5 * P, new Uint8Array(8), 'kernel'))
     expect(result).toEqual({ ok: true })

@@ -5,11 +5,18 @@ import { FOLL_LONGTERM, FOLL_WRITE } from '../../src/mm/gup-flags.ts'
 import { pinUserPagesFast } from '../../src/mm/gup.ts'
 import { hugetlbFileSetup, hugetlbPool } from '../../src/mm/hugetlb.ts'
 import { madvise } from '../../src/mm/madvise.ts'
-import { MADV_DONTNEED, MADV_FREE, MREMAP_FIXED, MREMAP_MAYMOVE } from '../../src/mm/mman.ts'
+import { MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE, MREMAP_FIXED, MREMAP_MAYMOVE } from '../../src/mm/mman.ts'
 import { mprotect } from '../../src/mm/mprotect.ts'
 import { mremap } from '../../src/mm/mremap.ts'
 import { PageArray } from '../../src/mm/page-array.ts'
-import { PTE_MARKER_POISON, PTE_MARKER_UFFD_WP, PTE_UFFD_WP, PTE_WRITE } from '../../src/mm/page-table.ts'
+import {
+  HugePmd,
+  PTE_MARKER_POISON,
+  PTE_MARKER_UFFD_WP,
+  PTE_UFFD_WP,
+  PTE_WRITE,
+  pmdIndex,
+} from '../../src/mm/page-table.ts'
 import { shmemFileSetup } from '../../src/mm/shmem.ts'
 import { unpinUserPages } from '../../src/mm/unpin.ts'
 import { accessUser, storeUser } from '../../src/mm/user-access.ts'
@@ -112,7 +119,7 @@ describe('userfaultfd, WP', () => {
   })
 
   it.each(['gup-v3', '6.6', '6.12', '6.18'] as const)(
-    'FLT vector 90: %s marks what is not there; a read keeps the protection, a write is announced',
+    'FLT vector 90, R-FLT-115: %s marks what is not there; a read keeps the protection, a write is announced',
     (release) => {
       const w = new WatchedWorld({ release }, { features: WP_UNPOPULATED })
       const at = w.map(2)
@@ -130,7 +137,7 @@ describe('userfaultfd, WP', () => {
     },
   )
 
-  it('FLT vector 91: a protected page of a file leaves a marker when it is zapped', () => {
+  it('FLT vector 91, R-FLT-115: a protected page of a file leaves a marker when it is zapped', () => {
     const w = new WatchedWorld()
     const at = w.map(2, { file: shmemFileSetup(w.k, '/memfd:a', 2 * P), shared: true })
     w.load(at)
@@ -181,6 +188,46 @@ describe('userfaultfd, WP', () => {
       w.ask(uffdWriteprotect(w.k, w.uffd, w.mm, at, PMD_SIZE, 0)),
     )
     expect([written.messages, w.load(at + 7 * P)]).toEqual([[fault(3, at)], 6])
+  })
+
+  /** 2 MiB of memory that may become huge, watched */
+  function hugeWorld(mode: number, features = 0, touched = false): { w: WatchedWorld; at: number } {
+    const w = new WatchedWorld({ release: '6.18' }, { features })
+    const at = 0x40000000
+    w.mapFixed(at, 512)
+    w.ask(madvise(w.k, w.mm, at, PMD_SIZE, MADV_HUGEPAGE))
+    if (touched) w.store(at, 1)
+    expect(w.register(at, PMD_SIZE, mode)).toBe(0)
+    return { w, at }
+  }
+  const pmd = (w: WatchedWorld, at: number): string => {
+    const entry = w.mm.pageTable.pmd(pmdIndex(at))
+    if (entry === null) return 'none'
+    if (!(entry instanceof HugePmd)) return 'table'
+    return (entry.bits & PTE_UFFD_WP) !== 0 ? 'protected' : 'huge'
+  }
+
+  it('R-FLT-117, R-FLT-127 MISSING: asked before a huge page or a table is made, filled in small pages', () => {
+    const { w, at } = hugeWorld(MISSING)
+    const { messages } = w.served(accessUser(w.k, w.mm, at + 5 * P, true), (message) => {
+      expect(pmd(w, at)).toBe('none')
+      expect(message).toEqual(fault(1, at + 5 * P))
+      w.ask(uffdCopy(w.k, w.uffd, w.mm, at + 5 * P, new Uint8Array(P).fill(9)))
+    })
+    expect([messages, pmd(w, at), w.mm.rssAnon]).toEqual([[fault(1, at + 5 * P)], 'table', 1])
+  })
+
+  it('R-FLT-127 WRITEPROTECT of a whole huge page keeps it, of a part splits it, so does WP_ASYNC', () => {
+    const { w, at } = hugeWorld(WP, 0, true)
+    const protect = (length: number, on: 0 | 1) => w.ask(uffdWriteprotect(w.k, w.uffd, w.mm, at, length, on))
+    expect([pmd(w, at), protect(PMD_SIZE, 1), pmd(w, at)]).toEqual(['huge', 0, 'protected'])
+    const { messages } = w.served(accessUser(w.k, w.mm, at + 7 * P, true), () => protect(PMD_SIZE, 0))
+    expect([messages, pmd(w, at)]).toEqual([[fault(3, at + 7 * P)], 'huge'])
+    expect([protect(P, 1), pmd(w, at)]).toEqual([0, 'table'])
+    const silent = hugeWorld(WP, WP_ASYNC | WP_UNPOPULATED, true)
+    silent.w.ask(uffdWriteprotect(silent.w.k, silent.w.uffd, silent.w.mm, at, PMD_SIZE, 1))
+    expect(pmd(silent.w, at)).toBe('protected')
+    expect([silent.w.touch(at + P, true), pmd(silent.w, at)]).toEqual([OK, 'table'])
   })
 
   it('R-FLT-45 WP_ASYNC: the bit goes, nobody is asked', () => {

@@ -10,7 +10,7 @@ import '../support/kernel.ts'
 import { P, World } from './fault-support.ts'
 
 describe('write-protect faults', () => {
-  it('FLT vector 7: after fork the first writer copies, the other keeps the page without X', () => {
+  it('FLT vector 7, R-FLT-47, R-FLT-49: after fork the first writer copies, the other keeps the page without X', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at, 1)
@@ -24,7 +24,7 @@ describe('write-protect faults', () => {
     w.exit(child)
   })
 
-  it('FLT vector 8: the second writer reuses it', () => {
+  it('FLT vector 8, R-FLT-46, R-FLT-49: the second writer reuses it', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at, 1)
@@ -36,7 +36,7 @@ describe('write-protect faults', () => {
     w.exit(child)
   })
 
-  it('FLT vector 9: when the child is gone the parent reuses the page, 1 fault', () => {
+  it('FLT vector 9, R-FLT-49: when the child is gone the parent reuses the page, 1 fault', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at, 1)
@@ -58,7 +58,7 @@ describe('write-protect faults', () => {
     w.drop(a)
   })
 
-  it('FLT vector 21: a plain reference on a page that lost X does', () => {
+  it('FLT vector 21, R-FLT-49: a plain reference on a page that lost X does', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at, 1)
@@ -71,7 +71,7 @@ describe('write-protect faults', () => {
     w.drop(a)
   })
 
-  it('FLT vector 23: unshare gives the pinning side its own read-only page; its next write reuses it', () => {
+  it('FLT vector 23, R-FLT-48: unshare gives the pinning side its own read-only page; its next write reuses it', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at, 1)
@@ -183,7 +183,7 @@ describe('swapped pages', () => {
     expect(w.shows(at)).toBe(expected)
   })
 
-  it('FLT vector 62: swapped page, fork, parent reads, child reads, parent writes', () => {
+  it('FLT vector 62, R-FLT-53: swapped page, fork, parent reads, child reads, parent writes', () => {
     const w = new World()
     const at = w.map(1)
     w.swapOut(at, Uint8Array.of(5))

@@ -28,7 +28,7 @@ function protect(w: World, address: number, access: number): void {
 }
 
 describe('zap', () => {
-  it('FLT vector 27: DONTNEED of a pinned page orphans it; the address starts over', () => {
+  it('FLT vector 27, R-FLT-13, R-FLT-168, R-AS-107, R-GUP-77: DONTNEED of a pinned page orphans it; the address starts over', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at, 7)
@@ -166,7 +166,7 @@ describe('guard regions (FLT vector 69)', () => {
 })
 
 describe('change of protection', () => {
-  it('FLT vector 32: PROT_NONE and back: same page, no fault', () => {
+  it('FLT vector 32, R-FLT-14: PROT_NONE and back: same page, no fault', () => {
     const w = new World()
     const at = w.map(1)
     w.store(at, 1)

@@ -141,11 +141,12 @@ describe.each(RELEASES)('XDP_UMEM_REG on %s', (release) => {
     expect(answer(() => reg(open(rig.app), rig.memory('ext4s8'), 8))).toBe(accepted ? 0 : '-EFAULT')
   })
 
-  it('DRV vector 12: hugetlb; DRV vector 25: it is not free again before the umem is (R-DRV-13)', () => {
+  it('DRV vector 12: hugetlb; DRV vector 25: it is not free again before the umem is (R-DRV-13, R-XDP-7)', () => {
     const rig = new Rig(release, CAP)
     const pool = hugetlbPool(rig.k)
     pool.resize(2)
     const at = rig.app.mmap({ length: '2M', hugetlb: true })
+    expect(answer(() => reg(open(rig.app), at, 512, { chunkSize: 2 * P }))).toBe('-EINVAL')
     const socket = open(rig.app)
     expect(reg(socket, at, 4)).toBe(0)
     rig.app.munmap(at, '2M')
@@ -315,7 +316,7 @@ describe('the socket and its life', () => {
     }
   })
 
-  it('DRV vector 23: after MADV_DONTNEED the old bytes are sent (R-DRV-11)', () => {
+  it('DRV vector 23: after MADV_DONTNEED the old bytes are sent (R-DRV-11, R-XDP-11)', () => {
     const rig = new Rig('6.18', CAP)
     const at = rig.memory('rw4')
     const socket = open(rig.app)

@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import { PAGE_SIZE, PMD_SIZE } from '../../src/base/units.ts'
 import { hugetlbPool } from '../../src/mm/hugetlb.ts'
-import { MADV_DONTDUMP } from '../../src/mm/mman.ts'
+import { getDumpPage } from '../../src/mm/gup.ts'
+import { MADV_DONTDUMP, MADV_HUGEPAGE } from '../../src/mm/mman.ts'
+import { accessUser } from '../../src/mm/user-access.ts'
 import {
   UFFDIO_REGISTER_MODE_MISSING,
   createUserfaultfd,
@@ -41,7 +43,7 @@ describe.each(RELEASES)('core dump on %s', (release) => {
     for (const page of pages) rig.target.store(at + page * PAGE_SIZE, new Uint8Array([1]))
   }
 
-  test('REMOTE vector 60: private anonymous memory, read or written', () => {
+  test('REMOTE vector 60, R-DMP-1: private anonymous memory, read or written', () => {
     const rig = new RemoteRig(release)
     const a = rig.map(16)
     store(rig, a, 0, 1, 8)
@@ -56,7 +58,7 @@ describe.each(RELEASES)('core dump on %s', (release) => {
     expect(rig.target.mm!.rssAnon).toBe(0)
   })
 
-  test('REMOTE vector 60: PROT_NONE is dumped', () => {
+  test('REMOTE vector 60, R-DMP-3: PROT_NONE is dumped', () => {
     const rig = new RemoteRig(release)
     const a = rig.map(4)
     store(rig, a, 2)
@@ -98,7 +100,7 @@ describe.each(RELEASES)('core dump on %s', (release) => {
     expect(dump(rig, a, 0)).toBe('')
   })
 
-  test(`${release === '6.1' ? 'R-DMP-7' : 'REMOTE vector 60:'} a page that a userfaultfd serves`, () => {
+  test('REMOTE vector 60, R-DMP-4: a page that a userfaultfd serves is a hole at once', () => {
     const rig = new RemoteRig(release)
     const { kernel: k, target } = rig
     const a = target.mmap({ length: 4 * PAGE_SIZE, shared: true })
@@ -106,27 +108,58 @@ describe.each(RELEASES)('core dump on %s', (release) => {
     const uffd = createUserfaultfd(k)
     const range = [a, 4 * PAGE_SIZE, UFFDIO_REGISTER_MODE_MISSING] as const
     target.run(uffdRegister(k, uffd, target.mm!, ...range))
-    if (k.release.gup.dumpPageMayUnlock) {
-      // 6.1 lets itself be kept waiting
-      const sink = { data: () => true, hole: () => true }
-      const dumping = k.scheduler.spawn('dump', target, dumpUserRange(k, a, 4 * PAGE_SIZE, sink))
-      k.scheduler.runUntilIdle()
-      expect(dumping.done).toBe(false)
-      target.run(uffdClose(k, uffd))
-      k.scheduler.run()
-      expect(dumping.result).toBe(true)
-      return
-    }
     expect(dump(rig, a)).toBe('.D..')
+    // it is only the dump that does not wait
+    const load = k.scheduler.spawn('load', target, accessUser(k, target.mm!, a, false))
+    k.scheduler.runUntilIdle()
+    expect(load.done).toBe(false)
+    target.run(uffdClose(k, uffd))
+    k.scheduler.run()
+    expect(load.result).toMatchObject({ ok: true })
   })
 
-  test(`${release === '6.1' || release === 'gup-v3' ? 'REMOTE vector 65:' : 'R-HTL-6'} an untouched huge page is a hole`, () => {
+  test(`${release === '6.1' || release === 'gup-v3' ? 'REMOTE vector 65, R-HTL-1, R-HTL-6:' : 'R-HTL-4, R-HTL-6'} an untouched huge page is a hole`, () => {
     const rig = new RemoteRig(release)
     hugetlbPool(rig.kernel, PMD_SIZE).resize(2)
     const a = rig.map(1024, { at: 0x40000000, hugetlb: true })
     rig.target.store(a + PMD_SIZE, new Uint8Array(PMD_SIZE).fill(1))
     expect(dump(rig, a, DEFAULT_FILTER, 512)).toBe('.D')
     expect(dump(rig, a, DUMP_HUGETLB_SHARED)).toBe('')
+  })
+
+  test('R-DMP-2 what is in no page of its own is a hole: zero pages, small and huge, a killed wait', () => {
+    const rig = new RemoteRig(release)
+    const { kernel: k, target } = rig
+    const a = rig.map(512, { at: 0x40000000 })
+    target.madvise(a, PMD_SIZE, MADV_HUGEPAGE)
+    target.load(a, 1)
+    expect(k.isHugeZero(k.memory.frames.head(rig.pfn(target, a)))).toBe(true)
+    expect(dump(rig, a, DEFAULT_FILTER, 64)).toBe('........')
+    const writer = target.mm!.mmapLock.tryWrite()!
+    const waiting = k.scheduler.spawn('dump', target, getDumpPage(k, a))
+    k.scheduler.runUntilIdle()
+    target.fatalSignalPending = true
+    waiting.signalled(true)
+    k.scheduler.run()
+    expect(waiting.result).toBe(0)
+    target.fatalSignalPending = false
+    writer.release()
+  })
+
+  test('R-DMP-7 the lock is taken for each page, and only a page is held in between', () => {
+    const rig = new RemoteRig(release)
+    const { kernel: k, target } = rig
+    const a = rig.map(3, { touched: true })
+    const held: (boolean | number)[] = []
+    const sink = {
+      data: () => {
+        const pages = [0, 1, 2].map((i) => k.memory.frames.refcount[rig.pfn(target, a + i * PAGE_SIZE)]!)
+        return held.push(target.mm!.mmapLock.locked, ...pages) > 0
+      },
+      hole: () => true,
+    }
+    expect(target.run(dumpUserRange(k, a, 3 * PAGE_SIZE, sink))).toBe(true)
+    expect(held).toEqual([false, 2, 1, 1, false, 1, 2, 1, false, 1, 1, 2])
   })
 
   test('R-DMP-8 a full file or a killed task ends it', () => {

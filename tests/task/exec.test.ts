@@ -6,6 +6,7 @@ import { mlockall } from '../../src/mm/mlock.ts'
 import { regularFileKind } from '../../src/mm/file.ts'
 import { createFile } from '../../src/mm/filemap.ts'
 import type { ExecImage } from '../../src/mm/exec-mm.ts'
+import { presentPfn } from '../../src/mm/user-access.ts'
 import { vmFlagMnemonics } from '../../src/mm/vm-flags.ts'
 import type { Vma } from '../../src/mm/vma.ts'
 import { Machine } from '../../src/task/machine.ts'
@@ -58,6 +59,27 @@ describe.each(RELEASES)('exec on %s', (release) => {
     return all
   }
 
+  it('R-AS-30 where mappings go: below the stack, or bottom up from a third of the addresses', () => {
+    const { app } = spawn()
+    const layout = (
+      personality: number,
+      stack: string,
+    ): { lowest: number; highest: number; next: number } => {
+      app.personality = personality
+      app.setLimit('stack', stack)
+      app.exec({ path: '/bin/x' })
+      const others = vmas(app).slice(0, -1)
+      const [lowest, highest] = [others[0]!.start, others.at(-1)!.end]
+      return { lowest, highest, next: app.mmap({ length: P }) }
+    }
+    const down = layout(0, '8M')
+    expect([down.highest, down.next]).toEqual([TASK_SIZE - (128 << 20), down.lowest - P])
+    const up = layout(ADDR_COMPAT_LAYOUT, '8M')
+    expect([up.lowest, up.next]).toEqual([Math.ceil(TASK_SIZE / 3 / P) * P, up.highest])
+    // a stack that may grow far keeps its room, with the guard gap
+    expect(layout(0, '1G').highest).toBe(TASK_SIZE - 2 ** 30 - 256 * P)
+  })
+
   it('R-AS-155 everything goes, a stack of 33 pages comes', () => {
     const { app } = spawn()
     app.touch(app.mmap({ length: 8 * P }), 8 * P)
@@ -101,13 +123,15 @@ describe.each(RELEASES)('exec on %s', (release) => {
     expect(app.mm!.dataSegment).toBe(0x1100)
   })
 
-  it('R-EXE-2 strings, pointers and argc', () => {
+  it('R-EXE-1, R-EXE-2 strings, pointers and argc', () => {
     const { app } = spawn()
     app.exec({ path: '/bin/prog', argv: ['prog', 'two'], envp: ['A=1'] })
     const { startStack, argStart, argEnd, envStart, envEnd } = app.mm!
     expect(word(app, startStack)).toBe(2)
     expect([1, 2, 4].map((i) => text(app, word(app, startStack + 8 * i)))).toEqual(['prog', 'two', 'A=1'])
     expect([word(app, startStack + 24), word(app, startStack + 40)]).toEqual([0, 0])
+    // the name of the program comes first, a pointer below the end of the stack
+    expect([text(app, envEnd), envEnd]).toEqual(['/bin/prog', TASK_SIZE - 8 - '/bin/prog\0'.length])
     expect([argEnd - argStart, envEnd - envStart, argEnd]).toEqual([9, 4, envStart])
     expect(text(app, envEnd)).toBe('/bin/prog')
     app.exec({ path: 'x', argv: [] })
@@ -135,6 +159,17 @@ describe.each(RELEASES)('exec on %s', (release) => {
     }
   })
 
+  it('R-EXE-9 the pages the strings were copied to are held by the mapping alone', () => {
+    const { app } = spawn()
+    app.exec({ path: '/bin/prog', argv: ['prog', 'a'.repeat(3 * P)] })
+    const { mm, kernel: k } = app
+    const pfns = new Set<number>()
+    for (let at = mm!.argStart; at < mm!.envEnd; at += P) pfns.add(presentPfn(mm!, at))
+    expect(pfns.size).toBeGreaterThan(3)
+    for (const pfn of pfns) expect([pfn > 0, k.memory.frames.refcount[pfn]]).toEqual([true, 1])
+    expect(k.pinAcquired).toBe(0)
+  })
+
   it('R-EXE-4 one string', () => {
     const { app } = spawn()
     expect(outcome(() => app.exec({ path: 'x', argv: ['a'.repeat(131_072)] }))).toBe('-E2BIG')
@@ -157,9 +192,14 @@ describe.each(RELEASES)('exec on %s', (release) => {
     expect([app.mm!.stackVm, app.kernel.mms.size]).toEqual([0, 1])
   })
 
-  it('R-EXE-7 a small RLIMIT_STACK: E2BIG, or too late', () => {
+  it('R-EXE-6, R-EXE-7 a small RLIMIT_STACK: E2BIG, or too late', () => {
     const { app } = spawn({ stack: 65_536 })
     expect(outcome(() => app.exec({ path: 'x', argv: ['a'.repeat(66_016)] }))).toBe('-E2BIG')
+    expect(app.refusal).toMatchObject({
+      rule: 'R-EXE-6',
+      errno: 7,
+      cause: { errno: release === 'gup-v3' ? 14 : 12 },
+    })
     app.exec({ path: 'x', argv: ['a'.repeat(30_000)] })
     expect(app.mm!.stackVm).toBe(16)
     const small = spawn({ stack: 4 * P })

@@ -45,7 +45,7 @@ describe.each(RELEASES)('/proc/PID/cmdline and environ on %s', (release) => {
     expect(cmdline(rig)).toBe('')
   })
 
-  test('REMOTE vector 25: argument pages replaced by a file, copied or not', () => {
+  test('REMOTE vector 25, R-CMD-1: argument pages replaced by a file, copied or not', () => {
     const { rig, a, mm } = rigWith('ls\0', 'A=1\0')
     rig.mapFile('ext4', { at: a })
     expect([cmdline(rig), environ(rig, 10)]).toEqual(['', 0])

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { RELEASE_NAMES } from '../../src/base/release.ts'
-import { MADV_DONTNEED, MADV_PAGEOUT, MAP_FIXED } from '../../src/mm/mman.ts'
+import { openIoUring } from '../../src/io_uring/facade.ts'
+import { hugetlbPool } from '../../src/mm/hugetlb.ts'
+import { MADV_DONTNEED, MADV_HUGEPAGE, MADV_PAGEOUT, MAP_FIXED } from '../../src/mm/mman.ts'
 import { Machine, type MachineOptions } from '../../src/task/machine.ts'
 import type { Process } from '../../src/task/process.ts'
 import {
@@ -13,6 +15,7 @@ import { SyscallError } from '../../src/task/syscall-error.ts'
 import { watchMachine } from '../support/kernel.ts'
 
 const P = 4096
+const H = 512 * P
 const A = 0x100000000000
 
 function start(options: MachineOptions = {}): { machine: Machine; app: Process } {
@@ -50,7 +53,7 @@ function words(bytes: Uint8Array): string[] {
 }
 
 describe('maps', () => {
-  test('R-AS-160 lines: names in column 73, a blank without one, the page that is no mapping', () => {
+  test('R-AS-160, R-AS-161, R-AS-162 lines: names in column 73, a blank without one, the page that is no mapping', () => {
     const { app } = start()
     const fd = app.memfdCreate('file', 4 * P)
     app.mmap({ address: A, length: P, fixed: true, prot: 'r' })
@@ -171,7 +174,7 @@ describe('R-ACC-2 who may read', () => {
 })
 
 describe('map_files', () => {
-  test('HOST vector 14: links for mappings with a file, by their exact range', () => {
+  test('HOST vector 14, R-AS-167: links for mappings with a file, by their exact range', () => {
     const { app } = start()
     const fd = app.memfdCreate('file', 8 * P)
     app.mmap({ address: A, length: P, fixed: true })
@@ -206,6 +209,23 @@ describe('smaps', () => {
     expect(value(app.proc.text(app.pid, 'smaps'), 'Pss')).toBe(Math.floor((2 * 4) / 3 + 2))
     for (const child of children) child.exit()
     expect(line(app.proc.text(app.pid, 'smaps'), 'Private_Dirty')).toBe('Private_Dirty:        12 kB')
+  })
+
+  test('R-FLT-170 pins do not show', () => {
+    const { app } = start()
+    app.mmap({ address: A, length: 3 * P, fixed: true })
+    app.touch(A, 2 * P)
+    const child = app.fork()
+    child.touch(A, P)
+    const before = app.proc.text(app.pid, 'smaps')
+    const ring = openIoUring(child, { entries: 1 })
+    ring.registerBuffers([{ base: A, length: P }])
+    app.store(A, new Uint8Array([1]))
+    const own = openIoUring(app, { entries: 1 })
+    own.registerBuffers([{ base: A, length: P }])
+    expect(app.proc.text(app.pid, 'smaps')).toBe(before)
+    own.close()
+    child.exit()
   })
 
   test('R-FLT-95 swapped pages: the share of a slot that two name; those of a file have none', () => {
@@ -290,7 +310,42 @@ describe('pagemap and the files of frames', () => {
     expect(words(app.load(A + 2 * P - 16, 16))).toEqual(['8100000000000000', '8100000000000000'])
   })
 
-  test('HOST vector 18: fork, exit of the child, a write: bits 56 and 34, and the count', () => {
+  test.each([false, true])(
+    'R-HUGE-38, R-HUGE-57 an entry for each small page of a huge one, hugetlb: %s',
+    (hugetlb) => {
+      const { machine, app } = start()
+      hugetlbPool(machine.kernel, H).resize(2)
+      const root = machine.spawn('root', {
+        uid: 0,
+        capabilities: ['CAP_SYS_ADMIN', 'CAP_SYS_PTRACE', 'CAP_DAC_OVERRIDE'],
+      })
+      const pagemap = root.proc.open(app.pid, 'pagemap')
+      const flags = root.proc.openFrames('kpageflags')
+      /** frames, the bits 63, 61 and 56 of the first and the last entry, HUGE and ANON of a page in the middle */
+      const look = (at: number): [boolean, string[], boolean[]] => {
+        const bytes = root.read(pagemap.fd, 512 * 8, (at / P) * 8)
+        const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+        const pfn = (i: number): number => view.getUint32(i * 8, true)
+        const frames = Array.from({ length: 512 }, (_, i) => pfn(i)).every((frame, i) => frame === pfn(0) + i)
+        const word = root.read(flags.fd, 8, pfn(7) * 8)
+        const low = new DataView(word.buffer, word.byteOffset).getUint32(0, true)
+        const bits = [0, 511].map((i) => (view.getUint32(i * 8 + 4, true) >>> 0).toString(16))
+        return [frames, bits, [17, 12].map((bit) => ((low >>> bit) & 1) === 1)]
+      }
+      app.mmap({ address: A, length: H, fixed: true, hugetlb })
+      if (!hugetlb) app.madvise(A, H, MADV_HUGEPAGE)
+      app.touch(A, P)
+      expect(look(A)).toEqual([true, ['81000000', '81000000'], [hugetlb, true]])
+      const smaps = app.proc.text(app.pid, 'smaps')
+      expect([value(smaps, 'Rss'), value(smaps, 'Private_Hugetlb')]).toEqual(hugetlb ? [0, 2048] : [2048, 0])
+      if (!hugetlb) return
+      app.mmap({ address: A + H, length: H, fixed: true, hugetlb, shared: true })
+      app.touch(A + H, P)
+      expect(look(A + H)).toEqual([true, ['a1000000', 'a1000000'], [true, false]])
+    },
+  )
+
+  test('HOST vector 18, R-FLT-165, R-FLT-167: fork, exit of the child, a write: bits 56 and 34, and the count', () => {
     const { machine, app } = start()
     const root = machine.spawn('root', {
       uid: 0,

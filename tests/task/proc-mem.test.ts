@@ -8,7 +8,7 @@ import { AT, RELEASES, RemoteRig, outcome } from './remote-rig.ts'
 describe.each(RELEASES)('/proc/PID/mem on %s', (release) => {
   const open = (rig: RemoteRig) => rig.caller.remote.openMem(rig.target.pid)
 
-  test('REMOTE vector 17: reads end at a hole', () => {
+  test('REMOTE vector 17, R-MEM-4: reads end at a hole', () => {
     const rig = new RemoteRig(release)
     const a = rig.mapHoleMap()
     const mem = open(rig)
@@ -68,7 +68,7 @@ describe.each(RELEASES)('/proc/PID/mem on %s', (release) => {
     expect(outcome(() => mem.pread(rig.buffer, 2 ** 62, 0))).toBe('-EFAULT')
   })
 
-  test('REMOTE vector 20: the address space of the time of opening', () => {
+  test('REMOTE vector 20, R-MEM-2: the address space of the time of opening', () => {
     const rig = new RemoteRig(release)
     const a = rig.map(1, { touched: true })
     const mem = open(rig)

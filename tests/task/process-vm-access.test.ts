@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { PAGE_SIZE, TASK_SIZE } from '../../src/base/units.ts'
+import { PAGE_SIZE, PMD_SIZE, TASK_SIZE } from '../../src/base/units.ts'
 import { PG_DIRTY } from '../../src/memory/page-flags.ts'
+import { hugetlbPool } from '../../src/mm/hugetlb.ts'
 import { MAP_GROWSDOWN } from '../../src/mm/mman.ts'
 import { MAX_RW_COUNT, type IovecArray } from '../../src/mm/iovec.ts'
 import { processVmRw, type ProcessVmCall } from '../../src/task/process-vm-access.ts'
@@ -35,6 +36,18 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     outcome(() => rig.caller.remote.vmRead(rig.target.pid, local, remote))
   const write = (rig: RemoteRig, local: IovecArray, remote: IovecArray) =>
     outcome(() => rig.caller.remote.vmWrite(rig.target.pid, local, remote))
+
+  test('R-PVM-4 whatever GUP says of the other process is EFAULT here', () => {
+    const rig = new RemoteRig(release)
+    const a = rig.map(1, { touched: true })
+    rig.caller.fatalSignalPending = true
+    expect(raw(rig, {})).toBe('-EFAULT')
+    expect(rig.caller.refusal).toMatchObject({ rule: 'R-PVM-4', errno: 14, cause: { errno: 4 } })
+    rig.caller.fatalSignalPending = false
+    rig.target.munmap(a, PAGE_SIZE)
+    expect(raw(rig, {})).toBe('-EFAULT')
+    expect(rig.target.mm!.mmapLock.locked).toBe(false)
+  })
 
   test('R-PVM-5 copies both ways across pages and entries', () => {
     const rig = new RemoteRig(release)
@@ -203,6 +216,17 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     expect(read(rig, local, [iov(a, 10), iov(a + 500, 20)])).toBe(30)
   })
 
+  test('R-HTL-6 no force on huge pages either; PEEK makes one behind PROT_NONE', () => {
+    const rig = new RemoteRig(release)
+    hugetlbPool(rig.kernel, PMD_SIZE).resize(2)
+    const a = rig.map(512, { at: 0x40000000, hugetlb: true, prot: 'r' })
+    expect(write(rig, [iov(rig.buffer, 8)], [iov(a, 8)])).toBe('-EFAULT')
+    const b = rig.map(512, { at: 0x40000000 + PMD_SIZE, hugetlb: true, prot: '' })
+    rig.caller.remote.attach(rig.target.pid)
+    expect(rig.caller.remote.peek(rig.target.pid, b + 9)).toEqual(new Uint8Array(8))
+    expect(rig.pfn(rig.target, b)).toBeGreaterThan(0)
+  })
+
   test('R-PVM-7 no force, no kernel addresses, no wrapping', () => {
     const rig = new RemoteRig(release)
     const here = [iov(rig.buffer, 8)]
@@ -215,14 +239,14 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     expect(read(rig, here, [iov(-4096, 8192)])).toBe('-EFAULT')
   })
 
-  test('REMOTE vector 36: a pin per page and batch, and none left', () => {
+  test('REMOTE vector 36, R-PVM-11, R-COM-3: a pin per page and batch, and none left', () => {
     const rig = new RemoteRig(release)
     const a = rig.map(4, { touched: true })
     const four = [iov(rig.buffer, 4 * PAGE_SIZE)]
     expect(rig.pins(() => read(rig, four, [iov(a, 4 * PAGE_SIZE)]))).toEqual([4, 4])
   })
 
-  test('REMOTE vector 37: the zero page is mapped, and pinned by the series only', () => {
+  test('REMOTE vector 37, R-COM-4: the zero page is mapped, and pinned by the series only', () => {
     const rig = new RemoteRig(release)
     const a = rig.map(1)
     const counted = release === 'gup-v3' ? 1 : 0
@@ -233,7 +257,7 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     expect(rig.pfn(rig.target, a)).toBe(rig.kernel.zeroPfn)
   })
 
-  test('REMOTE vector 38: the remote length decides how much is faulted in and pinned', () => {
+  test('REMOTE vector 38, R-PVM-8: the remote length decides how much is faulted in and pinned', () => {
     const rig = new RemoteRig(release)
     const length = 16 * 2 ** 20
     const a = rig.map(length / PAGE_SIZE)
@@ -255,7 +279,7 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     expect(pins).toEqual([1025, 1025])
   })
 
-  test('REMOTE vector 39: a shared page is unshared by a read, through mem it is not', () => {
+  test('REMOTE vector 39, R-COM-6, R-PVM-9: a shared page is unshared by a read, through mem it is not', () => {
     const rig = new RemoteRig(release)
     const a = rig.map(1, { touched: true })
     const child = rig.target.fork()
@@ -268,7 +292,7 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     expect(child.mm!.hasPinned).toBe(true)
   })
 
-  test('REMOTE vector 40: writev dirties what it pinned, copied or not; readv does not', () => {
+  test('REMOTE vector 40, R-PVM-6: writev dirties what it pinned, copied or not; readv does not', () => {
     const rig = new RemoteRig(release)
     const a = rig.mapFile('memfd', { shared: true, pages: 2 })
     rig.target.load(a, 1)
@@ -282,7 +306,7 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     expect(dirty()).toBe(true)
   })
 
-  test('REMOTE vector 41: a page that a userfaultfd serves is waited for', () => {
+  test('REMOTE vector 41, R-COM-2: a page that a userfaultfd serves is waited for, unless the lock must be kept', () => {
     const rig = new RemoteRig(release)
     const a = rig.map(1)
     const { kernel: k, target, caller } = rig
@@ -301,15 +325,35 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     expect(caller.load(rig.buffer, 1)[0]).toBe(5)
   })
 
+  test('R-COM-5 faults are the caller’s, not those of the process it looks into', () => {
+    const rig = new RemoteRig(release)
+    const a = rig.map(32)
+    const mem = rig.caller.remote.openMem(rig.target.pid)
+    const [reader, target] = [rig.caller.minFlt, rig.target.minFlt]
+    for (let i = 0; i < 32; i++) mem.pread(rig.buffer, 1, a + i * PAGE_SIZE)
+    // one more for the buffer
+    expect([rig.caller.minFlt - reader, rig.target.minFlt - target]).toEqual([33, 0])
+    const file = rig.mapFile('ext4', { at: AT + 64 * PAGE_SIZE })
+    mem.pread(rig.buffer, 1, file)
+    expect([rig.caller.majFlt, rig.target.majFlt, rig.kernel.pgmajfault]).toEqual([1, 0, 1])
+  })
+
   test(
     release === 'gup-v3'
-      ? 'REMOTE vector 16: below a stack, which grows'
-      : 'REMOTE vector 15: below a stack, which does not grow',
+      ? 'REMOTE vector 16, R-PVM-10: below a stack, which grows'
+      : 'REMOTE vector 15, R-PVM-10: below a stack, which does not grow',
     () => {
       const rig = new RemoteRig(release)
       const stack = rig.map(2, { at: 0x20000000, flags: MAP_GROWSDOWN, touched: true })
       expect(read(rig, [iov(rig.buffer, 8)], [iov(stack - 8, 8)])).toBe(release === 'gup-v3' ? 8 : '-EFAULT')
       expect(rig.mapping(rig.target, stack)!.start).toBe(release === 'gup-v3' ? stack - PAGE_SIZE : stack)
+      const warned = rig.kernel.warnings.length
+      expect(warned).toBe(release === 'gup-v3' || release === '6.1' ? 0 : 1)
+      // from further off than 64 KiB nobody would have meant the stack
+      const other = new RemoteRig(release)
+      const far = other.map(2, { at: 0x20000000, flags: MAP_GROWSDOWN, touched: true }) - 65536 - 8
+      expect(read(other, [iov(other.buffer, 8)], [iov(far, 8)])).toBe(release === 'gup-v3' ? 8 : '-EFAULT')
+      expect(other.kernel.warnings).toEqual([])
     },
   )
 

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest'
+import { rootRefusal } from '../../src/base/refusal.ts'
 import { PAGE_SIZE } from '../../src/base/units.ts'
-import { SECRETMEM } from '../../src/mm/file.ts'
+import { SECRETMEM, regularFileKind } from '../../src/mm/file.ts'
+import { createFile } from '../../src/mm/filemap.ts'
 import { hugetlbPool } from '../../src/mm/hugetlb.ts'
 import { MAP_GROWSDOWN } from '../../src/mm/mman.ts'
 import { ptracePeekData } from '../../src/task/ptrace.ts'
@@ -63,7 +65,7 @@ describe.each(RELEASES)('PTRACE_PEEKDATA and PTRACE_POKEDATA on %s', (release) =
     expect(poke(rig, a)).toBe(ok)
   })
 
-  test('REMOTE vector 5: POKE across a border writes what it can and fails', () => {
+  test('REMOTE vector 5, R-PTR-5: POKE across a border writes what it can and fails', () => {
     const rig = traced()
     const a = rig.map(1, { touched: true })
     expect(poke(rig, a + PAGE_SIZE - 4)).toBe('-EIO')
@@ -88,7 +90,7 @@ describe.each(RELEASES)('PTRACE_PEEKDATA and PTRACE_POKEDATA on %s', (release) =
     expect([peek(rig, a), poke(rig, a)]).toEqual(['-EIO', '-EIO'])
   })
 
-  test('R-PTR-6 beyond the end of a file, address 0, kernel addresses', () => {
+  test('R-PTR-6, R-GAT-4 beyond the end of a file, address 0, kernel addresses, the vsyscall page', () => {
     const rig = traced()
     const fd = rig.target.memfdCreate('short', PAGE_SIZE)
     const a = rig.target.mmap({ length: 2 * PAGE_SIZE, fd, shared: true })
@@ -97,11 +99,46 @@ describe.each(RELEASES)('PTRACE_PEEKDATA and PTRACE_POKEDATA on %s', (release) =
     }
   })
 
+  test('R-PTR-6 what a POKE may overrule, mapping by mapping', () => {
+    const rig = traced()
+    const { target, kernel: k } = rig
+    const closed = (): number =>
+      target.install(
+        createFile(k, regularFileKind('ext4'), { path: '/ro', size: PAGE_SIZE, writable: false }),
+      )
+    const rows: [string, number, string | undefined][] = [
+      ['private, PROT_READ', target.mmap({ length: PAGE_SIZE, prot: 'r' }), ok],
+      ['private, PROT_NONE', target.mmap({ length: PAGE_SIZE, prot: '' }), ok],
+      ['private, PROT_WRITE', target.mmap({ length: PAGE_SIZE, prot: 'w' }), ok],
+      ['private file opened for reading', target.mmap({ length: PAGE_SIZE, prot: 'r', fd: closed() }), ok],
+      ['shared file, read-only', rig.mapFile('ext4', { prot: 'r', shared: true }), '-EIO'],
+      [
+        'shared file opened for reading',
+        target.mmap({ length: PAGE_SIZE, prot: 'r', shared: true, fd: closed() }),
+        '-EIO',
+      ],
+      ['shared file, writable', rig.mapFile('ext4', { shared: true, at: AT + PAGE_SIZE }), ok],
+    ]
+    const before = rows.map(([, at]) => rig.mapping(target, at))
+    expect(rows.map(([name, at]) => [name, poke(rig, at)])).toEqual(rows.map(([name, , as]) => [name, as]))
+    expect(rows.map(([, at]) => rig.mapping(target, at))).toEqual(before)
+    const seen = rows.map(([, at, as]) => [peek(rig, at), as === ok ? [...WORD] : zero])
+    for (const [got, wanted] of seen) expect(got).toEqual(wanted)
+    const image = { segments: [], startBrk: 0x407000, code: [0, 0], data: [0, 0] } as const
+    target.exec({ path: '/bin/x', image })
+    const guard = target.mm!.mmapLock.tryRead()!
+    let vma = guard.vmas.first
+    while (vma !== null && vma.specialName !== '[vvar]') vma = vma.next
+    const vvar = vma!.start
+    guard.release()
+    expect([peek(rig, vvar), poke(rig, vvar)]).toEqual(['-EIO', '-EIO'])
+  })
+
   const hugetlbForced = release === '6.18'
   test(
     hugetlbForced
-      ? 'REMOTE vector 10: a forced write to private hugetlb, the parent keeps its copy'
-      : 'REMOTE vector 9: no forced write to private hugetlb',
+      ? 'REMOTE vector 10, R-COM-8: a forced write to private hugetlb, the parent keeps its copy'
+      : 'REMOTE vector 9, R-COM-8: no forced write to private hugetlb',
     () => {
       const rig = traced()
       hugetlbPool(rig.kernel, 2 ** 21).resize(3)
@@ -110,6 +147,7 @@ describe.each(RELEASES)('PTRACE_PEEKDATA and PTRACE_POKEDATA on %s', (release) =
       const child = rig.target.fork()
       rig.target.mprotect(a, 2 ** 21, 'r')
       expect(poke(rig, a)).toBe(hugetlbForced ? ok : '-EIO')
+      if (!hugetlbForced) expect(rootRefusal(rig.caller.refusal!).rule).toBe('R-GUP-16.8')
       expect(child.load(a, 1)[0]).toBe(1)
       child.exit()
     },

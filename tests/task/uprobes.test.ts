@@ -17,7 +17,7 @@ import { COUNTER, INT3, NOP, P, PLACE, RELEASES, UprobeRig } from './uprobe-rig.
 describe.each(RELEASES)('a breakpoint on %s', (release) => {
   const inPlace = release === '6.18'
 
-  test('REMOTE vector 42: the byte in the process, not in the file and not in a shared mapping', () => {
+  test('REMOTE vector 42, R-UPR-12: the byte in the process, not in the file and not in a shared mapping', () => {
     const rig = new UprobeRig(release)
     const a = rig.map()
     const shared = rig.map(3, { prot: 'rx', shared: true })
@@ -437,7 +437,7 @@ describe.each(RELEASES)('reference counters on %s', (release) => {
     expect(places.map((a) => rig.byte(a + PLACE))).toEqual([NOP, NOP, NOP])
   })
 
-  test('REMOTE vector 50: a counter that was not there counts once, and the uprobe leaks', () => {
+  test('REMOTE vector 50, R-UPR-25: a counter that was not there counts once, and the uprobe leaks', () => {
     const rig = new UprobeRig(release)
     const places = [rig.map(), rig.map(), rig.map()]
     const probe = rig.register({ refCtrOffset })

@@ -67,7 +67,7 @@ describe('vmsplice', () => {
     w.close()
   })
 
-  it('FLT vector 79: the pipe shows what the page holds when it is read', () => {
+  it('FLT vector 79, R-PIPE-5: the pipe shows what the page holds when it is read', () => {
     const w = new Splices()
     const at = w.map(2)
     w.store(at, 1)
@@ -85,7 +85,7 @@ describe('vmsplice', () => {
     w.close()
   })
 
-  it('FLT vector 80: a page that COW left behind comes out as it was', () => {
+  it('FLT vector 80, R-PIPE-5: a page that COW left behind comes out as it was', () => {
     const w = new Splices()
     const at = w.map(1)
     w.store(at, 1)

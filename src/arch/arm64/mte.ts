@@ -158,6 +158,7 @@ function noTags(k: Kernel): number {
  * @rule R-MTE-10
  * @rule R-COM-20
  * @rule R-COM-21
+ * @rule R-COM-22
  */
 function* taggedPage(
   k: Kernel,

@@ -74,6 +74,7 @@ export function* setAdapterInt(
   yield* dirtyLock(k, k.memory.frames.head(indPage))
   const pending = testAndSet(k, summaryPage, bitOf(route.summaryAddr, route.summaryOffset, adapter.swap))
   yield* dirtyLock(k, k.memory.frames.head(summaryPage))
+  // @rule R-S39-4
   putPage(k, summaryPage)
   putPage(k, indPage)
   return pending ? 0 : 1

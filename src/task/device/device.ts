@@ -13,7 +13,6 @@ import type { Kernel, PageHolder, PinCharge } from '../../mm/kernel.ts'
  * @rule R-DRV-11
  * @rule R-DRV-12
  * @rule R-DRV-13
- * @rule R-DRV-15
  * @rule R-DRV-14
  * @rule R-DRV-19
  */

@@ -124,7 +124,12 @@ export class SmapsStats {
     for (let i = 0; i < PTRS_PER_PTE; i++) this.#page(k, pfn + i, bits, locked)
   }
 
-  /** @param bits of the entry that maps it @param shared counted as shared with somebody */
+  /**
+   * References and pins are not asked for: who maps the page decides.
+   * @param bits of the entry that maps it
+   * @param shared counted as shared with somebody
+   * @rule R-FLT-170
+   */
   #page(k: Kernel, pfn: number, bits: number, locked: boolean, shared = false): void {
     const { frames } = k.memory
     const flags = frames.flags[frames.head(pfn)]!

@@ -284,7 +284,7 @@ describe.each(RELEASES)('PTRACE_PEEKMTETAGS and POKEMTETAGS on %s', (release) =>
     expect(p.k.warnings).toHaveLength(1)
   })
 
-  it('REMOTE vector 71: an address with a tag in it: nothing is missing, but it is not found (R-MTE-10)', () => {
+  it('REMOTE vector 71: an address with a tag in it: nothing is missing, but it is not found (R-MTE-10, R-COM-22)', () => {
     const p = new Pair(release)
     const a = p.map(2)
     p.stg(a, 3)

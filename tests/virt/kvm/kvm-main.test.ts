@@ -4,6 +4,7 @@ import { driverKind, type FileKind } from '../../../src/mm/file.ts'
 import { createFile } from '../../../src/mm/filemap.ts'
 import { ioMemoryKind, remapPfnRange, type IoMemoryKindOptions } from '../../../src/mm/io-memory.ts'
 import { MAP_SHARED } from '../../../src/mm/mman.ts'
+import { PTE_MARKER_POISON, pteSlot } from '../../../src/mm/page-table.ts'
 import { putPage } from '../../../src/mm/unpin.ts'
 import { hvaToPfn, kvmReleasePfn, type HvaRequest } from '../../../src/virt/kvm/kvm-main.ts'
 import {
@@ -12,7 +13,7 @@ import {
   uffdCopy,
   uffdRegister,
 } from '../../../src/mm/userfaultfd.ts'
-import { RO, World } from '../../mm/gup-fixture.ts'
+import { RO, WO, World } from '../../mm/gup-fixture.ts'
 
 const RELEASES = ['gup-v3', '6.1', '6.6', '6.12', '6.18'] as const
 
@@ -57,6 +58,17 @@ describe.each(RELEASES)('hva_to_pfn on %s', (release) => {
     expect(ask(w, 0x7000000, { allowAsync: true })).toEqual({ error: 'fault', async: false })
     expect(ask(w, a, { ...write, allowAsync: true })).toEqual({ error: 'fault', async: false })
     expect(w.mm.mmapLock.locked).toBe(false)
+  })
+
+  test('R-KVM-4 the second question, about poison, brings the page in, also for a read that is refused', () => {
+    const w = new World(release)
+    const a = w.map(2, { prot: WO })
+    expect(ask(w, a)).toEqual({ error: 'fault', async: false })
+    expect([w.pfn(a) !== 0, w.mm.rssAnon]).toEqual(release === '6.18' ? [false, 0] : [true, 1])
+    if (w.pfn(a) !== 0) expect(w.ref(w.pfn(a))).toBe(1)
+    w.mm.pageTable.leafFor(a).set(pteSlot(a) + 1, 0, PTE_MARKER_POISON)
+    expect(ask(w, a + PAGE_SIZE)).toMatchObject({ error: release === '6.18' ? 'fault' : 'hwpoison' })
+    w.mm.pageTable.leafFor(a).set(pteSlot(a) + 1, 0, 0)
   })
 
   test('R-KVM-3 with async allowed a page that must be waited for is left to somebody else', () => {
