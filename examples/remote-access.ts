@@ -17,11 +17,11 @@ tool.store(mine, text('from me!'))
 
 /** Readable and writable, read-only, not accessible at all, each with a word in it. */
 const places = new Map(
-  (['rw', 'r', 'none'] as const).map((prot) => {
+  Object.entries({ rw: 'rw', r: 'r', none: '' } as const).map(([name, prot]) => {
     const at = app.mmap({ length: '4k' })
-    app.store(at, text(`was ${prot}`.padEnd(8)))
+    app.store(at, text(`was ${name}`.padEnd(8)))
     app.mprotect(at, '4k', prot)
-    return [prot, at]
+    return [name, at]
   }),
 )
 
@@ -37,17 +37,17 @@ function attempt(call: () => number): string {
 
 tool.remote.attach(app.pid)
 const mem = tool.remote.openMem(app.pid)
-for (const [prot, at] of places) {
+for (const [name, at] of places) {
   const [local, remote] = [[{ base: mine, length: 8 }], [{ base: at, length: 8 }]]
   const before = machine.kernel.pinAcquired
   const read = attempt(() => tool.remote.vmRead(app.pid, local, remote))
   const pins = machine.kernel.pinAcquired - before
   const write = attempt(() => tool.remote.vmWrite(app.pid, local, remote))
   const peek = shown(tool.remote.peek(app.pid, at))
-  tool.remote.poke(app.pid, at, text(`now ${prot}`.padEnd(8)))
+  tool.remote.poke(app.pid, at, text(`now ${name}`.padEnd(8)))
   const poked = shown(tool.remote.peek(app.pid, at))
   const file = attempt(() => mem.pwrite(mine, 8, at))
-  console.log(`${prot.padEnd(4)} process_vm_readv ${read} (${pins} pins), writev ${write}`)
+  console.log(`${name.padEnd(4)} process_vm_readv ${read} (${pins} pins), writev ${write}`)
   console.log(`     ptrace peeks "${peek.trim()}", pokes "${poked.trim()}"; /proc/PID/mem writes ${file}`)
 }
 

@@ -39,6 +39,14 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'generic_access_phys (the usual ->access): -EINVAL if the VMA is neither VM_IO nor VM_PFNMAP; -EINVAL if no present entry maps addr; -EINVAL if writing and the entry is not writable (the page table…',
   'R-ARV-6':
     'VMAs without ->access that GUP refuses are unreachable: [vvar] (VM_IO|VM_PFNMAP, special mapping) read and write give nothing (PEEK/POKE on [vvar] and [vvar_vclock] → EIO).',
+  'R-ARV-7':
+    'Partial results: everything before the first failing page is copied and, when writing, stays written.',
+  'R-ARV-8': 'Errors are collapsed: ENOMEM, EHWPOISON, EINTR, EFAULT all look like "short".',
+  'R-ARV-9':
+    'Stack growth: growing is bounded by RLIMIT_STACK of the caller (current), not of the target, and by the stack guard gap; there is no distance limit from the stack pointer.',
+  'R-ARV-10':
+    'Untouched anonymous memory: a read maps the zero page in the target, a write allocates (a THP if eligible).',
+  'R-ARV-11': 'Series change: see R-COM-20/21.',
   'R-AS-1':
     'The mm owns: an ordered, non-overlapping set of VMAs; map_count (VMAs, gate VMA not counted); total_vm, data_vm, exec_vm, stack_vm (pages, by VMA, resident or not); locked_vm (pages of VM_LOCKED…',
   'R-AS-2':
@@ -334,9 +342,31 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-CMD-5':
     'normal mode: page-sized chunks; stops at the first chunk that yields nothing; returns what was copied; EFAULT only if the first copy-out failed.',
   'R-CMD-6': 'environ: chunks of min(PS, count) from env_start+pos.',
+  'R-COM-2': 'A call without U never drops mmap_lock: the fault runs without FAULT_FLAG_ALLOW_RETRY.',
+  'R-COM-3':
+    'FOLL_GET callers take one reference per page and drop it with put_page; nr_foll_pin_acquired/released do not move.',
+  'R-COM-4':
+    'The shared zero page: a FOLL_PIN of it takes no reference and no pin count in 6.1, 6.12, 6.18 (process_vm_readv of an untouched anon page: +0/+0, PFN is the zero page). v3 (base): the exemption…',
+  'R-COM-5':
+    'Faults caused by GUP are accounted to the calling task (min_flt/maj_flt of current), never to the target, and generate no perf software event.',
+  'R-COM-6':
+    'Short-term FOLL_PIN without FOLL_WRITE on an anonymous page that is not exclusive (for example shared after fork) unshares it in the target: the target gets a private copy, although the caller only…',
+  'R-COM-7': 'FOLL_FORCE read: a VMA without VM_READ is accepted if VM_MAYREAD.',
+  'R-COM-8': 'FOLL_FORCE|FOLL_WRITE on a non-writable private hugetlb VMA: -EFAULT in 6.1, v3, 6.12.',
+  'R-COM-9':
+    'A fatal signal pending in the caller makes GUP return -EINTR before faulting further; nothing already obtained is lost (count wins over errno).',
+  'R-COM-10':
+    'FOLL_TOUCH (set by all *_remote calls): each page followed is marked accessed; with FOLL_WRITE a page whose entry and page are both clean is marked dirty during the walk, before the caller touches it.',
+  'R-COM-11':
+    'Invalid flag combinations warn once; get_user_pages_remote then returns -EINVAL; pin_user_pages_remote returns -EINVAL in 6.1 and 0 in v3, 6.12.',
   'R-COM-20':
     'four sites look the VMA up themselves after a successful GUP: __access_remote_vm, uprobe_write_opcode, __access_remote_tags, io_pin_pages. __access_remote_vm looks it up whether or not GUP…',
   'R-COM-21': 'handling of "GUP succeeded but no VMA".',
+  'R-COM-22':
+    'The condition is not impossible everywhere: gate areas (§17) yield a page from GUP but are not in the VMA tree.',
+  'R-COM-23':
+    'get_user_page_vma_remote 6.6: GUP of 1 page without U; negative → that error; 0 → returns "no page" (NULL); success → vma_lookup; VMA missing → WARN_ON_ONCE, put_page, -EINVAL.',
+  'R-COM-24': 'FOLL_SAME_FILE (1<<12) is used by none of the callers in this document.',
   'R-CONS-1':
     'A read(2) of maps returns at most one page of text (4067 bytes was the maximum, buffer sizes 4 KiB to 1 MB); lines are never split across reads.',
   'R-CONS-2':
@@ -358,7 +388,6 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'hugetlb in range: 6.12 GUP refuses FOLL_SPLIT_PMD on hugetlb with EOPNOTSUPP (ends the range there); 6.1 GUP returns the page and R-DEX-2/3 NULL it.',
   'R-DEX-7':
     '(src>6.18): single-page make_device_exclusive(mm, addr, owner, &folio): helper V with the same flags; not anonymous or hugetlb → EOPNOTSUPP; killable folio lock → its errno; second walk must find…',
-  'R-DEX-8': 'Series change: parameter only.',
   'R-DEX-9':
     "fork restores the parent's entry first, without an event of its own (the VMA's is enough), then shares the page like any other: both read-only, X gone, or copied at once when it is maybe-pinned.",
   'R-DEX-10':
@@ -400,8 +429,14 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-DIO-15': 'All bios of a call are under way before it waits for the first.',
   'R-DMP-1':
     'dump_user_range walks each chosen VMA page by page; get_dump_page returns a page or NULL; NULL → the file offset is skipped (a hole on seekable files, zeroes on pipes).',
+  'R-DMP-2': 'NULL for: read lock killed; GUP result ≠ 1.',
+  'R-DMP-3': 'FOLL_FORCE: PROT_NONE pages are dumped.',
+  'R-DMP-4': 'userfaultfd: the dumping task never waits (SIGBUS at once) → hole.',
   'R-DMP-5':
     'Which VMAs, default coredump_filter 0x33: VM_DONTDUMP → none; anonymous private and COWed private file (whole VMA if it has an anon_vma), shared memory of unlinked files (shared anon), ELF header…',
+  'R-DMP-6': '(pattern per page, D data, z zero bytes written,. hole).',
+  'R-DMP-7':
+    'Locking: 6.1 takes and drops mmap_lock per page, retryable faults. v3, 6.12: GUP takes and drops the lock itself (locked = 0, not retryable).',
   'R-DMP-8':
     'Stop conditions between pages: RLIMIT_CORE reached, pending fatal signal or freezer, short write.',
   'R-DRV-1':
@@ -427,8 +462,6 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-DRV-13': '(memory visible as lost) A pinned page whose mapping is gone is neither mapped nor free.',
   'R-DRV-14':
     '(object lifetime) Pins belong to the kernel object (socket, MR, container, iommufd context), not to the process: they survive exec, and exit of the registering process if another holds the fd.',
-  'R-DRV-15':
-    '(what the series changed here) In every file of this section the only change is one NULL argument less; no caller passed a vmas array, so behaviour, errno and counters are the same before and after.…',
   'R-DRV-16':
     '(dropped FOLL_FORCE) umem, usnic, siw, qib, videobuf used FOLL_FORCE in 6.1; a series merged for 6.2 removed it together with reliable read-only long-term pins in COW mappings, so v3 and later have…',
   'R-DRV-17':
@@ -450,6 +483,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'get_arg_page(pos, write) 6.1, 6.12: if writing below the VMA start: mmap_write_lock, expand downwards, error → "no page", downgrade to read; otherwise mmap_read_lock.',
   'R-EXE-7':
     'Growth is bounded by the current RLIMIT_STACK, so with a small limit E2BIG comes before the 131072 floor is used up (limit 64 KiB: 66016-byte argument → E2BIG; limit 16 KiB: 16864 → E2BIG).',
+  'R-EXE-9':
+    'The page is kept mapped in the kernel while strings fall in the same page, then put_page; it is not marked dirty explicitly.',
   'R-FD-3': 'io_uring fdinfo (order as listed; TAB after the colon).',
   'R-FD-4': 'The buffer list needs ctx->uring_lock, taken by trylock.',
   'R-FD-5': "Attribution: each ring's owner mm is the creator's.",
@@ -490,7 +525,6 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Every step re-checks the entry under the page-table lock; if it changed meanwhile the fault returns 0 (or NOPAGE) and the access is repeated.',
   'R-FLT-32':
     'Locks: mmap_lock read or per-VMA read lock (user faults, v3+ CONFIG_PER_VMA_LOCK); page-table lock for every entry change; folio lock for file faults, swap-in and reuse tests.',
-  'R-FLT-33': 'VM_SHARED without vm_ops → SIGBUS (cannot happen through mmap).',
   'R-FLT-34':
     'Read (also UNSHARE): map the zero page: special, read-only; accessed; uffd-wp if the old entry was a uffd-wp marker.',
   'R-FLT-35':
@@ -654,6 +688,11 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Up to 6.12 write(2) first looks whether the memory can be read; 6.18 takes the page of the file first: a write that fails with EFAULT leaves an allocated page at its position and the end of the file…',
   'R-FLT-175':
     'Where memory and file show the same page, a transfer runs upwards and reads again what it has just written (a page read to 3500 bytes behind its own start repeats its first 3500 bytes).',
+  'R-GAT-1':
+    'Reached when no VMA contains the address but in_gate_area() says yes (x86-64: the vsyscall page at 0xffffffffff600000; other architectures not checked).',
+  'R-GAT-2': 'FOLL_WRITE → EFAULT. Missing page-table level or empty PTE → EFAULT.',
+  'R-GAT-4':
+    'Reading the vsyscall page with PEEK: vsyscall=xonly or none → EIO in all profiles (not mapped). vsyscall=emulate (page is mapped): v3 GUP succeeds, vma_lookup finds nothing → R-COM-21: EIO, page…',
   'R-GLOB-1':
     'vmstat nr_foll_pin_acquired / nr_foll_pin_released 6.1..6.18: references taken / dropped with FOLL_PIN since boot by all processes (a fully pinned 2 MiB folio = 512).',
   'R-GLOB-3': 'meminfo: Key: blanks value [kB].',
@@ -856,6 +895,19 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'The cover letter calls the flag FOLL_SAME_PAGE in two places; the code only knows FOLL_SAME_FILE.',
   'R-GUP-117':
     'PIN gives no synchronisation with write-protection for writeback or with munmap; it only makes the page recognisable (section 12).',
+  'R-HTL-1':
+    'GUP hands a hugetlb VMA to follow_hugetlb_page, which loops inside the VMA and returns to the outer loop with updated position, remaining count and i.',
+  'R-HTL-1.1': 'fatal signal → remaining = 0, stop (result: i, or EFAULT if i is 0 — not EINTR).',
+  'R-HTL-2':
+    'References: FOLL_GET adds refs to the folio; FOLL_PIN adds refs to the refcount and refs to the pincount (large folio scheme), nr_foll_pin_acquired += refs.',
+  'R-HTL-4':
+    'follow_hugetlb_page is gone; hugetlb_follow_page_mask(vma, address, flags, &page_mask) follows one page (takes the hugetlb VMA lock for read; write needed but entry not writable → no page → fault…',
+  'R-HTL-5':
+    'hugetlb entries are PMD/PUD leaves handled by the generic walk; the dump rule sits in the "no page table" case.',
+  'R-HTL-6':
+    'Externally equal in all profiles: FOLL_DUMP holes (core dump of 2×2 MiB private and shared hugetlb, second touched: first is a hole, second has data, with coredump_filter 0x7f); PEEK of an untouched…',
+  'R-HTL-7':
+    'hugetlb_fault without a free or reserved huge page → SIGBUS-type error → EFAULT (or EHWPOISON/ENOMEM by vm_fault_to_errno); no fallback to small pages.',
   'R-HUGE-1':
     'ref of a large folio (R-FLT-1): entire mappings +1 each, each pte mapping +1, page cache/swap cache +512, private +1, GET +1, FOLL_PIN +1 (and pin +1).',
   'R-HUGE-2':
@@ -1075,6 +1127,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     "PEEK: after the copy, the word is stored at the tracer's data pointer: EFAULT if that fails (raw syscall ABI).",
   'R-PTR-5':
     'POKE is not atomic across pages: if the second page is unreachable the result is EIO but the bytes on the first page have been written.',
+  'R-PTR-6': 'POKE matrix for each row.',
   'R-PVM-1':
     'Order of checks (first hit wins), except ENOMEM and EINTR (each tried with all later arguments invalid).',
   'R-PVM-1.1': 'flags ≠ 0 → EINVAL (before anything else; even with bad pid and bad pointers).',
@@ -1097,6 +1150,13 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-PVM-6':
     'After each batch all pinned pages of the batch are unpinned: unpin_user_pages_dirty_lock(make_dirty = writev).',
   'R-PVM-7': 'Result: if any byte was copied, the number of bytes; else the error (EFAULT).',
+  'R-PVM-8':
+    'The number of pages pinned is driven by the remote length only: a tiny local buffer with a huge remote iovec pins and faults in up to 1024 target pages.',
+  'R-PVM-9':
+    "Reads unshare fork-shared anon pages in the target (R-COM-6), set the target's MMF_HAS_PINNED for good, and wait for userfaultfd (R-COM-2).",
+  'R-PVM-10': 'Stack growth: 6.1, 6.6, 6.12, 6.18 never (GUP does not grow stacks).',
+  'R-PVM-11':
+    'Per-batch lifetime of pins: they never outlive the syscall; a leak report for this caller must always be zero.',
   'R-PVM-13':
     'Where both sides show the same page and the ranges overlap, the copy runs upwards byte by byte within each page: what it has written is read again.',
   'R-QIB-1':
@@ -1122,6 +1182,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-S39-2': 'Only level 1 acts; unknown adapter → −1.',
   'R-S39-3':
     'Under kvm->srcu: set the indicator bit (bit index = offset + 8·(addr mod PS), xor 63 if the adapter is byte-swapped), log-dirty a guest frame (the frame number is computed from the user address, as…',
+  'R-S39-4': 'Both addresses may be in the same page: two references, both dropped.',
   'R-SEAL-1':
     'F_ADD_SEALS checks in this order: not open for writing → EPERM; unknown bits → EINVAL; neither shmem nor hugetlbfs → EINVAL; F_SEAL_SEAL set (also: memfd without MFD_ALLOW_SEALING, tmpfs files) →…',
   'R-SEAL-2':
@@ -1238,6 +1299,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     "At setup, once and for all: user = null if the creator has CAP_IPC_LOCK in the initial user namespace, else the user_struct of the creator's real uid; mm_account = creator's mm (struct kept alive by…",
   'R-URING-8':
     'Memory of a ring on 6.18 (also what is charged): ring bytes = align64(64 + 16·cq·(CQE32?2:1)) + 4·sq (no 4·sq with NO_SQARRAY); SQE bytes = 64·sq·(SQE128?2:1); each rounded up to pages; sq = entries…',
+  'R-URING-9': 'The ring fd is always O_CLOEXEC.',
   'R-URING-10':
     'BUFFERS2 pre-checks: nr_args ≠ 32 → EINVAL; struct unreadable → EFAULT; nr == 0 or resv2 → EINVAL; flags other than IORING_RSRC_REGISTER_SPARSE (1) → EINVAL; SPARSE with data ≠ 0 → EINVAL; then…',
   'R-URING-11':
@@ -1249,6 +1311,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-URING-14': 'Compat ring: every iovec is {u32 base, u32 len}, whatever syscall registers.',
   'R-URING-15':
     'All or nothing: any failing entry releases all earlier entries of the call (pins and charges), posts no tag CQEs, leaves no table (next UNREGISTER: ENXIO).',
+  'R-URING-16':
+    'Same page in many entries: one pin and one charge per entry for small pages (16384 × one page → VmPin +64 MiB).',
   'R-URING-17':
     'Order: nr_args ≠ 32 → EINVAL; unreadable → EFAULT; nr 0, resv, resv2 → EINVAL; offset + nr wraps u32 → EOVERFLOW (before the table test); no table → ENXIO; offset + nr > table size → EINVAL; then…',
   'R-URING-18': 'Result = number of entries done if ≥ 1, else the errno; the errno of a later entry is lost.',
@@ -1265,10 +1329,22 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'slow path: array allocations (pages, vmas: ENOMEM) → take mmap_lock read → pin_user_pages(…, vmas) → if all pages: with file = vmas[0]->vm_file, for i = 0…n-1: vmas[i]->vm_file != file → EINVAL…',
   'R-URING-26':
     'slow path: array allocation → take mmap_lock read → pin_user_pages with additional FOLL_SAME_FILE (1<<12), vmas argument NULL → if all pages: vma_lookup(current->mm, addr) once: null → WARN_ON_ONCE…',
+  'R-URING-27':
+    'FOLL_SAME_FILE in GUP: on entering each VMA, check_vma_flags order is: VM_IO/VM_PFNMAP → EFAULT; FOLL_ANON on non-anon → EFAULT; LONGTERM on fsdax → EOPNOTSUPP; secretmem → EFAULT; SAME_FILE and…',
+  'R-URING-28':
+    "Why mixed files give EINVAL in 6.1 and EFAULT in v3: in 6.1 the whole range pins and io_uring's loop then returns EINVAL.",
   'R-URING-29':
     'v3 !vma after a complete pin is impossible: mmap_lock is held without a break (no FOLL_UNLOCKABLE), and the only VMA-less success of GUP, a gate page, is refused for FOLL_WRITE.',
   'R-URING-30':
     "slow path: mmap_lock read → pin_user_pages(WRITE|LONGTERM) → no VMA test at all; GUP's own rule (R-URING-32) decides.",
+  'R-URING-31':
+    'pin_user_pages_fast(WRITE|LONGTERM), no lock taken by io_uring; range beyond TASK_SIZE → EFAULT; pages the lockless walk cannot take go through the slow path with FOLL_UNLOCKABLE.',
+  'R-URING-32':
+    'GUP file rule 6.6,6.12,6.18 (6.5+): PIN+LONGTERM+WRITE on a VMA that needs dirty tracking → EFAULT for that VMA.',
+  'R-URING-33':
+    'Stack gap: address below a VM_GROWSDOWN VMA: v3 GUP grows the stack and succeeds (find_extend_vma of April 2023; not re-read); 6.1 (.192), 6.12, 6.18 EFAULT; 6.12,6.18 additionally print "GUP no…',
+  'R-URING-34':
+    'userfaultfd-missing page in the range: 6.12,6.18 the registering task sleeps in the fault with uring_lock held until resolved (registration took 384 ms, a second registration on the same ring…',
   'R-URING-35': 'Fatal signal during the slow pin: EINTR if nothing pinned yet, else EFAULT.',
   'R-URING-36':
     'Before edd478269640 (6.3-rc1 and stable backports, so also 6.1.192) mixing was allowed; the revert 3c85cc43c8e7 (20 Apr 2023, in 6.4-rc1) allowed it again.',
@@ -1311,10 +1387,23 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-URING-58': 'A request holds its buffer from import to completion.',
   'R-URING-60':
     'I/O goes to the pinned pages. The SQE address is only compared with ubuf/len of the slot; page tables are not consulted.',
+  'R-URING-61':
+    "Observed (buffer filled with 'A', registered, then the action; W = byte WRITE_FIXED sends, R-in = what the process sees after READ_FIXED stored 'R'). \"private\" = anon, memfd MAP_PRIVATE, ext4…",
+  'R-URING-62': '"Stale" = the page now mapped at ubuf+i in the owner differs from the pinned one.',
+  'R-URING-63':
+    'fork: a pinned anonymous page is copied for the child during fork (child PFN differs at once, mapcount of the pinned page stays 1, unpinned neighbours are shared, mapcount 2); hence READ_FIXED after…',
   'R-URING-64':
     'Side effects of the pins on other calls: F_ADD_SEALS(F_SEAL_WRITE) on a memfd → EBUSY while registered even when unmapped, works after unregister; F_SEAL_FUTURE_WRITE works; MADV_COLLAPSE over a…',
   'R-URING-65':
     'Buffers (and all other pins) of a ring end when the last reference to the ring file ends: all fds in all processes, all VMAs of the ring, all registered-ring slots, in-flight submissions. close()…',
+  'R-URING-66':
+    'Release is asynchronous (workqueue after RCU): 12–24 ms after close, exit or SIGKILL on the host, 50 ms with a request to cancel.',
+  'R-URING-67':
+    "fork: child inherits fds and (shared) ring mappings; nothing is re-pinned or re-charged; child's VmPin is 0.",
+  'R-URING-68':
+    'exec: O_CLOEXEC fd and the old mappings go → buffers released (asynchronously) while the new image runs.',
+  'R-URING-69':
+    'Creator exits while another process holds the ring: pins, charges and usability stay; unregister by the survivor works.',
   'R-URING-71':
     "Effect: destination slots share the source's registered buffers (refs+1): no pins, no charge, no tags.",
   'R-URING-72':
@@ -1332,8 +1421,19 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-URING-78':
     'UNREGISTER_PBUF_RING: resv or flags → EINVAL; unknown bgid → ENOENT (on 6.1 once a REGISTER_PBUF_RING of a group below 64 has come as far as pinning, all groups below 64 are known: EINVAL, also…',
   'R-URING-79': 'NO_MMAP: CQ/ring memory = cq_off.user_addr, SQEs = sq_off.user_addr; ring first, then SQEs.',
+  'R-URING-83':
+    'uring_lock is held over the complete register call, including page faults and user-fault waits.',
   'R-URING-84':
     'mmap_lock: 6.1,v3,6.6 held for read from before the pin to after the VMA check, never dropped: a concurrent munmap/mmap is wholly before or wholly after, the VMA inspected belongs to the pages pinned.',
+  'R-URING-85':
+    'Atomic steps for an explorer: {table test}, {pin page i} (6.12+) or {pin all + check} (older), {charge}, {install slot}, {release}. uring_lock orders two registrations on one ring; locked_vm is the…',
+  'R-URING-86':
+    'fdinfo uses trylock: while a registration runs, the slot lines are missing although the UserBufs: count is printed.',
+  'R-URING-87':
+    '(Needs ptrace-read permission on the target.) /proc/PID/fd/N → anon_inode:[io_uring]; /proc/PID/maps: ring offset 0, SQEs 10000000, CQ ring 8000000, pbuf 80000000|bgid<<16.',
+  'R-URING-88': '/proc/PID/fdinfo/N has UserBufs:\\t<n> and n lines %5u: 0x<ubuf>/<len> (len decimal).',
+  'R-URING-89':
+    'VmPin counts only mm_account charges: rings created by this mm, huge pages widened, sums over all users of pinned_vm (RDMA, vDPA, perf, iommufd too). /proc/vmstat nr_foll_pin_acquired −…',
   'R-URING-92':
     'io_uring_enter: no ring → EBADF / EOPNOTSUPP, R_DISABLED → EBADFD, SINGLE_ISSUER of another task → EEXIST.',
   'R-URING-93':

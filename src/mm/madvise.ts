@@ -210,7 +210,7 @@ class AdviceWalk {
     }
     const { kind } = file.mapping
     if (!kind.shmem && !kind.canWriteback && !kind.hugetlb) {
-      const errno = kind.secretmem && k.release.mm.secretmemIsRegular ? EOPNOTSUPP : ENODEV
+      const errno = kind.secretmem ? EOPNOTSUPP : ENODEV
       return refuse(k.current, errno, 'R-AS-103', {
         address: start,
         vma: vmaFacts(vma),

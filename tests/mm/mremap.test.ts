@@ -185,6 +185,21 @@ describe.each(ALL)('mremap on %s', (release) => {
     },
   )
 
+  it('R-AS-73 what DONTUNMAP leaves behind as a whole joins what is beside it until 6.12, not on 6.18', () => {
+    const s = new Space(release)
+    s.at(0, 6)
+    s.touch(0)
+    expect(remap(s, 0, 6, 6, TO, 11)).toBe(11)
+    // a part of it keeps the page indices of where it was touched
+    expect(remap(s, 14, 3, 3, MOVE | MREMAP_DONTUNMAP, 40)).toBe(40)
+    s.at(17, 2)
+    expect(s.list()).toEqual(['11+6 rw-', '17+2 rw-', '40+3 rw-'])
+    expect(remap(s, 11, 6, 6, MOVE | MREMAP_DONTUNMAP, 30)).toBe(30)
+    s.at(9, 2)
+    const apart = ['9+2 rw-', '11+6 rw-', '17+2 rw-', '30+6 rw-', '40+3 rw-']
+    expect(s.list()).toEqual(release === '6.18' ? apart : ['9+8 rw-', ...apart.slice(2)])
+  })
+
   it('R-AS-73 DONTUNMAP of a part of locked memory: until 6.12 that part is unlocked, on 6.18 all of it', () => {
     const s = new Space(release)
     s.at(10, 4, RW, ANON | MAP_LOCKED)

@@ -56,6 +56,9 @@ describe('R-AS-93 secret memory', () => {
     const file = w.sized(4)
     expect([4, 8, 0].map((pages) => w.resize(file, pages * P))).toEqual(['-EINVAL', '-EINVAL', '-EINVAL'])
     expect(result(w.task.run(punchHole(w.k, file.mapping, 0, P)))).toBe('-EOPNOTSUPP')
+    const at = w.mapSecret(file, 1) as number
+    const refusal = release === '6.18' ? '-EINVAL' : '-EOPNOTSUPP'
+    expect(result(w.task.run(madvise(w.k, w.mm, at, P, MADV_REMOVE)))).toBe(refusal)
   })
 
   it.each(RELEASE_NAMES)('%s: shared, not to be executed, and on 6.18 locked within the limit', (release) => {

@@ -3,9 +3,9 @@ import { RELEASE_NAMES } from '../../src/base/release.ts'
 import { madvise } from '../../src/mm/madvise.ts'
 import { MADV_DONTNEED } from '../../src/mm/mman.ts'
 import { munmap } from '../../src/mm/munmap.ts'
-import { BufferIter } from '../../src/mm/iov-iter.ts'
+import { BufferIter, UserIter } from '../../src/mm/iov-iter.ts'
 import type { IovecArray } from '../../src/mm/iovec.ts'
-import { makePipe, pipeRead, type PipeEnd } from '../../src/task/pipe.ts'
+import { makePipe, pipeRead, pipeWrite, type PipeEnd } from '../../src/task/pipe.ts'
 import { SPLICE_F_GIFT, SPLICE_F_NONBLOCK, vmsplice } from '../../src/task/vmsplice.ts'
 import { P, World } from '../mm/fault-support.ts'
 import { result, testTask } from '../support/kernel.ts'
@@ -44,6 +44,28 @@ class Splices extends World {
 }
 
 describe('vmsplice', () => {
+  it.each(RELEASE_NAMES)(
+    'R-PIPE-3 an empty piece ends what was begun and is passed over at the beginning: %s',
+    (release) => {
+      const w = new Splices(release)
+      const at = w.map(1)
+      const into = w.map(4)
+      const out = (): number | string => w.vector([{ base: into, length: 4 * P }], SPLICE_F_NONBLOCK, w.read)
+      // the second page cannot be read: up to 6.12 its place is taken
+      const stopped = (from: number, length: number): number | string =>
+        result(w.task.run(pipeWrite(w.k, w.write, new UserIter(w.k, w.mm, [{ base: from, length }]))))
+      expect(stopped(at, 2 * P)).toBe(P)
+      expect(w.splice(at)).toBe(P)
+      const newer = release === '6.18'
+      expect([out(), out()]).toEqual(newer ? [2 * P, '-EAGAIN'] : [P, P])
+      // read(2) passes over it
+      expect(stopped(at, 2 * P)).toBe(P)
+      expect(w.splice(at)).toBe(P)
+      expect(w.bytes(2 * P).length).toBe(2 * P)
+      w.close()
+    },
+  )
+
   it.each(RELEASE_NAMES)(
     'FLT vector 77: the places of the pipe decide, the batch is faulted in: %s',
     (release) => {

@@ -54,8 +54,6 @@ export interface MmSwitches {
   readonly heapLabelStrict: boolean
   /** mappings of secret memory are locked, within the limit; seen on 6.18, not on 6.1 and 6.12 (R-AS-93) */
   readonly secretmemIsLocked: boolean
-  /** MADV_REMOVE of secret memory, and of no other kind of file, is EOPNOTSUPP; seen on 6.1 and 6.12, on 6.18 ENODEV (R-AS-103) */
-  readonly secretmemIsRegular: boolean
   /** pipes lie on a mount without exec; seen on 6.18, not on 6.1 and 6.12 (R-AS-10.21) */
   readonly pipesAreNoexec: boolean
   /** the special mappings an exec makes, from below, with their pages; seen on 6.1, 6.12 and 6.18 (R-AS-156) */
@@ -98,7 +96,6 @@ const r61: MmSwitches = {
   processMadviseSelf: 'needs-nice',
   heapLabelStrict: false,
   secretmemIsLocked: false,
-  secretmemIsRegular: true,
   pipesAreNoexec: false,
   vdsoPages: [
     ['[vvar]', 4],
@@ -148,7 +145,6 @@ export const mmSwitches: Readonly<Record<ReleaseName, MmSwitches>> = {
     alignsPlainFilesForThp: false,
     touchedMergesIntoUntouched: true,
     secretmemIsLocked: true,
-    secretmemIsRegular: false,
     pipesAreNoexec: true,
     processMadviseSelf: 'any-advice',
     vdsoPages: [
