@@ -28,7 +28,7 @@ export interface ScriptState {
   /** there were AF_XDP sockets, whose pages go some time after the last holder */
   sockets: boolean
   /** pairs of sockets, and whether their reader is stalled */
-  readonly pairs: Map<number, { readonly kind: 'udp' | 'tcp' | 'unix'; stalled: boolean }>
+  readonly pairs: Map<number, { stalled: boolean }>
 }
 
 /** A step that is one command. */

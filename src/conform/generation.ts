@@ -77,7 +77,7 @@ export class Generation {
   /** memory files made so that they may be sealed */
   readonly sealables = new Set<number>()
   /** what each pair of sockets is */
-  readonly pairKinds = new Map<number, 'udp' | 'tcp' | 'unix'>()
+  readonly pairKinds = new Map<number, number>()
   /** files opened with O_DIRECT */
   readonly directs = new Set<number>()
 

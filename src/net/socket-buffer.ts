@@ -18,7 +18,7 @@ interface Lent {
   readonly pfn: number
   /** bytes, within the page; moves as bytes are copied */
   offset: number
-  /** bytes left */
+  /** bytes left; 0: nothing was taken (`attach`) */
   length: number
   /** the buffer has a reference of its own; else whoever lends it holds it */
   readonly held: boolean
@@ -121,6 +121,12 @@ export class SocketBuffer {
     this.#add(piece)
   }
 
+  /** A send of which nothing was taken: over when the bytes before it are. */
+  attach(ubuf: UbufInfo): void {
+    ubuf.get()
+    this.#pieces.push({ pfn: 0, offset: 0, length: 0, held: false, ubuf })
+  }
+
   /** Takes over what another buffer has. */
   append(other: SocketBuffer): void {
     this.#pieces.push(...other.#pieces.splice(0))
@@ -135,6 +141,7 @@ export class SocketBuffer {
   copyOut(most: number): Uint8Array {
     const out = new Uint8Array(Math.min(most, this.#length))
     for (let done = 0; done < out.length;) {
+      this.#passAttached()
       const piece = this.#pieces[0]!
       const part = out.subarray(done, done + Math.min(piece.length, out.length - done))
       done += part.length
@@ -152,7 +159,18 @@ export class SocketBuffer {
       if (whole) this.#letGo(piece)
     }
     this.#length -= out.length
+    this.#passAttached()
     return out
+  }
+
+  #passAttached(): void {
+    for (;;) {
+      const [piece] = this.#pieces
+      if (piece === undefined || piece instanceof Uint8Array || piece.length > 0) return
+      this.#pieces.shift()
+      piece.ubuf.copied = true
+      this.#letGo(piece)
+    }
   }
 
   /** Lets go of everything; nobody gets the bytes. */
