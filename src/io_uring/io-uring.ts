@@ -178,18 +178,27 @@ export class IoUring implements PageHolder {
   }
 
   /**
-   * The last piece of memory of a send is free. The submitter hears of it after its batch, and on a DEFER_TASKRUN
-   * ring when it asks for completions.
+   * The last piece of memory of a send is free. The submitter hears of it after its batch, on its next way back
+   * to the program, or on a DEFER_TASKRUN ring when it asks for completions.
    * @rule R-URING-100
    */
   notify(notification: Notification): void {
     this.due.push(notification)
     const deferred = (this.flags & IORING_SETUP_DEFER_TASKRUN) !== 0
-    if (this.dying || (!this.submitting && !deferred)) this.postDue()
+    if (this.dying) this.postDue()
+    else if (!this.submitting && !deferred && this.due.length === 1)
+      this.kernel.scheduler.spawn(`notifications of ${this.name}`, notification.task, this.#posting())
   }
 
+  *#posting(): Kthread<void> {
+    this.postDue()
+  }
+
+  /** Posts notifications that are due, then lets go of what they held: tags come after all of them. */
   postDue(): void {
-    for (const notification of this.due.splice(0)) notification.finish()
+    const due = this.due.splice(0)
+    for (const notification of due) notification.post()
+    for (const notification of due) notification.release()
     if (this.dying && this.notifications.size === 0) freeRing(this.kernel, this)
   }
 

@@ -1,4 +1,4 @@
-import type { Kernel } from '../mm/kernel.ts'
+import type { CurrentTask, Kernel } from '../mm/kernel.ts'
 import type { UbufInfo } from '../task/socket.ts'
 import type { RegisteredBuffer } from './buffer.ts'
 import { IORING_CQE_F_NOTIF, type IoUring } from './io-uring.ts'
@@ -16,6 +16,8 @@ export const IORING_NOTIF_USAGE_ZC_COPIED = 1 << 31
  */
 export class Notification implements UbufInfo {
   readonly ring: IoUring
+  /** who submitted the send */
+  readonly task: CurrentTask
   readonly userData: number
   /** IORING_SEND_ZC_REPORT_USAGE */
   report = false
@@ -32,6 +34,7 @@ export class Notification implements UbufInfo {
   constructor(k: Kernel, ring: IoUring, userData: number) {
     this.#kernel = k
     this.ring = ring
+    this.task = k.current
     this.userData = userData
     ring.notifications.add(this)
   }
@@ -62,12 +65,17 @@ export class Notification implements UbufInfo {
     return error
   }
 
-  /** @internal The ring calls it: posts the completion, then gives back charge and buffer. */
-  finish(): void {
+  /** @internal The ring calls it: posts the completion. */
+  post(): void {
     const { ring } = this
-    ring.notifications.delete(this)
     const res = this.report && (this.copied || !this.used) ? IORING_NOTIF_USAGE_ZC_COPIED : 0
     if (!ring.dying) ring.post(this.userData, res, IORING_CQE_F_NOTIF)
+  }
+
+  /** @internal The ring calls it next: gives back charge and buffer. */
+  release(): void {
+    const { ring } = this
+    ring.notifications.delete(this)
     unaccountLocked(ring.user, this.charged)
     if (this.#hold !== null) dropHold(this.#kernel, ring, this.#hold)
   }

@@ -17,13 +17,13 @@ import {
 import { audit } from '../../src/mm/audit.ts'
 import { exitMmap } from '../../src/mm/exit-mmap.ts'
 import { BufferIter } from '../../src/mm/iov-iter.ts'
-import { Kernel } from '../../src/mm/kernel.ts'
+import type { Kernel } from '../../src/mm/kernel.ts'
 import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../../src/mm/mman.ts'
 import { mmap } from '../../src/mm/mmap.ts'
 import { makeDatagramPair, makeStreamPair } from '../../src/net/loopback.ts'
 import { FdTable } from '../../src/task/fd-table.ts'
 import type { Socket } from '../../src/task/socket.ts'
-import { testTask, type TestTask } from '../support/kernel.ts'
+import { testKernel, testTask, type TestTask } from '../support/kernel.ts'
 import { walkFailures } from '../support/walk-failures.ts'
 
 const FIXED = 4
@@ -169,5 +169,5 @@ describe.each(releases)('%s', (release) => {
 })
 
 function newKernel(release: ReleaseName): Kernel {
-  return new Kernel({ release, zones: { normal: 3072, movable: 1024 }, checkStaleVmas: true })
+  return testKernel({ release, zones: { normal: 3072, movable: 1024 } })
 }

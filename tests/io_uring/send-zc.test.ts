@@ -327,6 +327,7 @@ describe('6.18', () => {
     n.submit([n.zc(n.s, 1, fixed)])
     n.seen()
     n.stream[1].put()
+    n.k.scheduler.runUntilIdle()
     expect(n.seen()).toEqual([[1, 0, 'notif']])
     expect([n.both({ ...fixed, fd: n.s }), n.both({ ...fixed, fd: n.s })]).toEqual([
       ['-ECONNRESET', 'copied'],

@@ -1,4 +1,4 @@
-import { access, pins, small, space, tags } from './parts.ts'
+import { access, small, space, tags } from './parts.ts'
 import type { Theme } from './theme.ts'
 
 /** Memory that is sent without being copied. */
@@ -10,7 +10,12 @@ export const sendThemes = {
     weights: {
       ...space,
       ...access,
-      ...pins,
+      // no closeRing: a ring goes at a time of its own once the last notification has come
+      ring: 3,
+      register: 6,
+      registerEmpty: 1,
+      update: 3,
+      unregister: 2,
       ...tags,
       sockets: 4,
       send: 24,
