@@ -321,7 +321,8 @@ command cmd_hello, cmd_obs, cmd_reset, cmd_maps, cmd_nop, cmd_settle, cmd_lock, 
 	cmd_bufs, cmd_bufs2, cmd_upd, cmd_upd2, cmd_unreg, cmd_clone, cmd_pbuf, cmd_unpbuf, cmd_sqe, cmd_submit,
 	cmd_cqes, cmd_fork, cmd_child, cmd_start, cmd_wait, cmd_reap, cmd_kill, cmd_exec, cmd_pvm, cmd_mem, cmd_ptrace, cmd_uffd, cmd_uffd_reg,
 	cmd_uffd_orphan, cmd_uffd_unreg, cmd_uffd_do, cmd_uffd_handler, cmd_uffd_read, cmd_xdp, cmd_xdp_socket, cmd_xdp_reg,
-	cmd_ksm, cmd_heap, cmd_room, cmd_shm, cmd_shm_key, cmd_nattch;
+	cmd_ksm, cmd_heap, cmd_room, cmd_shm, cmd_shm_key, cmd_nattch, cmd_sockets,
+	cmd_stall, cmd_flow;
 long enter_ksm(void);
 void leave_ksm(long at);
 

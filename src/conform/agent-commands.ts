@@ -27,6 +27,8 @@ export interface ScriptState {
   looseRings: boolean
   /** there were AF_XDP sockets, whose pages go some time after the last holder */
   sockets: boolean
+  /** pairs of sockets, and whether their reader is stalled */
+  readonly pairs: Map<number, { stalled: boolean }>
 }
 
 /** A step that is one command. */

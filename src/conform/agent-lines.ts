@@ -20,7 +20,7 @@ export class AgentScript {
 
   /** @param releasesLate wait for replaced buffers to be released (R-URING-20) */
   constructor(releasesLate = false) {
-    this.#state = { disks: new Map(), releasesLate, looseRings: false, sockets: false }
+    this.#state = { disks: new Map(), releasesLate, looseRings: false, sockets: false, pairs: new Map() }
   }
 
   lines(step: Step): StepLines {

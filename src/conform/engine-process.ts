@@ -13,6 +13,7 @@ import { munmap } from '../mm/munmap.ts'
 import { execve } from '../task/exec.ts'
 import { addTask, exitTask, type TaskStruct, type Trace } from '../task/task.ts'
 import type { PipeEnd } from '../task/pipe.ts'
+import type { EnginePair } from './steps/sends.ts'
 import { uffdClose, type Userfaultfd } from '../mm/userfaultfd.ts'
 import { UffdHandler } from './engine-uffd.ts'
 import type { XskSocket } from '../net/xsk.ts'
@@ -54,6 +55,8 @@ export class EngineProcess implements TaskStruct {
   /** ends: `3r`, `3w` */
   readonly pipes: Map<string, PipeEnd>
   readonly uffds: Map<number, Userfaultfd>
+  /** connected pairs of sockets; a child holds its parent's, and does not use them */
+  readonly pairs: Map<number, EnginePair>
   readonly xsks: Map<number, XskSocket>
   /** System V segments: the program's number → id */
   readonly segments: Map<number, number>
@@ -96,6 +99,11 @@ export class EngineProcess implements TaskStruct {
     if (parent !== null) this.#own = parent.#own
     addTask(kernel, this)
     this.pipes = new Map([...(parent?.pipes ?? [])].map(([name, end]) => [name, end.get()]))
+    this.pairs = new Map(parent?.pairs ?? [])
+    for (const { sender, receiver } of this.pairs.values()) {
+      sender.get()
+      receiver.get()
+    }
   }
 
   /** The first process of a program. */
@@ -240,6 +248,11 @@ export class EngineProcess implements TaskStruct {
     for (const ring of this.rings.values()) ring.file.put()
     for (const socket of this.xsks.values()) socket.file.put()
     for (const end of this.pipes.values()) end.put()
+    for (const { sender, receiver } of this.pairs.values()) {
+      receiver.put()
+      sender.put()
+    }
+    this.pairs.clear()
     this.xsks.clear()
     this.files.clear()
     this.rings.clear()

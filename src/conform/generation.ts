@@ -34,6 +34,8 @@ export interface Shadow {
   readonly serves: number[]
   /** ranges that were registered with one, the latest last */
   readonly watched: Range[]
+  /** connected pairs of sockets */
+  readonly pairs: number[]
   readonly xsks: number[]
   readonly segments: number[]
   /** where its heap begins, bytes; null: outside of the arena */
@@ -59,6 +61,7 @@ export class Generation {
       uffds: [],
       serves: [],
       watched: [],
+      pairs: [],
       xsks: [],
       segments: [],
       heap: null,
@@ -66,13 +69,15 @@ export class Generation {
   ]
   /** where something was mapped, the latest last; units */
   readonly #places: { page: number; pages: number }[] = []
-  readonly #last = { file: 0, ring: 0, child: 0, pipe: 0, uffd: 0, socket: 0, segment: 0 }
+  readonly #last = { file: 0, ring: 0, child: 0, pipe: 0, uffd: 0, socket: 0, segment: 0, pair: 0 }
   /** files of a disk's filesystem, and how long each is at least, bytes; shared by all that are the same file */
   readonly disks = new Map<number, { size: number }>()
   /** ring → what was registered with it, slot by slot, most likely */
   readonly registered = new Map<number, Range[]>()
   /** memory files made so that they may be sealed */
   readonly sealables = new Set<number>()
+  /** what each pair of sockets is */
+  readonly pairKinds = new Map<number, number>()
   /** files opened with O_DIRECT */
   readonly directs = new Set<number>()
 
@@ -88,7 +93,7 @@ export class Generation {
   }
 
   /** A name that no other step has used. */
-  newName(what: 'file' | 'ring' | 'child' | 'pipe' | 'uffd' | 'socket' | 'segment'): number {
+  newName(what: 'file' | 'ring' | 'child' | 'pipe' | 'uffd' | 'socket' | 'segment' | 'pair'): number {
     return ++this.#last[what]
   }
 

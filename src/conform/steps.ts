@@ -24,6 +24,7 @@ import { uffdSteps, type UffdStep } from './steps/uffd.ts'
 import { secretSteps, type SecretStep } from './steps/secret.ts'
 import { spaceLimitSteps, type SpaceLimitStep } from './steps/space-limits.ts'
 import { sysvSteps, type SysvStep } from './steps/sysv.ts'
+import { sendSteps, type SendStep } from './steps/sends.ts'
 import { xdpOptionSteps, type XdpOptionStep } from './steps/xdp-options.ts'
 import { xdpSteps, type XdpStep } from './steps/xdp.ts'
 
@@ -59,6 +60,7 @@ export type StepBody =
   | KeyStep
   | XdpOptionStep
   | RingRestrictionStep
+  | SendStep
 
 export type Step = By<StepBody>
 export type Op = StepBody['op']
@@ -91,6 +93,7 @@ const kinds: StepKinds<StepBody> = {
   ...keySteps,
   ...xdpOptionSteps,
   ...ringRestrictionSteps,
+  ...sendSteps,
 }
 
 /** The step list. */

@@ -7,6 +7,7 @@ import { memoryThemes } from './themes/memory.ts'
 import { reclaimThemes } from './themes/reclaim.ts'
 import { requestsThemes } from './themes/requests.ts'
 import { secretThemes } from './themes/secret.ts'
+import { sendThemes } from './themes/sends.ts'
 import { uffdThemes } from './themes/uffd.ts'
 import type { Theme } from './themes/theme.ts'
 
@@ -24,6 +25,7 @@ export const themes = {
   ...secretThemes,
   ...borderThemes,
   ...admissionThemes,
+  ...sendThemes,
 } as const satisfies Record<string, Theme>
 
 export type ThemeName = keyof typeof themes

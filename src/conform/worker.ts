@@ -1,3 +1,4 @@
+import { IORING_NOTIF_USAGE_ZC_COPIED } from '../io_uring/notification.ts'
 import { digest, examine } from './examine.ts'
 import { programOf, type Job } from './job.ts'
 import { AgentDied } from './kernel-driver.ts'
@@ -138,7 +139,9 @@ function answersOf({ steps }: Program, kernel: readonly Observation[]): Counts2 
             : 'ok'
     count2(answers, steps[i]!.op, answer)
     for (const [, result] of completions ?? [])
-      if (result < 0) count2(answers, steps[i]!.op, `${COMPLETION}${-result}`)
+      // a notification that reports a copy is no errno
+      if (result < 0 && result !== IORING_NOTIF_USAGE_ZC_COPIED)
+        count2(answers, steps[i]!.op, `${COMPLETION}${-result}`)
   }
   return answers
 }

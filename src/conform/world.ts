@@ -10,6 +10,8 @@ export interface WorldProcess {
   readonly uffds: Set<number>
   /** userfaultfds it made itself: its own thread answers their events */
   readonly serves: Set<number>
+  /** connected pairs of sockets; a child does not use its parent's */
+  readonly pairs: Set<number>
   /** AF_XDP sockets */
   readonly xsks: Set<number>
   /** System V segments it has a name for */
@@ -30,6 +32,7 @@ export function newWorld(): World {
         pipes: new Set(),
         uffds: new Set(),
         serves: new Set(),
+        pairs: new Set(),
         xsks: new Set(),
         segments: new Set(),
         heap: false,

@@ -56,14 +56,18 @@ export function* ioUringEnter(
     return refused(EEXIST, 'the ring belongs to another task (SINGLE_ISSUER)')
   if (k.exploring) yield PREEMPT
   if (!ring.uringLock.tryLock()) yield* ring.uringLock.lock()
+  const deferred = (ring.flags & IORING_SETUP_DEFER_TASKRUN) !== 0
   let taken: number
+  ring.submitting = true
   try {
     taken = yield* submit(k, ring, toSubmit, lookup)
   } finally {
+    ring.submitting = false
     ring.uringLock.unlock()
   }
+  if (!deferred) ring.postDue()
   if (getEvents) {
-    if ((ring.flags & IORING_SETUP_DEFER_TASKRUN) !== 0) yield* runDeferred(ring)
+    if (deferred) yield* runDeferred(ring)
     ring.flushOverflow()
   }
   return taken
@@ -73,6 +77,7 @@ function* runDeferred(ring: IoUring): Kthread<void> {
   const finished: Finished[] = []
   for (const request of ring.deferred.splice(0)) yield* runWoken(request, finished)
   completeAll(finished)
+  ring.postDue()
 }
 
 /**
@@ -121,8 +126,10 @@ function prepare(k: Kernel, request: Request): number {
   const forbidden = restriction(k, ring, sqe)
   if (forbidden < 0) return forbidden
   if ((flags & ORDERED) !== 0) throw new Unmodelled('linked and drained requests', 'R-URING-92')
-  if ((sqe.ioprio ?? 0) !== 0 && !op.needsFile) return refused(EINVAL, 'the operation has no I/O priority')
-  if ((sqe.ioprio ?? 0) !== 0) throw new Unmodelled('I/O priorities of requests', 'R-URING-92')
+  if ((sqe.ioprio ?? 0) !== 0 && op.ioprio === 'none')
+    return refused(EINVAL, 'the operation has no I/O priority')
+  if ((sqe.ioprio ?? 0) !== 0 && op.ioprio === 'priority')
+    throw new Unmodelled('I/O priorities of requests', 'R-URING-92')
   return op.prepare(k, request)
 }
 

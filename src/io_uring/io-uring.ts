@@ -6,11 +6,13 @@ import { PAGE_SIZE } from '../base/units.ts'
 import type { CurrentTask, Kernel, PageHolder, PinCharge, UserStruct } from '../mm/kernel.ts'
 import type { Mm } from '../mm/mm.ts'
 import type { BufferTable } from './buffer.ts'
+import type { Notification } from './notification.ts'
 import { freeRegion, kernelRegion, userRegion, type Region } from './region.ts'
 import { cancelRequests, type Request, type Sqe } from './request.ts'
 import { IoUringFile } from './ring-file.ts'
 import { Generation, releaseGenerations, releaseTable, type RsrcNode } from './rsrc-node.ts'
 import {
+  IORING_SETUP_DEFER_TASKRUN,
   IORING_SETUP_NO_MMAP,
   IORING_SETUP_R_DISABLED,
   IORING_SETUP_SINGLE_ISSUER,
@@ -21,10 +23,19 @@ import {
   type SetupParams,
 } from './setup-flags.ts'
 
+// IORING_CQE_F_*
+/** the request will complete once more */
+export const IORING_CQE_F_MORE = 1 << 1
+/** the socket has more to receive */
+export const IORING_CQE_F_SOCK_NONEMPTY = 1 << 2
+/** the memory of a send is free again */
+export const IORING_CQE_F_NOTIF = 1 << 3
+
 /** One completion queue entry. */
 export interface Cqe {
   readonly userData: number
   readonly res: number
+  /** IORING_CQE_F_* */
   readonly flags: number
 }
 
@@ -88,6 +99,12 @@ export class IoUring implements PageHolder {
   readonly sqes: Sqe[] = []
   /** requests that are not done */
   readonly requests = new Set<Request>()
+  /** sends whose memory may still be in use (R-URING-100) */
+  readonly notifications = new Set<Notification>()
+  /** those that are due, and posted when the submitter is done with its batch */
+  readonly due: Notification[] = []
+  /** a task is submitting requests */
+  submitting = false
   /** woken requests of a DEFER_TASKRUN ring, which go on when their task waits for completions */
   readonly deferred: Request[] = []
   /** the completion queue: posted and not taken, oldest first; at most `sizes.cq` */
@@ -119,7 +136,7 @@ export class IoUring implements PageHolder {
     if ((this.flags & IORING_SETUP_SINGLE_ISSUER) !== 0 && !this.disabled) this.submitterTask = k.current
     this.uringLock = new Mutex(`uring_lock of ring ${this.id}`, k)
     this.quiesceQueue = new WaitQueue(`requests of ring ${this.id} that use buffers`)
-    this.file = new IoUringFile(k, this, () => ioRingRelease(k, this))
+    this.file = new IoUringFile(k, this, () => ioRingRelease(this))
   }
 
   forEachReference(visit: (pfn: number, references: number, pins: number) => void): void {
@@ -139,7 +156,10 @@ export class IoUring implements PageHolder {
   charges(): readonly PinCharge[] {
     let pinned = 0
     for (const { buffer } of this.#ownNodes()) pinned += buffer.acctPages
-    return [{ user: this.user, lockedVm: pinned + this.chargedPages, mm: this.mmAccount, pinnedVm: pinned }]
+    let lent = 0
+    for (const { charged } of this.notifications) lent += charged
+    const lockedVm = pinned + lent + this.chargedPages
+    return [{ user: this.user, lockedVm, mm: this.mmAccount, pinnedVm: pinned }]
   }
 
   /** Nodes whose buffer this ring answers for: of several rings that share one, the first that still has it. */
@@ -151,10 +171,35 @@ export class IoUring implements PageHolder {
   }
 
   /** Posts a completion. @rule R-URING-94 */
-  post(userData: number, res: number): void {
-    const cqe = { userData, res, flags: 0 }
+  post(userData: number, res: number, flags = 0): void {
+    const cqe = { userData, res, flags }
     if (this.overflow.length > 0 || this.cqes.length >= this.sizes.cq) this.overflow.push(cqe)
     else this.cqes.push(cqe)
+  }
+
+  /**
+   * The last piece of memory of a send is free. The submitter hears of it after its batch, on its next way back
+   * to the program, or on a DEFER_TASKRUN ring when it asks for completions.
+   * @rule R-URING-100
+   */
+  notify(notification: Notification): void {
+    this.due.push(notification)
+    const deferred = (this.flags & IORING_SETUP_DEFER_TASKRUN) !== 0
+    if (this.dying) this.postDue()
+    else if (!this.submitting && !deferred && this.due.length === 1)
+      this.kernel.scheduler.spawn(`notifications of ${this.name}`, notification.task, this.#posting())
+  }
+
+  *#posting(): Kthread<void> {
+    this.postDue()
+  }
+
+  /** Posts notifications that are due, then lets go of what they held: tags come after all of them. */
+  postDue(): void {
+    const due = this.due.splice(0)
+    for (const notification of due) notification.post()
+    for (const notification of due) notification.release()
+    if (this.dying && this.notifications.size === 0) freeRing(this.kernel, this)
   }
 
   /** Moves completions that found the queue full to where there is room now. @rule R-URING-94 */
@@ -223,13 +268,20 @@ function cancelAtExit(k: Kernel): void {
 
 /**
  * The last reference to the ring's file is gone: requests are cancelled, every buffer is unpinned and
- * uncharged, then the ring memory. No completions: nobody is left to read them.
+ * uncharged, then the ring memory. No completions: nobody is left to read them. While a socket still has memory
+ * of a send, everything stays.
  *
  * The kernel does this from a work item some 12 to 24 ms later (R-URING-66); here it happens at once.
+ * @rule R-URING-102
  */
-export function ioRingRelease(k: Kernel, ring: IoUring): void {
+export function ioRingRelease(ring: IoUring): void {
   ring.dying = true
   cancelRequests(ring, null)
+  ring.postDue()
+}
+
+function freeRing(k: Kernel, ring: IoUring): void {
+  if (!k.holders.delete(ring)) return
   const table = ring.buffers
   ring.buffers = null
   if (table !== null) releaseTable(k, table, false)
@@ -237,5 +289,4 @@ export function ioRingRelease(k: Kernel, ring: IoUring): void {
   k.delayedWork.delete(ring)
   for (const region of [ring.rings, ring.sqEntries, ...ring.groups.values()]) freeRegion(k, ring.user, region)
   ring.groups.clear()
-  k.holders.delete(ring)
 }

@@ -3,9 +3,11 @@ import type { Kthread, Sleeper, WaitQueue } from '../base/kthread.ts'
 import type { CurrentTask, Kernel } from '../mm/kernel.ts'
 import type { FileDescription } from '../task/fd-table.ts'
 import type { RegisteredBuffer } from './buffer.ts'
-import type { IoUring } from './io-uring.ts'
+import { IORING_CQE_F_MORE, type IoUring } from './io-uring.ts'
+import type { Notification } from './notification.ts'
 import { IORING_SETUP_DEFER_TASKRUN } from './setup-flags.ts'
 import { dropHold, holdBuffer, type BufferHold, type RsrcNode } from './rsrc-node.ts'
+import type { Iovec, IovecArray, Unreadable } from './user-args.ts'
 
 // IORING_OP_*, io_uring_enter(2)
 export const IORING_OP_NOP = 0
@@ -13,6 +15,12 @@ export const IORING_OP_READ_FIXED = 4
 export const IORING_OP_WRITE_FIXED = 5
 export const IORING_OP_READ = 22
 export const IORING_OP_WRITE = 23
+export const IORING_OP_SEND = 26
+export const IORING_OP_RECV = 27
+export const IORING_OP_SEND_ZC = 47
+export const IORING_OP_SENDMSG_ZC = 48
+export const IORING_OP_READV_FIXED = 60
+export const IORING_OP_WRITEV_FIXED = 61
 
 // IOSQE_*
 export const IOSQE_FIXED_FILE = 1 << 0
@@ -40,8 +48,19 @@ export interface Sqe {
   readonly flags?: number
   readonly userData?: number
   readonly ioprio?: number
-  /** rw_flags, nop_flags, … */
+  /** rw_flags, nop_flags, msg_flags, … */
   readonly opFlags?: number
+  /** what `addr` points to where that is a vector of `len` entries (READV_FIXED, WRITEV_FIXED) */
+  readonly iovecs?: IovecArray
+  /** what `addr` points to where that is a `struct msghdr` (SENDMSG_ZC) */
+  readonly message?: Message | Unreadable
+}
+
+/** `struct msghdr` without address and control data. */
+export interface Message {
+  readonly iovecs: IovecArray
+  /** msg_iovlen */
+  readonly count: number
 }
 
 /** Tells what a descriptor of the submitting task leads to. */
@@ -67,6 +86,12 @@ export class Request implements Sleeper {
   file: FileDescription | null = null
   /** the registered buffer it works on (R-URING-58) */
   buffer: RegisteredBuffer | null = null
+  /** of a send that does not copy: what holds its memory when the request is done (R-URING-100) */
+  notification: Notification | null = null
+  /** the vector of the request, copied, with signed fields; null: it has none */
+  vector: readonly Iovec[] | null = null
+  /** IORING_CQE_F_* of the completion, beside F_MORE */
+  cqeFlags = 0
   #hold: BufferHold | null = null
   #issue: Issue | null = null
   #queue: WaitQueue | null = null
@@ -140,7 +165,9 @@ export class Request implements Sleeper {
     ring.requests.delete(this)
     this.#queue?.dequeue(this)
     const quiet = result >= 0 && ((this.sqe.flags ?? 0) & IOSQE_CQE_SKIP_SUCCESS) !== 0
-    if (!quiet && !ring.dying) ring.post(this.sqe.userData ?? 0, result)
+    const more = this.notification === null ? 0 : IORING_CQE_F_MORE
+    if (!quiet && !ring.dying) ring.post(this.sqe.userData ?? 0, result, this.cqeFlags | more)
+    this.notification?.put()
     if (this.#hold !== null) dropHold(kernel, ring, this.#hold)
     this.file?.put()
   }

@@ -3,11 +3,21 @@ import type { Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
 import type { IovIter } from '../mm/iov-iter.ts'
+import { iovecFromUser } from '../mm/iovec.ts'
 import type { Kernel } from '../mm/kernel.ts'
 import type { FileDescription } from '../task/fd-table.ts'
 import { PipeEnd } from '../task/pipe.ts'
+import { Socket } from '../task/socket.ts'
 import { vfsRead, vfsWrite } from '../task/read-write.ts'
-import { checkFixedRange, checkUserRange, fixedIter, isEmptySlot, takeBuffer, userIter } from './import.ts'
+import {
+  checkFixedRange,
+  checkUserRange,
+  fixedIter,
+  fixedVectorIter,
+  isEmptySlot,
+  takeBuffer,
+  userIter,
+} from './import.ts'
 import { IoUringFile } from './ring-file.ts'
 import {
   IORING_OP_READ_FIXED,
@@ -38,6 +48,19 @@ export function preparePlain(k: Kernel, request: Request): number {
   return k.release.ioUring.plainImportFirst ? checkUserRange(k, request) : 0
 }
 
+/**
+ * READV_FIXED and WRITEV_FIXED: the vector is copied before the descriptor and the slot are looked at.
+ * @rule R-URING-103
+ */
+export function prepareVector(k: Kernel, request: Request): number {
+  noFlags(request)
+  const { iovecs = 'unreadable', len = 0 } = request.sqe
+  const copied = iovecFromUser(k.current, iovecs, len, 'R-URING-103')
+  if (typeof copied === 'number') return copied
+  request.vector = copied
+  return 0
+}
+
 function noFlags({ sqe }: Request): void {
   if ((sqe.opFlags ?? 0) !== 0) throw new Unmodelled('RWF_* flags of a request', 'R-URING-93')
 }
@@ -63,6 +86,7 @@ function* issue(k: Kernel, request: Request, write: boolean): Kthread<number | W
   if (file === null) return refuse(k.current, EBADF, 'R-URING-57', { why: 'the descriptor is not open' })
   const iter = importMemory(k, request)
   if (typeof iter === 'number') return iter
+  if (file instanceof Socket) throw new Unmodelled('READ and WRITE on a socket', 'R-URING-101')
   if (file instanceof IoUringFile) throw new Unmodelled('I/O on an io_uring descriptor', 'R-URING-93')
   const offset = (sqe.off ?? 0) === -1 ? null : (sqe.off ?? 0)
   const done = yield* (write ? vfsWrite : vfsRead)(k, file, offset, iter, true)
@@ -72,19 +96,20 @@ function* issue(k: Kernel, request: Request, write: boolean): Kthread<number | W
   return done
 }
 
-/** No table of registered files is modelled, so that every fixed descriptor is an empty one. */
-function fileOf({ lookup, sqe }: Request): FileDescription | null {
+/** What the request's descriptor leads to. No table of registered files is modelled: a fixed one is always empty. */
+export function fileOf({ lookup, sqe }: Request): FileDescription | null {
   return ((sqe.flags ?? 0) & IOSQE_FIXED_FILE) !== 0 ? null : (lookup(sqe.fd ?? -1)?.get() ?? null)
 }
 
 function importMemory(k: Kernel, request: Request): IovIter | number {
   const { opcode } = request.sqe
-  if (opcode !== IORING_OP_READ_FIXED && opcode !== IORING_OP_WRITE_FIXED) {
+  if (request.vector === null && opcode !== IORING_OP_READ_FIXED && opcode !== IORING_OP_WRITE_FIXED) {
     const error = checkUserRange(k, request)
     return error < 0 ? error : userIter(k, request)
   }
   const taken = takeBuffer(k, request)
   if (taken < 0) return taken
+  if (request.vector !== null) return fixedVectorIter(k, request.buffer!, request.vector)
   const error = checkFixedRange(k, request.buffer!, request)
   return error < 0 ? error : fixedIter(k, request.buffer!, request)
 }

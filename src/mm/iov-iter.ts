@@ -155,6 +155,7 @@ export class PagesIter implements IovIter {
   /** bytes from the start of the row */
   #at: number
   #count: number
+  #done = 0
 
   /**
    * @param offset bytes from the start of the first page
@@ -171,12 +172,24 @@ export class PagesIter implements IovIter {
     return this.#count
   }
 
+  /** bytes it has moved over */
+  get done(): number {
+    return this.#done
+  }
+
   *copyTo(bytes: Uint8Array): Kthread<number> {
     return this.#move(bytes, true)
   }
 
   *copyFrom(into: Uint8Array): Kthread<number> {
     return this.#move(into, false)
+  }
+
+  /** `iov_iter_advance`: goes over bytes without touching them, at most `count`. */
+  advance(bytes: number): void {
+    this.#at += bytes
+    this.#count -= bytes
+    this.#done += bytes
   }
 
   nextPage(): IterPage {
@@ -194,8 +207,7 @@ export class PagesIter implements IovIter {
   }
 
   revert(bytes: number): void {
-    this.#at -= bytes
-    this.#count += bytes
+    this.advance(-bytes)
   }
 
   #move(buffer: Uint8Array, toPages: boolean): number {
@@ -208,9 +220,8 @@ export class PagesIter implements IovIter {
       if (toPages) contents.write(pfn, offset, part)
       else contents.read(pfn, offset, part)
       moved += part.length
-      this.#at += part.length
+      this.advance(part.length)
     }
-    this.#count -= n
     return n
   }
 }

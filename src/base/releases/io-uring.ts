@@ -39,6 +39,14 @@ export interface IoUringSwitches {
   readonly pollWakesNewestFirst: boolean
   /** requests of a batch that succeed complete at its end, after those that failed: seen on 6.1 (R-URING-92) */
   readonly failedCompletesFirst: boolean
+  /** SENDMSG_ZC can send from a registered buffer: 6.15 on (R-URING-59) */
+  readonly fixedMessages: boolean
+  /** SENDMSG_ZC charges ordinary memory to the user: 6.18; 6.12 not (R-URING-50) */
+  readonly chargesMessages: boolean
+  /** IORING_RECVSEND_BUNDLE exists: 6.10 on (manual page) (R-URING-104) */
+  readonly bundles: boolean
+  /** IORING_SEND_VECTORIZED exists: seen on 6.18 (R-URING-104) */
+  readonly vectorizedSends: boolean
   /** IORING_OP_LAST */
   readonly lastOperation: number
   /** IORING_NOP_* bits that exist (R-URING-95) */
@@ -87,6 +95,10 @@ const r61: IoUringSwitches = {
   plainImportFirst: false,
   pollWakesNewestFirst: false,
   failedCompletesFirst: true,
+  fixedMessages: false,
+  chargesMessages: false,
+  bundles: false,
+  vectorizedSends: false,
   lastOperation: 49,
   nopFlags: 0,
   ringMappings: 'pages',
@@ -133,6 +145,7 @@ const r612: IoUringSwitches = {
   plainImportFirst: true,
   pollWakesNewestFirst: true,
   failedCompletesFirst: false,
+  bundles: true,
   lastOperation: 58,
   nopFlags: 1,
   lastOpcode: 31,
@@ -156,6 +169,10 @@ export const ioUringSwitches: Readonly<Record<ReleaseName, IoUringSwitches>> = {
     pbufEntriesFirst: true,
     cloneRanges: true,
     fixedImport: 'issue',
+    fixedMessages: true,
+    chargesMessages: true,
+    bundles: true,
+    vectorizedSends: true,
     lastOperation: 63,
     nopFlags: 0x1f,
     setupFlags: 0x7ffff,

@@ -7,6 +7,8 @@ const others = { needs: ['ringWith'] } as const
 const limits = { needs: ['memlock', 'ipcLock'] } as const
 const restricted = { needs: ['restrict', 'enable'] } as const
 
+const AGENT_SOCKETS = 'the step names a pair of sockets that is open at both ends'
+
 /** io_uring and its requests. */
 export const ringErrnos: readonly CallErrnos[] = [
   {
@@ -123,7 +125,7 @@ export const ringErrnos: readonly CallErrnos[] = [
   },
   {
     call: 'io_uring_enter',
-    ops: ['batch', 'transfer', 'pipeTransfer', 'completions'],
+    ops: ['batch', 'transfer', 'pipeTransfer', 'send', 'completions'],
     errnos: [
       expected('EBADFD R-URING-92', others),
       expected('EEXIST R-URING-92', others),
@@ -147,6 +149,29 @@ export const ringErrnos: readonly CallErrnos[] = [
     ops: ['pipeTransfer', 'completions'],
     completions: true,
     errnos: [expected('EFAULT R-URING-55 R-URING-56 R-PIPE-1 R-PIPE-2'), expected('EPIPE R-PIPE-2')],
+  },
+  {
+    call: 'completions of sends',
+    ops: ['send'],
+    completions: true,
+    errnos: [
+      expected('EFAULT R-URING-55 R-URING-56 R-URING-99 R-URING-101'),
+      expected('EINVAL R-URING-99 R-URING-104'),
+      expected('EOPNOTSUPP R-URING-99'),
+      expected('EBADF R-URING-99 R-URING-104', { unreachable: AGENT_SOCKETS }),
+      expected('ENOTSOCK R-URING-99 R-URING-104', { unreachable: AGENT_SOCKETS }),
+      expected('EMSGSIZE R-URING-99 R-URING-101', { unreachable: 'a step sends at most 16 KiB' }),
+      expected('ECONNRESET R-URING-101', { unreachable: AGENT_SOCKETS }),
+      expected('EPIPE R-URING-101', { unreachable: AGENT_SOCKETS }),
+      expected('EAGAIN R-URING-104', { unreachable: 'nothing is received through a ring' }),
+      expected('ENOMEM R-URING-50', { notYet: 'limits of other workers would show (R-URING-8)' }),
+    ],
+  },
+  {
+    call: 'pairs of sockets over the loopback device',
+    ops: ['sockets', 'stall', 'flow'],
+    errnos: [],
+    why: 'they are there for what is sent through them',
   },
   {
     call: 'completions of requests that move nothing',

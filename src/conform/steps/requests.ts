@@ -253,7 +253,11 @@ function someOffset({ random }: Generation): number {
 }
 
 /** Mostly what a slot was registered with: all of it, a part, its borders, nothing. */
-function someMemory(generation: Generation, ring: number, opcode: number): Range & { readonly slot: number } {
+export function someMemory(
+  generation: Generation,
+  ring: number,
+  opcode: number,
+): Range & { readonly slot: number } {
   const { random } = generation
   const slots = generation.registered.get(ring) ?? []
   const slot = slots.length === 0 || random.chance(5) ? random.below(5) : random.below(slots.length)
@@ -306,7 +310,7 @@ function submit(
 }
 
 /** What the agent does: takes what is there, submits all that is queued, takes what comes of it. */
-function enter(
+export function enter(
   engine: EngineContext,
   self: EngineProcess,
   ring: IoUring,
