@@ -2,6 +2,7 @@ import { accessThemes } from './themes/access.ts'
 import { admissionThemes } from './themes/admission.ts'
 import { addressSpaceThemes } from './themes/address-space.ts'
 import { borderThemes } from './themes/borders.ts'
+import { hugeSegmentThemes } from './themes/huge-segments.ts'
 import { hugeThemes } from './themes/huge.ts'
 import { memoryThemes } from './themes/memory.ts'
 import { reclaimThemes } from './themes/reclaim.ts'
@@ -24,6 +25,7 @@ export const themes = {
   ...secretThemes,
   ...borderThemes,
   ...admissionThemes,
+  ...hugeSegmentThemes,
 } as const satisfies Record<string, Theme>
 
 export type ThemeName = keyof typeof themes
