@@ -4,6 +4,7 @@ import { addressSpaceThemes } from './themes/address-space.ts'
 import { borderThemes } from './themes/borders.ts'
 import { hugeSegmentThemes } from './themes/huge-segments.ts'
 import { hugeThemes } from './themes/huge.ts'
+import { largeFolioThemes } from './themes/large-folios.ts'
 import { memoryThemes } from './themes/memory.ts'
 import { reclaimThemes } from './themes/reclaim.ts'
 import { requestsThemes } from './themes/requests.ts'
@@ -26,6 +27,7 @@ export const themes = {
   ...borderThemes,
   ...admissionThemes,
   ...hugeSegmentThemes,
+  ...largeFolioThemes,
 } as const satisfies Record<string, Theme>
 
 export type ThemeName = keyof typeof themes
