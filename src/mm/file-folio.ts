@@ -95,8 +95,8 @@ export function mayHaveLargeFolios({ kind }: AddressSpace): boolean {
 
 /**
  * `truncate_inode_partial_folio` at both borders of a hole in a file: a large folio that sticks out of
- * [start, end) is split there, so that as much as possible of it can go. Bytes. Of a disk file one that is clean and
- * cannot be split goes as a whole, and is read again.
+ * [start, end) is split there, so that as much as possible of it can go. Bytes. Of a disk file one that
+ * cannot be split is unmapped everywhere all the same, and goes as a whole when it is clean.
  * @rule R-HUGE-65
  * @rule R-HUGE-31.5
  */
@@ -117,7 +117,7 @@ function splitAround(k: Kernel, mapping: AddressSpace, page: number, start: numb
   const to = Math.min(bytes, end - first * PAGE_SIZE)
   if (from === 0 && to === bytes) return
   if (!splitFileFolio(k, head, head + Math.floor(from / PAGE_SIZE))) {
-    if (isOnDisk(mapping) && !frames.has(head, PG_DIRTY)) dropWhole(k, mapping, head)
+    if (isOnDisk(mapping)) leaveWhole(k, mapping, head)
     return
   }
   if (to === bytes) return
@@ -126,9 +126,9 @@ function splitAround(k: Kernel, mapping: AddressSpace, page: number, start: numb
   splitFileFolio(k, frames.head(behind), behind)
 }
 
-function dropWhole(k: Kernel, mapping: AddressSpace, head: number): void {
+function leaveWhole(k: Kernel, mapping: AddressSpace, head: number): void {
   const { frames } = k.memory
   const first = frames.index[head]!
   unmapCached(k, mapping, first, first + frames.nrPages(head))
-  pageCacheRemove(k, mapping, first)
+  if (!frames.has(head, PG_DIRTY)) pageCacheRemove(k, mapping, first)
 }

@@ -467,6 +467,24 @@ describe('large folios in the page cache of disk files', () => {
     expect([written.shows(), written.read(50).shows()]).toEqual(['', 'PMD'])
   })
 
+  it('R-HUGE-31.5 a dirty one is unmapped everywhere, but for private copies', () => {
+    for (const cut of [
+      (rig: Rig) => rig.punch(100 * P, P),
+      (rig: Rig) => rig.punch(100 * P + 5, 50),
+      (rig: Rig) => rig.punch(0, 256 * P),
+      (rig: Rig) => rig.truncate(300 * P),
+    ]) {
+      const rig = new Rig()
+        .write(0, 600 * P)
+        .map()
+        .map({ at: OTHER, flags: MAP_PRIVATE })
+      rig.advise(MADV_NOHUGEPAGE).read(0).store(7, OTHER).read(9, OTHER)
+      expect([rig.shows(), rig.shows(OTHER)]).toEqual(['0-511', '0-511'])
+      cut(rig)
+      expect([rig.shows(), rig.shows(OTHER), rig.folios.split(' ')[0]]).toEqual(['', '7', '0[512]d'])
+    }
+  })
+
   it('R-HUGE-31.5 a clean one that somebody holds leaves the cache as a whole', () => {
     const rig = new Rig()
       .write(0, 512 * P)

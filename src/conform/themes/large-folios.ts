@@ -8,6 +8,7 @@ export const largeFolioThemes = {
     ...large,
     about: 'disk files written many pages at a time: large folios in their caches, what maps and splits them',
     bulk: true,
+    thp: true,
     advice: largeFolioAdvice,
     weights: {
       mmap: 14,
