@@ -6,6 +6,7 @@ import { regularFileKind, type OpenFile } from '../../src/mm/file.ts'
 import { fileRead, fileWrite } from '../../src/mm/file-io.ts'
 import { createFile, openAgain } from '../../src/mm/filemap.ts'
 import { BufferIter, UserIter } from '../../src/mm/iov-iter.ts'
+import type { Kernel } from '../../src/mm/kernel.ts'
 import { madvise } from '../../src/mm/madvise.ts'
 import {
   MADV_COLD,
@@ -47,13 +48,12 @@ const MS_SYNC = 4
 
 /** A new file of ext4 and a process that maps it. */
 class Rig {
+  readonly k: Kernel
   readonly task: TestTask
   readonly file: OpenFile
 
-  constructor(
-    release: ReleaseName = '6.18',
-    readonly k = smallKernel(release),
-  ) {
+  constructor(release: ReleaseName = '6.18', k = smallKernel(release)) {
+    this.k = k
     this.task = testTask(k)
     this.file = createFile(k, regularFileKind('ext4'), { path: 'disk/f', size: 0 })
   }
