@@ -126,7 +126,7 @@ difference is shortened and saved under conform-failures/.
                    sysv, exec, edges, advice, swap, ksm, xdp, fixed-io, in-flight, rings, thp,
                    collapse, collapse-files, remote-thp, remote-hugetlb, hugetlb, thp-io,
                    hugetlb-io, uffd, uffd-thp, uffd-hugetlb, secret, sealed, far,
-                   admission, restricted, sends
+                   admission, restricted, sends, sysv-hugetlb, disk-folios
   --jobs N         workers, each with agents on a processor of its own, or a guest of its own
                    (default: as many as there are processors; half as many guests). What is found
                    is the same whatever their number.

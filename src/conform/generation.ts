@@ -18,6 +18,8 @@ export interface Terrain {
   readonly maps: Partial<Record<'private' | 'shared' | 'file' | 'hugetlb', number>>
   /** what stored bytes are made from; absent: anything below 256 */
   readonly seeds?: readonly number[]
+  /** files of a disk are written many pages at a time */
+  readonly bulk?: true
   /** the theme has steps that lock memory */
   readonly locks: boolean
 }
@@ -70,8 +72,11 @@ export class Generation {
   /** where something was mapped, the latest last; units */
   readonly #places: { page: number; pages: number }[] = []
   readonly #last = { file: 0, ring: 0, child: 0, pipe: 0, uffd: 0, socket: 0, segment: 0, pair: 0 }
-  /** files of a disk's filesystem, and how long each is at least, bytes; shared by all that are the same file */
-  readonly disks = new Map<number, { size: number }>()
+  /**
+   * files of a disk's filesystem, and how long each is at least, bytes, and whether many pages at once were written to
+   * it; shared by all that are the same file
+   */
+  readonly disks = new Map<number, { size: number; bulk?: true }>()
   /** ring → what was registered with it, slot by slot, most likely */
   readonly registered = new Map<number, Range[]>()
   /** memory files made so that they may be sealed */

@@ -1,5 +1,6 @@
 import type { By, StepKind, StepKinds } from './step-kind.ts'
 import { accessSteps, type AccessStep } from './steps/access.ts'
+import { bulkSteps, type BulkStep } from './steps/bulk.ts'
 import { fileIoSteps, type FileIoStep } from './steps/file-io.ts'
 import { edgeSteps, type EdgeStep } from './steps/edges.ts'
 import { farSteps, type FarStep } from './steps/far.ts'
@@ -61,6 +62,7 @@ export type StepBody =
   | XdpOptionStep
   | RingRestrictionStep
   | SendStep
+  | BulkStep
 
 export type Step = By<StepBody>
 export type Op = StepBody['op']
@@ -72,6 +74,7 @@ const kinds: StepKinds<StepBody> = {
   ...accessSteps,
   ...fileSteps,
   ...fileIoSteps,
+  ...bulkSteps,
   ...pipeSteps,
   ...processSteps,
   ...remoteSteps,

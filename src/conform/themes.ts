@@ -2,7 +2,9 @@ import { accessThemes } from './themes/access.ts'
 import { admissionThemes } from './themes/admission.ts'
 import { addressSpaceThemes } from './themes/address-space.ts'
 import { borderThemes } from './themes/borders.ts'
+import { hugeSegmentThemes } from './themes/huge-segments.ts'
 import { hugeThemes } from './themes/huge.ts'
+import { largeFolioThemes } from './themes/large-folios.ts'
 import { memoryThemes } from './themes/memory.ts'
 import { reclaimThemes } from './themes/reclaim.ts'
 import { requestsThemes } from './themes/requests.ts'
@@ -26,6 +28,8 @@ export const themes = {
   ...borderThemes,
   ...admissionThemes,
   ...sendThemes,
+  ...hugeSegmentThemes,
+  ...largeFolioThemes,
 } as const satisfies Record<string, Theme>
 
 export type ThemeName = keyof typeof themes

@@ -146,6 +146,7 @@ function* eachRun(io: DirectIo): Kthread<number> {
   /** the first block of the run, of which a part may have been moved already */
   let first = 0
   let behind = 0
+  storage.requireKnownPlaces(...pagesOf(offset, iter.count))
   while (iter.count > 0) {
     const at = offset + done
     const index = Math.floor(at / PAGE_SIZE)

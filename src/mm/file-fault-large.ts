@@ -2,6 +2,7 @@ import { Unmodelled } from '../base/unmodelled.ts'
 import { HPAGE_PMD_ORDER, PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
 import { PG_DIRTY, PG_LOCKED, PG_MLOCKED, PG_SWAPBACKED } from '../memory/page-flags.ts'
 import { FAULT_FLAG_WRITE } from './fault-flags.ts'
+import type { AddressSpace } from './file.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { maybeWrite, vmPageProt, readProt } from './page-prot.ts'
@@ -45,11 +46,12 @@ export function faultAroundStart(vma: Vma, address: number): number {
  * @returns whether a PMD is mapped now
  * @throws Unmodelled where a userfaultfd watches for pages that are there
  * @rule R-HUGE-66
+ * @rule R-HUGE-31.2
  */
 export function faultHugeFile(k: Kernel, mm: Mm, vma: Vma, address: number, faultFlags: number): boolean {
   const { frames } = k.memory
   const { file } = vma
-  if (vma.isAnonymous || file === null || !file.mapping.kind.shmem) return false
+  if (vma.isAnonymous || file === null) return false
   const write = (faultFlags & FAULT_FLAG_WRITE) !== 0
   if (write && (vma.flags & VM_SHARED) === 0) return false
   const index = vma.pageIndex(address)
@@ -63,9 +65,21 @@ export function faultHugeFile(k: Kernel, mm: Mm, vma: Vma, address: number, faul
   if ((vma.flags & VM_NOHUGEPAGE) !== 0 || vma.mm?.thpDisabled === true) return false
   if (base < vma.start || base + PMD_SIZE > vma.end || vma.pageIndex(base) !== frames.index[head])
     return false
+  if (!endsWithin(k, file.mapping, head)) return false
   mapHugeFile(k, mm, vma, pmdIndex(address), head, PTE_ACCESSED | (write ? PTE_DIRTY | maybeWrite(vma) : 0))
   if (write) frames.set(head, PG_DIRTY)
   return true
+}
+
+/**
+ * Whether the file has all pages of a folio of its cache; memory files are not asked.
+ * @param before no page of it may be the last of the file either
+ */
+export function endsWithin(k: Kernel, mapping: AddressSpace, head: number, before = false): boolean {
+  if (mapping.kind.shmem) return true
+  const { frames } = k.memory
+  const pages = Math.ceil(mapping.size / PAGE_SIZE)
+  return frames.index[head]! + frames.nrPages(head) <= pages - (before ? 1 : 0)
 }
 
 /** The slots of a table that show the pages of a large folio. */

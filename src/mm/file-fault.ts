@@ -14,6 +14,7 @@ import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import {
   FAULT_AROUND_PAGES,
+  endsWithin,
   faultAroundStart,
   mapFolioPages,
   slotsOfFolio,
@@ -89,8 +90,22 @@ function readFault(
     faultAround(k, mm, vma, address, leaf, hadTable || leaf.used > 0, later)
     if (leaf.bits[slot] !== 0) return code
   }
-  mapCached(k, mm, vma, leaf, slot, mapping.pages.get(vma.pageIndex(address)))
+  const pfn = mapping.pages.get(vma.pageIndex(address))
+  const folio = mapping.kind.shmem ? null : wholeFolio(k, vma, address, leaf, pfn)
+  if (folio === null) mapCached(k, mm, vma, leaf, slot, pfn)
+  else mapFolioPages(k, mm, vma, leaf, folio.head, folio, 0)
   return code
+}
+
+/**
+ * `finish_fault`: the large folio of a page where it can be mapped as a whole: table and VMA hold it, no entry stands
+ * there, the file has all of it. Who is watched by a userfaultfd gets its page alone.
+ * @rule R-HUGE-31.3
+ */
+function wholeFolio(k: Kernel, vma: Vma, address: number, leaf: Leaf, pfn: number): FolioSlots | null {
+  const folio = vma.uffd === null ? slotsOfFolio(k, vma, address, pteSlot(address), pfn) : null
+  if (folio === null || !isEmpty(leaf, folio)) return null
+  return endsWithin(k, vma.file!.mapping, folio.head) ? folio : null
 }
 
 /**
@@ -119,9 +134,8 @@ function sharedWriteFault(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Le
   if (code < 0 || (code & ~VM_FAULT_MAJOR) !== 0) return code
   const slot = pteSlot(address)
   const pfn = vma.file!.mapping.pages.get(vma.pageIndex(address))
-  // who is watched by a userfaultfd gets its page alone
-  const folio = vma.uffd === null ? slotsOfFolio(k, vma, address, slot, pfn) : null
-  if (folio !== null && isEmpty(leaf, folio)) {
+  const folio = wholeFolio(k, vma, address, leaf, pfn)
+  if (folio !== null) {
     mapFolioPages(k, mm, vma, leaf, folio.head, folio, PTE_DIRTY | maybeWrite(vma))
     k.memory.frames.set(folio.head, PG_DIRTY)
     return code
@@ -202,9 +216,10 @@ function mapCached(
 /**
  * `do_fault_around`: maps the cached pages of the 16-page window around an address. The window is aligned
  * by virtual address; one that would begin before the VMA begins where the VMA does. A larger folio is mapped as a
- * whole where that is possible.
+ * whole where that is possible; of a disk file, unless the file's last page is one of it.
  * @param later page indices that are on their way into the cache only
  * @rule R-HUGE-66
+ * @rule R-HUGE-31.3
  */
 function faultAround(
   k: Kernel,
@@ -224,7 +239,8 @@ function faultAround(
   const endOfFile = Math.ceil(mapping.size / PAGE_SIZE)
   const firstIndex = vma.pageIndex(address) - slot
   if (firstIndex + begin >= endOfFile) return
-  const folio = slotsOfFolio(k, vma, address, slot, mapping.pages.get(vma.pageIndex(address)))
+  const large = slotsOfFolio(k, vma, address, slot, mapping.pages.get(vma.pageIndex(address)))
+  const folio = large !== null && endsWithin(k, mapping, large.head, true) ? large : null
   const from = Math.min(begin, folio?.from ?? begin)
   const to = Math.max(stop, folio?.to ?? stop)
   const prot = readProt(vma)

@@ -1,8 +1,18 @@
 import { PAGE_SIZE } from '../base/units.ts'
-import { ORDER_MASK, ORDER_SHIFT, PG_LOCKED, PG_MLOCKED, PG_WRITEBACK } from '../memory/page-flags.ts'
+import {
+  ORDER_MASK,
+  ORDER_SHIFT,
+  PG_DIRTY,
+  PG_LOCKED,
+  PG_MLOCKED,
+  PG_PRIVATE,
+  PG_WRITEBACK,
+} from '../memory/page-flags.ts'
 import type { AddressSpace } from './file.ts'
 import { pageCacheRemove } from './filemap.ts'
+import { mappingReferences } from './gup-grab.ts'
 import type { Kernel } from './kernel.ts'
+import { isOnDisk } from './storage.ts'
 import { zapRangeAtOnce } from './zap.ts'
 
 /**
@@ -21,34 +31,38 @@ export function unmapCached(k: Kernel, mapping: AddressSpace, first: number, end
   }
 }
 
-/** Nobody holds the folio but its cache and its mappings. */
-function isIdle(k: Kernel, head: number): boolean {
+/** The file system lets it be split, and nobody holds it but its cache and its mappings. */
+function canSplit(k: Kernel, mapping: AddressSpace, head: number): boolean {
   const { frames } = k.memory
   if (frames.has(head, PG_LOCKED | PG_WRITEBACK)) return false
-  return frames.refcount[head] === frames.nrPages(head) + frames.totalMapcount(head)
+  // what a disk file system keeps of a dirty folio is of one piece
+  if (isOnDisk(mapping) && frames.has(head, PG_DIRTY)) return false
+  return frames.refcount[head] === mappingReferences(k, head)
 }
 
 /**
- * Splits a large folio of a memory file: it is unmapped everywhere, and what lies beyond the end of the file leaves
- * the cache.
+ * Splits a large folio of a file: it is unmapped everywhere, and what lies beyond the end of the file leaves the cache.
  * @param at the page around which it is halved until that page is alone; null: into single pages
- * @returns false, and nothing has changed: somebody holds a reference
+ * @returns false, and nothing has changed: somebody holds a reference, or it is dirty and its file on a disk
  * @rule R-HUGE-65
+ * @rule R-HUGE-31.5
  */
 export function splitFileFolio(k: Kernel, head: number, at: number | null): boolean {
   const { frames } = k.memory
   const mapping = k.mappings.get(frames.mapping[head]!)
-  if (mapping === undefined || !mapping.kind.shmem || !isIdle(k, head)) return false
+  if (mapping === undefined || !mayHaveLargeFolios(mapping) || !canSplit(k, mapping, head)) return false
   const { flags, refcount, index } = frames
   const pages = frames.nrPages(head)
   unmapCached(k, mapping, index[head]!, index[head]! + pages)
-  const common = (flags[head]! & ~(ORDER_MASK | PG_MLOCKED)) >>> 0
+  const common = (flags[head]! & ~(ORDER_MASK | PG_MLOCKED | PG_PRIVATE)) >>> 0
+  const own = flags[head]! & PG_PRIVATE
   refcount.fill(0, head, head + pages)
   const pieces = at === null ? singles(head, pages) : halves(head, frames.order(head), at)
   for (const [first, order] of pieces) {
     const word = (common | (order << ORDER_SHIFT)) >>> 0
     flags.fill(word, first, first + (1 << order))
-    refcount[first] = 1 << order
+    flags[first]! |= own
+    refcount[first] = (1 << order) + (own === 0 ? 0 : 1)
   }
   const end = Math.ceil(mapping.size / PAGE_SIZE)
   for (const [first] of pieces) if (index[first]! >= end) pageCacheRemove(k, mapping, index[first]!)
@@ -74,13 +88,20 @@ function halves(head: number, order: number, at: number): Piece[] {
   return pieces
 }
 
+/** What is cached of it can be large. */
+export function mayHaveLargeFolios({ kind }: AddressSpace): boolean {
+  return kind.shmem || kind.largeFolios === true
+}
+
 /**
- * `truncate_inode_partial_folio` at both borders of a hole in a memory file: a large folio that sticks out of
- * [start, end) is split there, so that as much as possible of it can go. Bytes.
+ * `truncate_inode_partial_folio` at both borders of a hole in a file: a large folio that sticks out of
+ * [start, end) is split there, so that as much as possible of it can go. Bytes. Of a disk file one that
+ * cannot be split is unmapped everywhere all the same, and goes as a whole when it is clean.
  * @rule R-HUGE-65
+ * @rule R-HUGE-31.5
  */
 export function splitAtBorders(k: Kernel, mapping: AddressSpace, start: number, end: number): void {
-  if (!mapping.kind.shmem || start >= end) return
+  if (!mayHaveLargeFolios(mapping) || start >= end) return
   splitAround(k, mapping, Math.floor(start / PAGE_SIZE), start, end)
   if (end < Infinity) splitAround(k, mapping, Math.floor((end - 1) / PAGE_SIZE), start, end)
 }
@@ -95,8 +116,19 @@ function splitAround(k: Kernel, mapping: AddressSpace, page: number, start: numb
   const from = Math.max(0, start - first * PAGE_SIZE)
   const to = Math.min(bytes, end - first * PAGE_SIZE)
   if (from === 0 && to === bytes) return
-  if (!splitFileFolio(k, head, head + Math.floor(from / PAGE_SIZE)) || to === bytes) return
+  if (!splitFileFolio(k, head, head + Math.floor(from / PAGE_SIZE))) {
+    if (isOnDisk(mapping)) leaveWhole(k, mapping, head)
+    return
+  }
+  if (to === bytes) return
   const behind = head + Math.floor(to / PAGE_SIZE)
   if (mapping.pages.get(first + behind - head) !== behind || !frames.isLarge(behind)) return
   splitFileFolio(k, frames.head(behind), behind)
+}
+
+function leaveWhole(k: Kernel, mapping: AddressSpace, head: number): void {
+  const { frames } = k.memory
+  const first = frames.index[head]!
+  unmapCached(k, mapping, first, first + frames.nrPages(head))
+  if (!frames.has(head, PG_DIRTY)) pageCacheRemove(k, mapping, first)
 }

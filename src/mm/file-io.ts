@@ -12,6 +12,7 @@ import type { Kernel } from './kernel.ts'
 import { shmemSwapIn } from './shmem-swap.ts'
 import { MAX_FILE_BYTES, isOnDisk, storageOf } from './storage.ts'
 import { zeroTail } from './truncate.ts'
+import { takesLargeFolios, writeFolios } from './write-folios.ts'
 
 /** Most bytes one read or write moves. */
 export const MAX_RW_COUNT = 0x7ffff000
@@ -118,6 +119,10 @@ export function* fileWrite(k: Kernel, file: OpenFile, offset: number, iter: IovI
 /** `generic_perform_write`. */
 function* writePages(k: Kernel, mapping: AddressSpace, offset: number, iter: IovIter): Kthread<number> {
   const refused = ioRefusal(k, 'R-FLT-173')
+  if (takesLargeFolios(k, mapping)) {
+    const done = yield* writeFolios(k, mapping, offset, iter)
+    return done === -EFAULT ? refused(EFAULT, 'the memory to write from cannot be read') : done
+  }
   const { shmem } = mapping.kind
   const { writePrefaults, writePrefaultsHuge } = k.release.fault
   const wanted = Math.min(iter.count, MAX_RW_COUNT)

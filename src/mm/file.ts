@@ -94,6 +94,8 @@ export interface FileKind {
   readonly faultAround: boolean
   /** page-cache pages carry PG_private, one reference of their own (R-FLT-1) */
   readonly privateData: boolean
+  /** its page cache takes large folios where the release makes them (R-HUGE-31) */
+  readonly largeFolios?: true
   /** mappings have no vm_ops at all: MAP_PRIVATE of /dev/zero */
   readonly anonymousWhenPrivate: boolean
   /** vm_ops->close exists (R-AS-134) */
@@ -155,6 +157,7 @@ export function regularFileKind(name: string): FileKind {
     canWriteback: true,
     faultAround: true,
     privateData: name === 'ext4',
+    ...(name === 'ext4' ? { largeFolios: true } : {}),
     thpAligned: true,
     readWrite: 'page-cache',
   }

@@ -124,6 +124,27 @@ export function newCachedPage(k: Kernel, mapping: AddressSpace, index: number): 
 }
 
 /**
+ * Allocates a large folio into the cache of a disk file, where none of its pages is cached yet.
+ * @param index page index of its first page, a multiple of its size
+ * @param order of two, pages
+ * @returns the pfn of its head, 0 when there is no room for one of this size
+ */
+export function newCachedFolio(k: Kernel, mapping: AddressSpace, index: number, order: number): number {
+  const { frames, contents } = k.memory
+  const pages = 1 << order
+  const bytes = Array.from({ length: pages }, (_, i) => diskBytes(mapping, index + i))
+  const head = k.memory.allocFolio(order, { movable: !k.current.memallocPin })
+  if (head === 0) return 0
+  for (let i = 0; i < pages; i++) {
+    frames.set(head + i, PG_UPTODATE | PG_LRU)
+    if (bytes[i] !== null) contents.write(head + i, 0, bytes[i]!)
+  }
+  pageCacheInsert(k, mapping, index, head)
+  k.memory.put(head)
+  return head
+}
+
+/**
  * Brings pages [start, end) of a file into its cache, as read(2) or readahead would.
  * @returns 0 or -ENOMEM
  */

@@ -1,7 +1,7 @@
 import { ENOMEM } from '../base/errno.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
-import type { AddressSpace, OpenFile } from './file.ts'
+import { SYSV_HUGETLB, type AddressSpace, type OpenFile } from './file.ts'
 import { hugetlbPool, type HugetlbPool, type HugetlbSubpool } from './hugetlb-pool.ts'
 import type { Kernel } from './kernel.ts'
 import { VM_MAYSHARE, VM_NORESERVE } from './vm-flags.ts'
@@ -90,13 +90,15 @@ export function isReservationOwner(vma: Vma): boolean {
 
 /**
  * Promises the pages of a new mapping: those of a shared one belong to the file, those of a private one
- * to this VMA. A mapping with VM_NORESERVE is promised nothing.
+ * to this VMA. A mapping with VM_NORESERVE is promised nothing, nor is an attachment of SysV memory: what shmget
+ * has not promised, or a hole has taken back, stays so.
  * @param startIndex first huge page of the file (units of its page size)
  * @param endIndex one past the last
  * @returns 0, or -ENOMEM when the pool or the subpool cannot promise that many
  * @rule R-AS-57
  * @rule R-HUGE-41
  * @rule R-AS-58
+ * @rule R-HUGE-58
  */
 export function hugetlbReserve(
   k: Kernel,
@@ -105,7 +107,7 @@ export function hugetlbReserve(
   startIndex: number,
   endIndex: number,
 ): number {
-  if ((vma.flags & VM_NORESERVE) !== 0) return 0
+  if ((vma.flags & VM_NORESERVE) !== 0 || file.mapping.kind === SYSV_HUGETLB) return 0
   if ((vma.flags & VM_MAYSHARE) !== 0) return hugetlbReserveFile(k, file.mapping, startIndex, endIndex, vma)
   const error = promise(k, hugetlbFile(k, file.mapping), endIndex - startIndex, vma)
   if (error === 0) vma.hugetlb = { map: new HugetlbReserveMap(startIndex, endIndex), unmapped: false }

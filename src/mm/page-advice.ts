@@ -1,4 +1,3 @@
-import { Unmodelled } from '../base/unmodelled.ts'
 import { PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import {
   PG_ANON,
@@ -11,7 +10,7 @@ import {
   PG_SWAPCACHE,
   PG_UPTODATE,
 } from '../memory/page-flags.ts'
-import { splitFileFolio } from './file-folio.ts'
+import { mayHaveLargeFolios, splitFileFolio } from './file-folio.ts'
 import { mayWriteInode } from './file.ts'
 import { beginRead, readIntoCache } from './filemap.ts'
 import { canSplitFolio, isMappedShared, splitFolio } from './folio-split.ts'
@@ -31,7 +30,7 @@ import {
   pmdIndex,
 } from './page-table.ts'
 import type { Vma } from './vma.ts'
-import { discardHugePmd, reclaimPage } from './vmscan.ts'
+import { discardHugePmd, reclaimFileFolio, reclaimPage } from './vmscan.ts'
 
 /** What a piece of advice does with what it finds. Needs `mmap_lock` for read. */
 interface AdviceVisitor {
@@ -85,7 +84,7 @@ export function advisePageout(k: Kernel, mm: Mm, vma: Vma, start: number, end: n
     },
     folio(head, entry, _slot, pmd) {
       if (!frames.has(head, PG_ANON)) {
-        if (!anonOnly) throw new Unmodelled('MADV_PAGEOUT of a large page of a file', 'R-HUGE-37')
+        if (!anonOnly) reclaimFileFolio(k, head)
         return true
       }
       if (entry instanceof Leaf || frames.has(head, PG_SWAPBACKED)) return false
@@ -230,8 +229,7 @@ function splits(
   const head = entry.pfn
   const { frames } = k.memory
   const anon = frames.has(head, PG_ANON)
-  if ((entry.bits & PTE_PRESENT) === 0 || k.isHugeZero(head) || !(anon || isOfMemoryFile(k, head)))
-    return false
+  if ((entry.bits & PTE_PRESENT) === 0 || k.isHugeZero(head) || !(anon || canBeSplit(k, head))) return false
   if (isMappedShared(k, mm, head)) return false
   if (whole && visitor.folio(head, entry, null, pmd)) return false
   // it is mapped nowhere then
@@ -280,9 +278,10 @@ function visitLeaf(
   }
 }
 
-/** Its cache can hold large folios that are split. */
-function isOfMemoryFile(k: Kernel, head: number): boolean {
-  return k.mappings.get(k.memory.frames.mapping[head]!)?.kind.shmem === true
+/** It is cached by a file that lets its large folios be split. */
+function canBeSplit(k: Kernel, head: number): boolean {
+  const mapping = k.mappings.get(k.memory.frames.mapping[head]!)
+  return mapping !== undefined && mayHaveLargeFolios(mapping)
 }
 
 /** How many entries from `slot` on show consecutive pages of one folio. */

@@ -126,7 +126,11 @@ export function addFilePage(k: Kernel, mm: Mm, vma: Vma, pfn: number): void {
   else mm.rssFile++
 }
 
-/** `folio_remove_rmap_pte` and the reference of the pte, with the resident-page counter of its kind. */
+/**
+ * `folio_remove_rmap_pte` and the reference of the pte, with the resident-page counter of its kind. What a large
+ * folio has of memory that nobody maps any more stays until its last reference goes.
+ * @rule R-HUGE-28
+ */
 export function removePage(k: Kernel, mm: Mm, pfn: number): void {
   const { frames } = k.memory
   const head = frames.head(pfn)

@@ -37,6 +37,9 @@ export class FileStorage {
   /** blocks for which a page of the cache had room reserved that never came to be written */
   readonly #reserved = new Set<number>()
 
+  /** holes in large folios that were dirty when they were made: a write through a mapping may give them a place */
+  readonly #unsure = new Set<number>()
+
   /** where the file ends as the disk knows it, bytes: behind the file's size until that has been written (R-DIO-14) */
   end: number
 
@@ -117,6 +120,31 @@ export class FileStorage {
     for (const index of this.#bytes.keys()) if (index >= start && index < end) this.#bytes.delete(index)
     forget(this.#unknown, start, end)
     forget(this.#reserved, start, end)
+    forget(this.#unsure, start, end)
+  }
+
+  /**
+   * Blocks [start, end) have lost their place, their pages are cached still: whether the next writeback of the folio
+   * gives them another hangs on who has written to it.
+   * @rule R-HUGE-31.5
+   */
+  leaveUnsure(start: number, end: number): void {
+    for (let index = start; index < end; index++) this.#unsure.add(index)
+  }
+
+  /** The page has been written to: the next writeback gives the block a place. */
+  givesPlace(index: number): void {
+    this.#unsure.delete(index)
+  }
+
+  /**
+   * For those to whom a hole is not the same as zeros.
+   * @throws Unmodelled where nobody knows whether a block of [start, end) has a place
+   */
+  requireKnownPlaces(start: number, end: number): void {
+    for (const index of this.#unsure)
+      if (index >= start && index < end)
+        throw new Unmodelled('direct I/O on a hole made in a large folio that was dirty', 'R-HUGE-31.5')
   }
 
   /**

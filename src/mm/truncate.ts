@@ -18,7 +18,7 @@ import { punchHugetlb, truncateHugetlb } from './hugetlb.ts'
 import type { Kernel } from './kernel.ts'
 import { resizeSecretmem } from './secretmem.ts'
 import { shmemFreeSwap, shmemSwapIn } from './shmem-swap.ts'
-import { MAX_FILE_BYTES, isOnDisk, storageOf } from './storage.ts'
+import { MAX_FILE_BYTES, isOnDisk, storageOf, type FileStorage } from './storage.ts'
 import { zapRangeAtOnce } from './zap.ts'
 
 /**
@@ -90,6 +90,12 @@ function removePages(k: Kernel, mapping: AddressSpace, start: number, end: numbe
   shmemFreeSwap(k, mapping, start, end)
 }
 
+/** Blocks [start, end) lose their place; what is cached of them belongs to a folio that could not be split. */
+function freeBlocks({ pages }: AddressSpace, storage: FileStorage, start: number, end: number): void {
+  storage.free(start, end)
+  pages.forEach((index) => storage.leaveUnsure(index, index + 1), start, end)
+}
+
 /**
  * ftruncate(2), `newSize` in bytes.
  * @returns 0, -EINVAL (not open for writing), else as `truncateFile`
@@ -137,10 +143,12 @@ export function* truncateFile(k: Kernel, mapping: AddressSpace, newSize: number)
   if (newSize >= oldSize) return 0
   const firstHole = Math.ceil(newSize / PAGE_SIZE)
   yield* unmapMappingRange(k, mapping, firstHole, Number.MAX_SAFE_INTEGER, true)
+  // what is zeroed is dirty, and a dirty folio of a disk file cannot be split
+  if (storage !== null) splitAtBorders(k, mapping, newSize, Infinity)
   if (newSize % PAGE_SIZE !== 0) zeroBytes(k, mapping, newSize, firstHole * PAGE_SIZE)
-  splitAtBorders(k, mapping, newSize, Infinity)
+  if (storage === null) splitAtBorders(k, mapping, newSize, Infinity)
   removePages(k, mapping, firstHole, Number.MAX_SAFE_INTEGER)
-  storage?.free(firstHole, Infinity)
+  if (storage !== null) freeBlocks(mapping, storage, firstHole, Infinity)
   // a private copy may have been made from a page between the first pass and its removal
   yield* unmapMappingRange(k, mapping, firstHole, Number.MAX_SAFE_INTEGER, true)
   return 0
@@ -171,18 +179,27 @@ export function* punchHole(k: Kernel, mapping: AddressSpace, start: number, leng
   if (last === 0 && (mapping.kind.shmem || k.release.fault.holeInFirstPageUnmapsDiskFile)) {
     yield* unmapMappingRange(k, mapping, first, Number.MAX_SAFE_INTEGER, false)
   }
+  // as truncateFile does
+  const splitsFirst = isOnDisk(mapping)
+  if (splitsFirst) {
+    if (first < last) yield* unmapMappingRange(k, mapping, first, last, false)
+    storageOf(k, mapping)
+    splitAtBorders(k, mapping, start, end)
+  }
   if (first > last) {
     zeroBytes(k, mapping, start, end)
-    splitAtBorders(k, mapping, start, end)
+    if (!splitsFirst) splitAtBorders(k, mapping, start, end)
     return 0
   }
   zeroBytes(k, mapping, start, first * PAGE_SIZE)
   zeroBytes(k, mapping, last * PAGE_SIZE, end)
-  if (first < last) yield* unmapMappingRange(k, mapping, first, last, false)
-  splitAtBorders(k, mapping, start, end)
+  if (!splitsFirst) {
+    if (first < last) yield* unmapMappingRange(k, mapping, first, last, false)
+    splitAtBorders(k, mapping, start, end)
+  }
   if (first === last) return 0
   removePages(k, mapping, first, last)
-  if (isOnDisk(mapping)) storageOf(k, mapping).free(first, last)
+  if (splitsFirst) freeBlocks(mapping, storageOf(k, mapping), first, last)
   return 0
 }
 
@@ -211,7 +228,7 @@ export function* invalidatePages(
 
 /**
  * `invalidate_mapping_pages`, POSIX_FADV_DONTNEED: of pages [start, end) of a disk file those leave the cache that
- * are clean and that nobody maps or holds.
+ * are clean and that nobody maps or holds; of a large folio all or none.
  * @rule R-DIO-12
  */
 export function dropIdlePages(k: Kernel, mapping: AddressSpace, start: number, end: number): void {
@@ -219,8 +236,11 @@ export function dropIdlePages(k: Kernel, mapping: AddressSpace, start: number, e
   const { frames } = k.memory
   mapping.pages.forEach(
     (index, pfn) => {
-      const idle = frames.mapcount[pfn] === 0 && frames.refcount[pfn] === mappingReferences(k, pfn)
-      if (idle && !frames.has(pfn, PG_DIRTY)) pageCacheRemove(k, mapping, index)
+      const head = frames.head(pfn)
+      const first = frames.index[head]!
+      if (first < start || first + frames.nrPages(head) > end) return
+      const idle = frames.totalMapcount(head) === 0 && frames.refcount[head] === mappingReferences(k, head)
+      if (idle && !frames.has(head, PG_DIRTY)) pageCacheRemove(k, mapping, index)
     },
     start,
     end,

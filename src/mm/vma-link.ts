@@ -10,6 +10,7 @@ import { chargeCommit, vmStatAccount } from './vm-accounting.ts'
  * A copy of a VMA for a child's mm: with a file reference of its own, without lock flags, anon_vma,
  * userfaultfd context or hugetlb reservation, linked nowhere.
  * @rule R-AS-151
+ * @rule R-HUGE-42
  */
 export function dupVma(_k: Kernel, vma: Vma): Vma {
   const file = vma.file === null ? null : vma.file.get()

@@ -1,3 +1,4 @@
+import { Unmodelled } from '../base/unmodelled.ts'
 import { GUP_PIN_COUNTING_BIAS } from '../memory/frames.ts'
 import {
   PG_ANON,
@@ -8,7 +9,9 @@ import {
   PG_SWAPBACKED,
   PG_SWAPCACHE,
 } from '../memory/page-flags.ts'
+import { unmapCached } from './file-folio.ts'
 import { pageCacheRemove } from './filemap.ts'
+import { mappingReferences } from './gup-grab.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import {
@@ -22,6 +25,7 @@ import {
   PTE_SOFT_CLEAN,
 } from './page-table.ts'
 import { shmemSwapOut } from './shmem-swap.ts'
+import { isOnDisk } from './storage.ts'
 import { zapHugePmd } from './thp-map.ts'
 import { VMH_DROPPABLE } from './vm-flags.ts'
 import type { Vma } from './vma.ts'
@@ -124,6 +128,23 @@ function reclaimFilePage(k: Kernel, mm: Mm, leaf: Leaf, slot: number, pfn: numbe
   if (!frames.has(pfn, PG_DIRTY)) pageCacheRemove(k, mapping, index)
   // dirty pages of other files wait for writeback
   else if (mapping.kind.shmem) shmemSwapOut(k, mapping, index)
+}
+
+/**
+ * The same for a large folio of a disk file, which only this mm maps: all its entries go, and the folio when it is
+ * clean and nobody holds it.
+ * @throws Unmodelled for one of a memory file
+ * @rule R-HUGE-31.6
+ */
+export function reclaimFileFolio(k: Kernel, head: number): void {
+  const { frames } = k.memory
+  const mapping = k.mappings.get(frames.mapping[head]!)
+  if (mapping === undefined || frames.has(head, PG_MLOCKED)) return
+  if (!isOnDisk(mapping)) throw new Unmodelled('MADV_PAGEOUT of a large page of a file', 'R-HUGE-37')
+  const first = frames.index[head]!
+  unmapCached(k, mapping, first, first + frames.nrPages(head))
+  const held = frames.refcount[head] !== mappingReferences(k, head)
+  if (!held && !frames.has(head, PG_DIRTY)) pageCacheRemove(k, mapping, first)
 }
 
 /** The entry's count and reference go. */

@@ -164,6 +164,7 @@ function zapLeaf(k: Kernel, mm: Mm, vma: Vma, leaf: Leaf, first: number, end: nu
       flags[pfn]! &= ~PG_MLOCKED
       if ((page & PG_SWAPCACHE) !== 0) k.swap.dropUnmapped(pfn)
     } else if (locked && (page & PG_MLOCKED) !== 0) munlockPage(k, vma, pfn)
+    // @rule R-HUGE-28
     const left = --refcount[head]!
     if (left > 0) continue
     if (left < 0) throw new ReferenceError(`pfn ${head}: unmapped, but nobody held it`)

@@ -19,6 +19,8 @@ import {
 import { exitMmap } from '../../src/mm/exit-mmap.ts'
 import { forkMm } from '../../src/mm/fork.ts'
 import { hugetlbPool } from '../../src/mm/hugetlb.ts'
+import { madvise } from '../../src/mm/madvise.ts'
+import { MADV_REMOVE } from '../../src/mm/mman.ts'
 import type { Mm } from '../../src/mm/mm.ts'
 import { mprotect } from '../../src/mm/mprotect.ts'
 import { mremap } from '../../src/mm/mremap.ts'
@@ -193,5 +195,26 @@ describe.each(ALL)('SysV shared memory on %s', (release) => {
     expect(get(P, 12 << 26)).toBe('-EINVAL')
     s.task.capabilities.clear()
     expect(get(P, 0)).toBe('-EPERM')
+  })
+
+  it('R-HUGE-58 attaching promises nothing: neither what shmget has not promised nor what a hole took back', () => {
+    const s = new Space(release, { capabilities: ['CAP_IPC_LOCK'] })
+    const pool = hugetlbPool(s.k, H)
+    pool.resize(4)
+    const get = (size: number, flags = 0): number =>
+      s.call(shmget(s.k, IPC_PRIVATE, size, IPC_CREAT | SHM_HUGETLB | 0o600 | flags)) as number
+    const loose = get(H, SHM_NORESERVE)
+    expect(s.call(shmat(s.k, s.mm, loose, Q, 0))).toBe(Q)
+    expect(pool.reserved).toBe(0)
+    s.store(0, 1)
+    expect(pool.free).toBe(3)
+
+    const id = get(2 * H)
+    expect(s.call(shmat(s.k, s.mm, id, Q + 2 * H, 0))).toBe(Q + 2 * H)
+    s.store(2 * (H / P), 1)
+    expect([pool.reserved, pool.free]).toEqual([1, 2])
+    expect(s.call(madvise(s.k, s.mm, Q + 2 * H, 2 * H, MADV_REMOVE))).toBe(0)
+    expect(s.call(shmat(s.k, s.mm, id, Q + 4 * H, 0))).toBe(Q + 4 * H)
+    expect([pool.reserved, pool.free]).toEqual([1, 3])
   })
 })

@@ -322,6 +322,23 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect([k.memory.frames.isLarge(pfn), k.memory.buddy.free[0]]).toEqual([false, free! + 1])
   })
 
+  it('R-HUGE-28 what is unmapped of a THP stays allocated until the last page of it goes', () => {
+    const app = withFullThp(release)
+    const { kernel: k, space: mm } = app
+    const { buddy } = k.memory
+    const available = (): number => buddy.free.reduce((sum, pages) => sum + pages, 0)
+    const free = available()
+    const head = pfnAt(app, BASE)
+    app.run(munmap(k, mm, page(256), 256 * PAGE_SIZE))
+    app.run(madvise(k, mm, page(1), 255 * PAGE_SIZE, MADV_DONTNEED))
+    expect([available(), mm.rssAnon]).toEqual([free, 1])
+    // a write makes a new page, beside the old one
+    expect(touch(app, page(5), true)).toBe('ok')
+    expect([pfnAt(app, page(5)) === head + 5, available()]).toEqual([false, free - 1])
+    app.run(munmap(k, mm, BASE, PAGE_SIZE))
+    expect(available()).toBe(free - 1 + 512)
+  })
+
   it('R-HUGE-37 a huge page is swapped out as a whole and comes back in small pages', () => {
     const app = withFullThp(release)
     const { kernel: k, space: mm } = app

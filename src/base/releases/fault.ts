@@ -50,6 +50,8 @@ export interface FaultSwitches {
   readonly collapseTellsUffd: boolean
   /** what MADV_COLLAPSE makes of memory files is known: seen on 6.18 (R-HUGE-63) */
   readonly collapsesMemoryFiles: boolean
+  /** write(2) to a file of ext4 makes large folios in its page cache: seen on 6.18; not before, its ext4 has small ones only (R-HUGE-31) */
+  readonly writeMakesLargeFolios: boolean
   /** a huge page that is split leaves the zero page where it held nothing but zeros: seen on 6.12 and 6.18 (R-HUGE-62) */
   readonly splitMapsZeroPage: boolean
   /** pagemap's bit 56 of a PMD-mapped page tells of the head page alone: 6.1 and 6.18, not 6.12 (R-HUGE-38) */
@@ -90,6 +92,7 @@ const r61: FaultSwitches = {
   collapseNeedsWritable: true,
   collapseTellsUffd: false,
   collapsesMemoryFiles: false,
+  writeMakesLargeFolios: false,
   splitMapsZeroPage: false,
   onceOfHead: true,
   sharedTableIsNotOnce: false,
@@ -140,6 +143,7 @@ export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
     growingZeroesTail: true,
     collapseNeedsWritable: false,
     collapsesMemoryFiles: true,
+    writeMakesLargeFolios: true,
     onceOfHead: true,
     deviceExclusive: 'page',
   },

@@ -62,7 +62,7 @@ export const fileErrnos: readonly CallErrnos[] = [
   },
   {
     call: 'pwrite',
-    ops: ['pwrite', 'farWrite'],
+    ops: ['pwrite', 'farWrite', 'bulk'],
     errnos: [
       expected('EFAULT R-FLT-173 R-FLT-174 R-DIO-1 R-DIO-7 R-DIO-12'),
       expected('EINVAL R-FLT-172 R-DIO-2 R-DIO-3'),

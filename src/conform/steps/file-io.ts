@@ -221,7 +221,7 @@ function pagesOf(offset: number, length: number): { start: number; end: number }
 }
 
 /** The memory of a read or write; null where it is none, as a whole. */
-function userMemory(base: number, length: number): { base: number; length: number } | null {
+export function userMemory(base: number, length: number): { base: number; length: number } | null {
   if (length < 0 || base + length > TASK_SIZE) return null
   return { base, length: Math.min(length, MAX_RW_COUNT) }
 }

@@ -94,7 +94,9 @@ export const fileSteps: StepKinds<FileStep> = {
     make(generation, process) {
       const file = nameFile(generation, process)
       if (file === null) return null
-      const size = smallSize(generation)
+      // where writes are of many pages, some find it empty
+      const { bulk } = generation.terrain
+      const size = bulk === true && generation.random.chance(60) ? 0 : smallSize(generation)
       generation.disks.set(file, { size })
       return { op: 'disk', file, size, seed: generation.random.below(256) }
     },
@@ -128,6 +130,11 @@ export const fileSteps: StepKinds<FileStep> = {
       if (files.length === 0) return null
       const file = random.pick(files)
       const disk = disks.get(file)
+      if (disk?.bulk === true) {
+        const pages = random.pick([0, 100, 256, 511, 512, 513, 1024, random.below(1100)])
+        disk.size = pages * PAGE_SIZE - (pages > 0 && random.chance(30) ? random.below(PAGE_SIZE) : 0)
+        return { op: 'ftruncate', file, size: disk.size }
+      }
       const huge = large && disk === undefined
       const size = random.chance(70)
         ? random.between(0, huge ? 3 : 10) * (huge ? unit : PAGE_SIZE)
@@ -151,6 +158,17 @@ export const fileSteps: StepKinds<FileStep> = {
       if (files.length === 0) return null
       const { random, disks } = generation
       const file = random.pick(files)
+      if (disks.get(file)?.bulk === true) {
+        const odd = random.chance(75) ? 0 : random.below(PAGE_SIZE)
+        const offset = random.pick([0, 256, 512, random.below(600), random.below(1100)]) * PAGE_SIZE + odd
+        const pages = random.pick([1, 1, 2, 100, 256, 512, random.between(1, 600)])
+        return {
+          op: 'punch',
+          file,
+          offset,
+          length: pages * PAGE_SIZE - (odd > 0 ? random.below(PAGE_SIZE) : 0),
+        }
+      }
       const whole = disks.has(file) ? PAGE_SIZE : generation.unit
       const unit = random.chance(70) ? whole : 1000
       const offset = random.below(unit > PAGE_SIZE ? 3 : 10) * unit

@@ -2,6 +2,7 @@ import {
   IPC_CREAT,
   IPC_PRIVATE,
   SHM_EXEC,
+  SHM_HUGETLB,
   SHM_NORESERVE,
   SHM_RDONLY,
   SHM_REMAP,
@@ -13,9 +14,11 @@ import {
   shmget,
 } from '../../ipc/shm.ts'
 import { PAGE_SIZE } from '../../base/units.ts'
+import { MAP_HUGE_SHIFT } from '../../mm/mman.ts'
 import { oneCommand } from '../agent-commands.ts'
 import { DANGLING, OK, addressOf, answer, call, value } from '../engine-context.ts'
 import { arenaAddress, bytesText } from '../range.ts'
+import type { Generation } from '../generation.ts'
 import type { StepKind, StepKinds } from '../step-kind.ts'
 import type { World, WorldProcess } from '../world.ts'
 
@@ -31,6 +34,11 @@ export type SysvStep =
 
 const MOST_SEGMENTS = 3
 
+const HUGE_2MB = 21 << MAP_HUGE_SHIFT
+/** a size of huge pages that x86 does not have */
+const HUGE_16MB = 24 << MAP_HUGE_SHIFT
+const hugeFlags: readonly number[] = [0, 0, 0, 0, 0, SHM_NORESERVE, SHM_NORESERVE, HUGE_2MB, HUGE_16MB]
+
 /** What steps about a segment have in common. */
 const onSegment = {
   mayDangle: () => true,
@@ -45,6 +53,7 @@ export const sysvSteps: StepKinds<SysvStep> = {
       const { random } = generation
       const segment = generation.newName('segment')
       process.segments.push(segment)
+      if (generation.large) return { op: 'shmget', segment, ...hugeSegment(generation) }
       const size = random.chance(70) ? random.between(1, 8) * PAGE_SIZE : random.between(0, 5 * PAGE_SIZE)
       const flags = random.pick([0o600, 0o600, 0o600, 0o700, 0o400, 0o600 | SHM_NORESERVE])
       return { op: 'shmget', segment, size, flags }
@@ -53,6 +62,7 @@ export const sysvSteps: StepKinds<SysvStep> = {
       `shmget segment ${segment} of ${bytesText(size)} flags 0${flags.toString(8)}`,
     commands: ({ segment, size, flags }) => oneCommand(`shm s${segment} ${size} ${flags}`),
     answer: 'nothing',
+    machineWide: ({ flags }) => (flags & SHM_HUGETLB) !== 0,
     creates: ({ segment }) => `segment ${segment}`,
     follow(_world, self, { segment }) {
       self.segments.add(segment)
@@ -71,11 +81,14 @@ export const sysvSteps: StepKinds<SysvStep> = {
       const { random } = generation
       if (process.segments.length === 0) return null
       const { page, pages } = generation.pages(random.chance(50))
-      const at = page * PAGE_SIZE + (random.chance(10) ? random.below(PAGE_SIZE) : 0)
+      const { unit, large } = generation
+      let at = page * unit + (random.chance(10) ? random.below(PAGE_SIZE) : 0)
+      // within a huge page, also where the address is rounded
+      if (large && random.chance(10)) at += random.below(512) * PAGE_SIZE
       let flags = random.pick([0, 0, 0, SHM_RDONLY, SHM_EXEC])
-      if (random.chance(40)) flags |= SHM_REMAP
+      if (random.chance(large ? 60 : 40)) flags |= SHM_REMAP
       if (random.chance(15)) flags |= SHM_RND
-      generation.mapped({ at: page * PAGE_SIZE, length: Math.max(pages, 4) * PAGE_SIZE })
+      generation.mapped({ at: page * unit, length: Math.max(pages, large ? 2 : 4) * unit })
       return { op: 'shmat', segment: random.pick(process.segments), at, flags }
     },
     text: ({ segment, at, flags }) =>
@@ -90,8 +103,10 @@ export const sysvSteps: StepKinds<SysvStep> = {
   },
   shmdt: {
     make(generation) {
-      const { page } = generation.pages(false)
-      return { op: 'shmdt', at: page * PAGE_SIZE + (generation.random.chance(3) ? 1 : 0) }
+      const { random, large, unit } = generation
+      const begun = large && random.chance(60) ? generation.place() : null
+      const at = begun?.at ?? generation.pages(false).page * unit
+      return { op: 'shmdt', at: at + (random.chance(3) ? 1 : 0) }
     },
     text: ({ at }) => `shmdt ${arenaAddress(at)}`,
     commands: ({ at }) => oneCommand(`sys shmdt ${arenaAddress(at)}`),
@@ -123,6 +138,14 @@ export const sysvSteps: StepKinds<SysvStep> = {
       return typeof status === 'number' ? answer(engine, status) : value(status.attached)
     },
   },
+}
+
+/** Where ranges are of huge pages, segments are, too: of some, of a part of one, now and then of small pages. */
+function hugeSegment({ random, unit }: Generation): { size: number; flags: number } {
+  const mode = random.pick([0o600, 0o600, 0o600, 0o700, 0o400])
+  const size = random.chance(75) ? random.between(1, 4) * unit : random.below(3 * unit)
+  if (random.chance(5)) return { size, flags: mode }
+  return { size, flags: mode | SHM_HUGETLB | random.pick(hugeFlags) }
 }
 
 function* statusOf(

@@ -141,6 +141,18 @@ export const collapseFileAdvice = [
   MADV_GUARD_INSTALL,
   MADV_GUARD_REMOVE,
 ]
+/** no page of a disk file leaves the cache for it: what a fault reads in again is the device's affair */
+export const largeFolioAdvice = [
+  MADV_DONTNEED,
+  MADV_DONTNEED,
+  MADV_COLD,
+  MADV_COLD,
+  MADV_NOHUGEPAGE,
+  MADV_POPULATE_READ,
+  MADV_POPULATE_WRITE,
+  MADV_DONTFORK,
+  MADV_RANDOM,
+]
 export const hugetlbAdvice = [
   MADV_DONTNEED,
   MADV_POPULATE_READ,
