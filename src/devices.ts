@@ -93,6 +93,10 @@ export type { ExclusiveOptions } from './drivers/misc/hmm-mirror.ts'
 export { SgxEnclave, secinfoOf } from './arch/x86/sgx-ioctl.ts'
 export type { AddPages, Secinfo, SgxData } from './arch/x86/sgx-ioctl.ts'
 
+// a virtual machine, whose guest reaches the program's memory
+export { KVM_EXIT_MMIO, KvmVm } from './virt/kvm/kvm-vm.ts'
+export type { MemorySlot } from './virt/kvm/memslot.ts'
+
 // tags of memory, on an arm64 machine (`settings: { mte: true }`)
 export { PTRACE_PEEKMTETAGS, PTRACE_POKEMTETAGS, mtePtraceCopyTags } from './arch/arm64/mte.ts'
 export type { TaggedAddress, TagsIovec } from './arch/arm64/mte.ts'

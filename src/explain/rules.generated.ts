@@ -934,10 +934,23 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Folio split needs, with the folio locked: not writeback (-EBUSY), not huge zero (-EBUSY), anon_vma/mapping alive (-EBUSY), ref == total map + cache references + 1 (caller) (-EAGAIN), then unmapping…',
   'R-HUGE-27':
     '(MADV_FREE of one page: unpinned THP → 512 small folios; with another page pinned → still one PMD-mapped THP, returns 0).',
+  'R-HUGE-28':
+    'Partially unmapped THP: the memory of unmapped pages stays allocated until the folio is split by the shrinker (deferred list) or freed.',
   'R-HUGE-29':
     'MADV_DONTNEED of one page of a pinned THP: PMD split, page unmapped (pin stale for that VA), rest unchanged; refault gives a small page.',
   'R-HUGE-30':
     'MADV_COLLAPSE on an aligned 2 MiB range: ignores sysfs and khugepaged limits, still needs VMA not VM_NOHUGEPAGE (EINVAL) and fully inside; fills holes with zeros; takes a new folio (PFN changes).',
+  'R-HUGE-31.1':
+    'write(2) goes through the file in pieces that end at borders of 2 MiB; where a piece comes to a page that is not cached, the cache gets the largest folio that does not exceed what is left of the…',
+  'R-HUGE-31.2':
+    'A fault on a folio of 512 pages maps it by a PMD where no table stands, VMA and file hold all of it (the end of the file rounded up to a page) and neither VM_NOHUGEPAGE nor PR_SET_THP_DISABLE…',
+  'R-HUGE-31.3':
+    'Else fault-around maps, for a read, all of a folio that table and VMA hold as a whole, around what is mapped already, unless the last page of the file belongs to it: of that one the window of 16…',
+  'R-HUGE-31.4':
+    'Writeback cleans a folio as a whole, whatever part of it was asked for, and write-protects what maps it, PMDs too.',
+  'R-HUGE-31.5': 'A hole or the end of a truncation splits a clean folio as R-HUGE-65 has it.',
+  'R-HUGE-31.6':
+    'MADV_COLD and PAGEOUT: on the whole as on a small page (PAGEOUT unmaps it; clean and held by nobody it leaves the cache); on a part, of a folio that only this mm maps, a clean one is split into…',
   'R-HUGE-35': 'copy of a PMD: child VMA not anonymous → skipped, refault.',
   'R-HUGE-36': '. Cost: 2 MiB copied, fork fails with ENOMEM if impossible.',
   'R-HUGE-37': 'Swap-out of a whole THP: pinned → kept.',
@@ -947,6 +960,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Pool counters per size: total, free, reserved (resv_huge_pages), surplus; available to unreserved users = free − reserved.',
   'R-HUGE-41':
     'mmap: length is rounded up to the page size (MAP_HUGETLB anonymous and hugetlb files alike); file offset and MAP_FIXED address must be multiples of it, else EINVAL; ftruncate to a non-multiple…',
+  'R-HUGE-42':
+    "fork: the child's private VMA is not owner: it has no reservation; shared file reservations belong to the file.",
   'R-HUGE-43':
     'Partial operations: munmap/mprotect with unaligned range → EINVAL; MADV_DONTNEED unaligned start → EINVAL, end rounded down (short length: success, nothing done); MADV_FREE → EINVAL; COLD, PAGEOUT…',
   'R-HUGE-45':
@@ -970,7 +985,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-HUGE-57':
     'pagemap: 512 (2M) or 262144 (1G) entries per page, PFN base+i, bit 61 if file; kpageflags HUGE on head and tails, no LRU/SWAPBACKED; private X shown on bit 34; smaps Private_Hugetlb /…',
   'R-HUGE-58':
-    'SysV SHM_HUGETLB: needs CAP_IPC_LOCK or group; size rounded up to the page size; pins work. memfd_create(MFD_HUGETLB) likewise.',
+    'SysV SHM_HUGETLB: needs CAP_IPC_LOCK or group; size rounded up to the page size; shmat promises nothing: of a segment made with SHM_NORESERVE its pages stay unpromised, and so does what a hole took…',
   'R-HUGE-59':
     "mremap of a part of a private hugetlb mapping: the moved part takes the reservation along, and the mapping it was cut out of forgets all of it: the rest faults like a child's (from what is left…",
   'R-HUGE-60':
@@ -1016,6 +1031,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Newer interfaces (present in 6.18 sources by their posted patches, not read line by line): IOMMU_IOAS_MAP_FILE (fd of memfd/hugetlbfs; EBADF for a bad fd; pins with memfd_pin_folios, no VA involved)…',
   'R-KSM-1':
     'break_ksm: 6.1 follow_page(FOLL_GET|FOLL_MIGRATION|FOLL_REMOTE), if the page is a KSM page a write fault is forced (FAULT_FLAG_WRITE|REMOTE) and repeated until broken; put_page each turn.',
+  'R-KVM-1': 'Entry: guest page fault or emulation inside KVM_RUN; hva = memslot address + offset.',
   'R-KVM-3':
     'Order 6.1, v3, 6.12: fast: only if a write fault or the caller accepts a writable mapping; get_user_page_fast_only(FOLL_WRITE): hit → writable, done.',
   'R-KVM-4':
@@ -1370,6 +1386,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'Charge comes after the pin; ENOMEM therefore pins and unpins (20 pages with room for 10: acquired 20, released 20, VmPin +0).',
   'R-URING-49':
     'Regions (ring memory, NO_MMAP memory, pbuf rings, MEM_REGION) 6.18: charged to user->locked_vm by whole pages before pinning, no VmPin, no folio widening, released with the region.',
+  'R-URING-50':
+    'SEND_ZC without FIXED_BUF: (len >> 12) + 2 pages to user->locked_vm from import until the notification; over the limit → CQE res ENOMEM plus a notification.',
   'R-URING-51':
     'Invariant for the model after any failing call: pins acquired = pins released, both counters unchanged, table as before, no CQE.',
   'R-URING-52':
@@ -1385,6 +1403,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-URING-57':
     'Which error wins, bad fd versus bad index: index is checked at prep in 6.1,6.12 (EFAULT before EBADF; an empty slot of the table counts as a bad range), range at prep in 6.12 but at issue in 6.1…',
   'R-URING-58': 'A request holds its buffer from import to completion.',
+  'R-URING-59':
+    'Operations: READ_FIXED 4, WRITE_FIXED 5; SEND_ZC 47 and, 6.15+, SENDMSG_ZC with IORING_RECVSEND_FIXED_BUF (value 4 in ioprio) — 6.12 SENDMSG_ZC with it is EINVAL; SEND_ZC keeps the buffer until the…',
   'R-URING-60':
     'I/O goes to the pinned pages. The SQE address is only compared with ubuf/len of the slot; page tables are not consulted.',
   'R-URING-61':
@@ -1448,6 +1468,17 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'A task that exits, is killed or execs cancels its waiting requests on every ring: res ECANCELED, posted a few ms later; requests of other tasks on the same ring go on., 6.12, 6.18 (exit, SIGKILL)…',
   'R-URING-98':
     'mmap of a ring: the offset names the part by its upper bits (0 and 0x8000000 the rings, 0x10000000 the entries, 0x80000000 | bgid<<16 a ring of buffers), the rest of it is not looked at (6.1: must…',
+  'R-URING-99': 'SEND_ZC and SENDMSG_ZC, order of checks 6.18 (others not run).',
+  'R-URING-100':
+    "A send that does not copy completes twice: {res, F_MORE (2)} and, when its memory is free again, {res 0, F_NOTIF (8)} with the same user_data; also when it failed, with R-URING-99's one exception.",
+  'R-URING-101':
+    "Over the loopback device bytes are copied when they reach the receiver's queue, so that every notification there reports a copy.",
+  'R-URING-102':
+    "A pending notification outlives the ring's last descriptor, its mappings and the task that submitted (exit, SIGKILL): until it is due every buffer of the ring stays pinned and charged, those not…",
+  'R-URING-103':
+    'READV_FIXED 60 and WRITEV_FIXED 61 6.15+: prepared: more than 1024 entries → EINVAL, vector unreadable → EFAULT (0 entries: not looked at), a length from 2^63 up → EINVAL; tried: descriptor → EBADF…',
+  'R-URING-104':
+    'SEND 26 and RECV 27 6.18: prepared: a bit of ioprio that is not POLL_FIRST 1, BUNDLE 16 or, SEND only, VECTORIZED 32 → EINVAL (so FIXED_BUF, REPORT_USAGE; RECV_MULTISHOT 2 without provided buffers)…',
   'R-USNIC-1':
     'reg_mr: overflow of addr+size or its page rounding EINVAL; size 0 EINVAL; !can_do_mlock EPERM; ENOMEM; under mmap read lock pinned_vm += npages, over limit without cap ENOMEM. writable is forced to…',
   'R-USNIC-2': 'PUP 512 at a time, copied into scatterlist chunks; loop until done.',

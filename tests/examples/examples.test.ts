@@ -33,6 +33,15 @@ const outputs: Record<string, string[]> = {
     'after MADV_DONTNEED the process reads 0 0 0 0 0, the device\'s page says "later": a stale pin',
     'audit: 0 findings',
   ],
+  'guest-memory': [
+    'the guest writes, the program sees "guest"',
+    'pins 0, VmPin 0, VmLck 0',
+    'after MADV_DONTNEED the guest has 0 pages, and reads "....."',
+    'the program stores, the guest reads "again": not a stale page',
+    'beyond its memory: KVM_EXIT_MMIO',
+    'after mprotect a write: EFAULT, the mapping is not writable',
+    'audit: 0 findings',
+  ],
   'remote-access': [
     'rw   process_vm_readv 8 (1 pins), writev 8',
     '     ptrace peeks "was rw", pokes "now rw"; /proc/PID/mem writes 8',

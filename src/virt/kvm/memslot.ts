@@ -42,4 +42,10 @@ export class MemorySlots {
     this.#slots.set(slot, region)
     return 0
   }
+  /** `gfn_to_hva`: the user address behind a guest physical one; null where the guest has no memory */
+  userAddress(gpa: number): number | null {
+    for (const { guestAddr, userspaceAddr, size } of this.#slots.values())
+      if (guestAddr <= gpa && gpa < guestAddr + size) return userspaceAddr + (gpa - guestAddr)
+    return null
+  }
 }
