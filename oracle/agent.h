@@ -317,7 +317,7 @@ extern long idle_us;
 typedef void command(void);
 command cmd_hello, cmd_obs, cmd_reset, cmd_maps, cmd_nop, cmd_settle, cmd_lock, cmd_unlock, cmd_quit, cmd_sys, cmd_let, cmd_put,
 	cmd_get, cmd_limit, cmd_cap, cmd_peek, cmd_poke, cmd_touch, cmd_fill, cmd_sum, cmd_memfd, cmd_secret, cmd_open,
-	cmd_fdfill, cmd_fdsum, cmd_pipe, cmd_vmsplice, cmd_drain, cmd_feed, cmd_close, cmd_ring, cmd_reg,
+	cmd_fdfill, cmd_fdsum, cmd_fdpages, cmd_pipe, cmd_vmsplice, cmd_drain, cmd_feed, cmd_close, cmd_ring, cmd_reg,
 	cmd_bufs, cmd_bufs2, cmd_upd, cmd_upd2, cmd_unreg, cmd_clone, cmd_pbuf, cmd_unpbuf, cmd_sqe, cmd_submit,
 	cmd_cqes, cmd_fork, cmd_child, cmd_start, cmd_wait, cmd_reap, cmd_kill, cmd_exec, cmd_pvm, cmd_mem, cmd_ptrace, cmd_uffd, cmd_uffd_reg,
 	cmd_uffd_orphan, cmd_uffd_unreg, cmd_uffd_do, cmd_uffd_handler, cmd_uffd_read, cmd_xdp, cmd_xdp_socket, cmd_xdp_reg,

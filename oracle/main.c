@@ -54,6 +54,7 @@ static const struct {
 	{ "open", cmd_open, SEEN },
 	{ "fdfill", cmd_fdfill, SEEN },
 	{ "fdsum", cmd_fdsum, SEEN },
+	{ "fdpages", cmd_fdpages, SEEN },
 	{ "pipe", cmd_pipe, SEEN },
 	{ "vmsplice", cmd_vmsplice, SEEN },
 	{ "drain", cmd_drain, SEEN },

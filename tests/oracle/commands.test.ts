@@ -109,6 +109,7 @@ describe.skipIf(noRoot)('R-AG-5: every command of the agent', () => {
   test('memfd, open, fdfill, fdsum, close and O_DIRECT', async () => {
     expect((await ok('memfd m 0 8192 3', 'fdsum m 0 8192')).r).toBe(sum(pattern(3, 8192)))
     expect(await ok('fdsum m 4096 8192')).toMatchObject({ bytes: 4096 })
+    expect([(await ok('fdpages m 8192')).r, (await ok('fdpages m 40960')).r]).toEqual([2, 2])
     if (at.hello.disk) {
       await ok('open f disk data 0x42 8192 7', 'open d disk data 0x4002', ANON)
       expect((await ok('sys pread64 $d @0 8192 0', 'sum @0 8192')).r).toBe(sum(pattern(7, 8192)))

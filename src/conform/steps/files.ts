@@ -223,8 +223,8 @@ export function withoutReadAhead(name: string): string {
 export function readBackCommands(file: number, { disks }: ScriptState): string[] {
   const disk = disks.get(file)
   if (disk === undefined) return []
-  const reads = eachPage(disk.size, (at, length) => `fdsum back ${at} ${length}`)
-  return [`open back disk f${disk.path} ${O_RDWR}`, withoutReadAhead('back'), ...reads, 'close back']
+  const open = `open back disk f${disk.path} ${O_RDWR}`
+  return [open, withoutReadAhead('back'), `fdpages back ${disk.size}`, 'close back']
 }
 
 /** What `readBackCommands` does. */
