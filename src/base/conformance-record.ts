@@ -24,15 +24,26 @@ export interface ConformanceRun {
  */
 export const conformanceRuns: readonly ConformanceRun[] = [
   {
+    release: '6.1',
+    kernel: '6.1.0-56-amd64',
+    as: 'root',
+    programs: 2005,
+    steps: 79_570,
+    differences: 0,
+    seed: 26_132_001,
+    date: '2026-11-26',
+    commit: 'ed4b02d',
+  },
+  {
     release: '6.12',
     kernel: '6.12.117+deb12-amd64',
     as: 'root',
-    programs: 2010,
-    steps: 79_686,
+    programs: 2005,
+    steps: 79_486,
     differences: 0,
-    seed: 26_114_001,
+    seed: 26_132_501,
     date: '2026-11-26',
-    commit: '3e3ec59',
+    commit: 'ed4b02d',
   },
   {
     release: '6.18',
