@@ -70,6 +70,7 @@ export class EngineProcess implements TaskStruct {
   fatalSignalPending = false
   memallocPin = false
   personality = 0
+  parent: TaskStruct | null = null
   trace: Trace | null = null
   stopped = false
   handler: UffdHandler | null = null
@@ -193,7 +194,10 @@ export class EngineProcess implements TaskStruct {
   /** fork(2). @returns the child or -errno */
   fork(number: number): EngineProcess | number {
     const mm = this.run(forkMm(this.kernel, this.space, `p${number}`))
-    return typeof mm === 'number' ? mm : new EngineProcess(this.kernel, number, mm, this)
+    if (typeof mm === 'number') return mm
+    const child = new EngineProcess(this.kernel, number, mm, this)
+    child.parent = this
+    return child
   }
 
   /** Its thread that answers userfaultfd events; made at first use. */

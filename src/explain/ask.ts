@@ -78,7 +78,11 @@ const unanswered = {
 
 function run({ snapshot, release, request, range, options }: Question, restored: Restored): Asked {
   const { kernel, task, mm, doubts } = restored
-  const assumptions = [...restored.assumptions, ...(request.notes?.(snapshot, release, range, options) ?? [])]
+  const assumptions = [
+    ...restored.assumptions,
+    ...(request.notes?.(snapshot, release, range, options) ?? []),
+    ...filtered(snapshot, request),
+  ]
   const before = countersOf(restored)
   const logged = kernel.warnings.length
   const presentBefore = countPresent(mm.pageTable, range)
@@ -124,6 +128,16 @@ function run({ snapshot, release, request, range, options }: Question, restored:
         : assumptions,
     doubts,
   }
+}
+
+/** A filter is a program that nobody can read from outside: what it refuses is refused before all else. */
+function filtered({ process: { seccomp } }: Snapshot, request: Request): readonly string[] {
+  if (request.bySomebodyElse === true || seccomp === undefined || seccomp === 0) return []
+  return [
+    seccomp === 1
+      ? 'the process is in strict seccomp mode: a system call other than read, write, _exit and sigreturn kills it before the kernel looks at the request'
+      : 'the system calls of the process pass a seccomp filter, which lets this one through (those of containers often refuse io_uring: EPERM)',
+  ]
 }
 
 function waitsOf(error: DeadlockError): string {

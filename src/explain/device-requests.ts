@@ -74,6 +74,7 @@ export const mdevPin: Request = {
   charges: { ...LOCKED_VM, pageByPage: true },
   takes: ['access', 'iova'],
   longest: Infinity,
+  bySomebodyElse: true,
   notes: (_snapshot, release) => [
     'the driver of the device pins and charges page by page, as the guest uses them: here it comes to all of them',
     ...untried(release),

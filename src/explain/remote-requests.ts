@@ -11,10 +11,20 @@ import { processVmRw } from '../task/process-vm-access.ts'
 import { WORD, ptraceAttach, ptracePeekWord, ptracePokeData } from '../task/ptrace.ts'
 import { addTask, type TaskStruct } from '../task/task.ts'
 import { pagesOf, shownPages, type Outcome, type Request, type RequestRange } from './request.ts'
+import type { Snapshot } from '../host/snapshot.ts'
 import type { Restored } from './restore.ts'
 
-const permitted =
-  'whoever asks may access the process: same user, or CAP_SYS_PTRACE; Yama and security modules are not asked'
+/** Who the caller is taken to be: one that the ids and Yama let in. */
+function permitted({ system }: Snapshot): string {
+  const scope = system.sysctl['kernel.yama.ptrace_scope']
+  const allowed =
+    scope === '1'
+      ? 'CAP_SYS_PTRACE, or the same user and the process descends from it or has named it with PR_SET_PTRACER (kernel.yama.ptrace_scope is 1)'
+      : scope === '2'
+        ? 'CAP_SYS_PTRACE (kernel.yama.ptrace_scope is 2)'
+        : 'same user, or CAP_SYS_PTRACE'
+  return `whoever asks may access the process: ${allowed}; other security modules are not asked`
+}
 
 /** Bytes of one system call of the other process: its buffer is that long. */
 const PIECE = 2 * 1024 * 1024
@@ -32,6 +42,7 @@ function knownAs(k: Kernel, task: CurrentTask, mm: Mm): TaskStruct {
     signalPending: false,
     fatalSignalPending: false,
     memallocPin: false,
+    parent: null,
     trace: null,
     stopped: false,
     rlimit: (name) => task.rlimit(name),
@@ -54,7 +65,8 @@ export function processVmRequest(direction: 'readv' | 'writev'): Request {
     charges: null,
     takes: [],
     longest: MAX_RW_COUNT,
-    notes: () => [permitted],
+    bySomebodyElse: true,
+    notes: (snapshot) => [permitted(snapshot)],
     *run(restored, range) {
       const { kernel, task, mm } = restored
       knownAs(kernel, task, mm)
@@ -113,7 +125,11 @@ export function ptraceRequest(direction: 'peek' | 'poke'): Request {
     charges: null,
     takes: [],
     longest: MAX_RW_COUNT,
-    notes: () => [permitted, 'the process is traced and stopped; one word of each page is asked for'],
+    bySomebodyElse: true,
+    notes: (snapshot) => [
+      permitted(snapshot),
+      'the process is traced and stopped; one word of each page is asked for',
+    ],
     *run(restored, range) {
       const { kernel, task, mm } = restored
       knownAs(kernel, task, mm)

@@ -81,6 +81,8 @@ export interface Request {
   readonly takes: readonly OptionName[]
   /** bytes beyond which nothing is looked at any more: the length alone refuses it */
   readonly longest: number
+  /** somebody else makes it, or the kernel: no seccomp filter of the process sees it */
+  readonly bySomebodyElse?: true
   /** what the answer takes for granted about the device, or should say about the interface */
   notes?(snapshot: Snapshot, release: string, range: RequestRange, options: RequestOptions): readonly string[]
   /**

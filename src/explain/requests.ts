@@ -43,6 +43,7 @@ function gupRequest(name: string, call: typeof getUserPages, kind: 'pins' | 'ref
     charges: null,
     takes: ['flags', 'access'],
     longest: Infinity,
+    bySomebodyElse: true,
     *run({ kernel, mm }, range, { flags }) {
       const nrPages = pagesOf(range)
       const pages = new PageArray(nrPages)

@@ -90,6 +90,8 @@ function settingsOf(snapshot: Snapshot): Partial<MmSettings> {
       settings.thpEnabled = thp.enabled
     settings.thpUseZeroPage = thp.useZeroPage
   }
+  const scope = sysctl['kernel.yama.ptrace_scope']
+  if (scope === '1' || scope === '2' || scope === '3') settings.ptraceScope = Number(scope) as 1 | 2 | 3
   const maxMapCount = Number(sysctl['vm.max_map_count'])
   if (maxMapCount > 0) settings.maxMapCount = maxMapCount
   return settings

@@ -1144,6 +1144,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-PTR-5':
     'POKE is not atomic across pages: if the second page is unreachable the result is EIO but the bytes on the first page have been written.',
   'R-PTR-6': 'POKE matrix for each row.',
+  'R-PTR-8':
+    'Yama, where it is loaded (not on the host; ptrace(2), /proc/sys/kernel/yama/ptrace_scope), is asked after ids, capabilities and dumpability, for PTRACE_MODE_ATTACH only (ptrace, process_vm…',
   'R-PVM-1':
     'Order of checks (first hit wins), except ENOMEM and EINTR (each tried with all later arguments invalid).',
   'R-PVM-1.1': 'flags ≠ 0 → EINVAL (before anything else; even with bad pid and bad pointers).',

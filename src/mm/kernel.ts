@@ -102,6 +102,8 @@ export interface MmSettings {
   thpUseZeroPage: boolean
   /** proc_mem.force_override=: who may force accesses through /proc/PID/mem, where the release asks (R-MEM-8) */
   procMemForce: 'always' | 'ptrace' | 'never'
+  /** kernel.yama.ptrace_scope; 0 also where Yama is not loaded (R-PTR-8) */
+  ptraceScope: 0 | 1 | 2 | 3
   /** CONFIG_ANON_VMA_NAME: memory can be named (R-AS-109) */
   anonVmaName: boolean
   /** CONFIG_MEM_SOFT_DIRTY: which pages were written can be tracked (R-FLT-163) */
@@ -149,6 +151,7 @@ const defaultSettings: MmSettings = {
   thpEnabled: 'madvise',
   thpUseZeroPage: true,
   procMemForce: 'always',
+  ptraceScope: 0,
   anonVmaName: true,
   softDirty: false,
   memoryFailure: true,

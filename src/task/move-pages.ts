@@ -46,7 +46,7 @@ function memoryOf(k: Kernel, pid: number): Mm | number {
   const { current } = k
   const task = pid === 0 ? currentTask(k) : findTask(k, pid)
   if (task === null) return refuse(current, ESRCH, 'R-FLT-146', { why: 'there is no such process' })
-  const denied = ptraceMayAccess(k, task)
+  const denied = ptraceMayAccess(k, task, 'read')
   if (denied !== null) return refuse(current, EPERM, 'R-FLT-146', { why: denied })
   const { mm } = task
   if (mm === null) return refuse(current, EINVAL, 'R-FLT-146', { why: 'the task has no address space' })

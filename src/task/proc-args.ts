@@ -160,7 +160,7 @@ export function procCmdlineOpen(task: TaskStruct): ProcCmdline {
  * @rule R-CMD-2
  */
 export function* procEnvironOpen(k: Kernel, task: TaskStruct): Kthread<ProcEnviron | number> {
-  const mm = mmAccess(k, task, 'R-CMD-2')
+  const mm = mmAccess(k, task, 'read', 'R-CMD-2')
   if (mm === -EACCES) return -EACCES
   if (typeof mm !== 'number') {
     yield* mmput(k, mm)

@@ -113,7 +113,7 @@ function noMemory(k: Kernel, address: number): number {
  * @rule R-MEM-1
  */
 export function* procMemOpen(k: Kernel, task: TaskStruct): Kthread<ProcMem | number> {
-  const mm = mmAccess(k, task, 'R-MEM-1')
+  const mm = mmAccess(k, task, 'attach', 'R-MEM-1')
   if (mm === -EACCES) return -EACCES
   if (typeof mm !== 'number') {
     // only the object is kept

@@ -45,7 +45,7 @@ export function* processMadvise(k: Kernel, call: ProcessMadviseCall): Kthread<nu
     return refuse(current, ESRCH, 'R-AS-108', { why: 'the process has ended' })
   const { processMadviseSelf } = k.release.mm
   if (processMadviseSelf !== 'any-advice' && !isHarmless(advice)) return badAdvice(k)
-  const mm = mmAccess(k, target, 'R-AS-108')
+  const mm = mmAccess(k, target, 'read', 'R-AS-108')
   if (typeof mm === 'number') return mm
   const own = mm === current.mm
   const result = own && processMadviseSelf !== 'needs-nice' ? 0 : checkOther(k, own, advice)

@@ -71,7 +71,7 @@ export function* processVmRw(k: Kernel, call: ProcessVmCall, write: boolean): Kt
   const task = findTask(k, call.pid)
   if (task === null) return refuse(current, ESRCH, 'R-PVM-1.7', { why: 'there is no such process' })
   // @rule R-PVM-1.8
-  const mm = mmAccess(k, task, 'R-PVM-1.8')
+  const mm = mmAccess(k, task, 'attach', 'R-PVM-1.8')
   if (mm === -EACCES) return refuse(current, EPERM, 'R-PVM-1.8', { ...current.refusal })
   if (typeof mm === 'number') return mm
   const result = yield* transfer(k, mm, new UserIter(k, current.mm!, local.entries), remote, write)

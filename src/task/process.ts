@@ -145,6 +145,7 @@ export class Process implements TaskStruct {
   personality = 0
   /** NUMA node of the processor it runs on: where its NUMA hints bring pages (R-FLT-56) */
   node = 0
+  parent: TaskStruct | null = null
   trace: Trace | null = null
   stopped = false
   readonly #limits: Partial<Record<RlimitName, number>> = { stack: 8 * 1024 * 1024, nofile: 1024 }
@@ -395,6 +396,7 @@ export class Process implements TaskStruct {
     Object.assign(child.#limits, this.#limits)
     child.personality = this.personality
     child.node = this.node
+    child.parent = this
     return child
   }
 

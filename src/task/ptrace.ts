@@ -38,7 +38,7 @@ export function ptraceAttach(k: Kernel, pid: number): number {
     task === caller
       ? 'a process cannot trace itself'
       : task.trace === null
-        ? ptraceMayAccess(k, task)
+        ? ptraceMayAccess(k, task, 'attach')
         : 'the process is traced already'
   if (denied !== null) return refuse(caller, EPERM, 'R-PTR-2', { why: denied })
   task.trace = { tracer: caller, capable: caller.capable('CAP_SYS_PTRACE') }

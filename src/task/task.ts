@@ -12,6 +12,8 @@ export interface TaskStruct extends CurrentTask {
   readonly gid: number
   /** permitted and effective set */
   readonly capabilities: ReadonlySet<Capability>
+  /** who forked it; null: nobody here, or one that has exited */
+  parent: TaskStruct | null
   /** null: nobody traces it */
   trace: Trace | null
   /** in ptrace-stop */
@@ -40,6 +42,7 @@ export function exitTask(k: Kernel, task: TaskStruct): void {
   pids(k).delete(task.pid)
   task.trace = null
   for (const other of pids(k).values()) {
+    if (other.parent === task) other.parent = null
     if (other.trace?.tracer !== task) continue
     other.trace = null
     other.stopped = false

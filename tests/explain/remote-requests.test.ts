@@ -25,7 +25,43 @@ describe('other processes', () => {
       for (const kind of kinds) expect(row([kind], request)).toBe('0 0 0 0 0')
     const answer = answerTo({ mappings: [{ look: [['anon', 4]] }] }, READV)
     expect([answer.memlock, answer.pinned]).toEqual([null, { pages: 4, hugePages: 0 }])
-    expect(answer.assumptions.join()).toContain('Yama')
+    expect(answer.assumptions.join()).toContain('same user, or CAP_SYS_PTRACE')
+  })
+
+  it('R-PTR-8 Yama is asked as the machine has it set', () => {
+    const ask = (ptraceScope: number, request: Request) =>
+      answerTo({ mappings: [{ look: [['anon', 4]] }], ptraceScope }, request)
+    expect(ask(0, READV).assumptions.join()).not.toContain('ptrace_scope')
+    for (const scope of [1, 2]) {
+      expect(ask(scope, PEEK).verdict).toMatchObject({ ok: true })
+      expect(ask(scope, PEEK).assumptions.join()).toContain(`ptrace_scope is ${scope}`)
+    }
+    expect([READV, PEEK].map((request) => ask(3, request).verdict)).toMatchObject([
+      {
+        ok: false,
+        errno: 'EPERM',
+        rule: 'R-PVM-1.8',
+        reason: expect.stringContaining('ptrace_scope is 3') as string,
+      },
+      {
+        ok: false,
+        errno: 'EPERM',
+        rule: 'R-PTR-2',
+        reason: expect.stringContaining('ptrace_scope is 3') as string,
+      },
+    ])
+  })
+
+  it('a seccomp filter is told of where the process itself makes the request', () => {
+    const told = (seccomp: number, request: Request): string =>
+      answerTo({ mappings: [{ look: [['anon', 4]] }], seccomp }, request).assumptions.join()
+    const register = { name: 'io_uring:register-buffers' } as const
+    expect([0, 1, 2].map((seccomp) => /seccomp (mode|filter)/.exec(told(seccomp, register))?.[0])).toEqual([
+      undefined,
+      'seccomp mode',
+      'seccomp filter',
+    ])
+    expect(told(2, READV)).not.toContain('seccomp')
   })
 
   it('R-PVM-3 R-PTR-2 only ptrace has force: it writes read-only memory and reads what nobody may', () => {

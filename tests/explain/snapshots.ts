@@ -280,6 +280,8 @@ export interface SnapshotSpec {
   pinned?: number
   /** vm.max_map_count; default the kernel's */
   maxMapCount?: number
+  /** kernel.yama.ptrace_scope; default not loaded */
+  ptraceScope?: number
   kernel?: string
 }
 
@@ -353,7 +355,10 @@ export function snapshot(spec: SnapshotSpec): Snapshot {
       ],
       meminfo: {},
       pins: null,
-      sysctl: spec.maxMapCount === undefined ? {} : { 'vm.max_map_count': String(spec.maxMapCount) },
+      sysctl: {
+        ...(spec.maxMapCount !== undefined && { 'vm.max_map_count': String(spec.maxMapCount) }),
+        ...(spec.ptraceScope !== undefined && { 'kernel.yama.ptrace_scope': String(spec.ptraceScope) }),
+      },
     },
     unseen: [],
   } satisfies Snapshot)

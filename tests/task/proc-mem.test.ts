@@ -81,6 +81,7 @@ describe.each(RELEASES)('/proc/PID/mem on %s', (release) => {
     const rig = new RemoteRig(release)
     const thread = Object.assign(testTask(rig.kernel, { mm: null, uid: 0 }), {
       gid: 0,
+      parent: null,
       trace: null,
       stopped: false,
     })

@@ -128,6 +128,7 @@ describe.each(RELEASES)('process_vm_readv and process_vm_writev on %s', (release
     const rig = new RemoteRig(release)
     const thread = Object.assign(testTask(rig.kernel, { mm: null, uid: 0 }), {
       gid: 0,
+      parent: null,
       trace: null,
       stopped: false,
     })

@@ -5,6 +5,7 @@ import { SECRETMEM, regularFileKind } from '../../src/mm/file.ts'
 import { createFile } from '../../src/mm/filemap.ts'
 import { hugetlbPool } from '../../src/mm/hugetlb.ts'
 import { MAP_GROWSDOWN } from '../../src/mm/mman.ts'
+import type { ProcessOptions } from '../../src/task/process.ts'
 import { ptracePeekData } from '../../src/task/ptrace.ts'
 import { result } from '../support/kernel.ts'
 import { AT, RELEASES, RemoteRig, outcome } from './remote-rig.ts'
@@ -23,6 +24,33 @@ describe.each(RELEASES)('PTRACE_PEEKDATA and PTRACE_POKEDATA on %s', (release) =
     outcome(() => rig.caller.remote.poke(rig.target.pid, address, WORD))
   const ok = undefined
   const zero = [0, 0, 0, 0, 0, 0, 0, 0]
+
+  test('R-PTR-8 Yama: who may take hold of a process of the same user', () => {
+    const capable = { capabilities: ['CAP_SYS_PTRACE' as const] }
+    const hold = (ptraceScope: 0 | 1 | 2 | 3, caller: ProcessOptions = {}): unknown[] => {
+      const rig = new RemoteRig(release, { settings: { ptraceScope }, caller })
+      const child = rig.caller.fork('child')
+      const grandchild = child.fork('grandchild')
+      const vector = [{ base: rig.buffer, length: 8 }]
+      const answers = [rig.target, child, grandchild, rig.caller].map(({ pid }) =>
+        outcome(() => rig.caller.remote.vmRead(pid, vector, vector)),
+      )
+      // looking at it is not what Yama is asked about
+      expect(outcome(() => rig.caller.remote.openEnviron(rig.target.pid))).not.toBe('-EACCES')
+      const attached = outcome(() => rig.caller.remote.attach(rig.target.pid))
+      child.exit()
+      answers.push(outcome(() => rig.caller.remote.vmRead(grandchild.pid, vector, vector)))
+      grandchild.exit()
+      return [...answers, attached]
+    }
+    // the target has nothing where the buffer is
+    expect(hold(0)).toEqual(['-EFAULT', 8, 8, 8, 8, undefined])
+    expect(hold(1)).toEqual(['-EPERM', 8, 8, 8, '-EPERM', '-EPERM'])
+    expect(hold(1, capable)).toEqual(['-EFAULT', 8, 8, 8, 8, undefined])
+    expect(hold(2)).toEqual(['-EPERM', '-EPERM', '-EPERM', 8, '-EPERM', '-EPERM'])
+    expect(hold(2, capable)).toEqual(['-EFAULT', 8, 8, 8, 8, undefined])
+    expect(hold(3, capable)).toEqual(['-EPERM', '-EPERM', '-EPERM', 8, '-EPERM', '-EPERM'])
+  })
 
   test('REMOTE vector 1: PEEK of untouched PROT_NONE maps the zero page', () => {
     const rig = traced()

@@ -60,7 +60,7 @@ function* withMappings<T>(
   task: TaskStruct,
   look: (guard: MmapReadGuard) => T,
 ): Kthread<T | number> {
-  const denied = ptraceMayAccess(k, task)
+  const denied = ptraceMayAccess(k, task, 'read')
   if (denied !== null) return refuse(k.current, EACCES, 'R-ACC-2', { why: denied })
   const mm: Mm | null = task.mm
   if (mm === null) return refuse(k.current, ENOENT, 'R-ACC-4', { why: 'the task has no address space' })

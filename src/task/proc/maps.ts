@@ -94,7 +94,7 @@ export class ProcMaps extends MappingsFile {
  * @rule R-ACC-3
  */
 export function* mmForReading(k: Kernel, task: TaskStruct): Kthread<Mm | null | number> {
-  const mm = mmAccess(k, task, 'R-ACC-2')
+  const mm = mmAccess(k, task, 'read', 'R-ACC-2')
   if (typeof mm === 'number') return mm === -EACCES ? mm : null
   // only the object is kept
   yield* mmput(k, mm)
