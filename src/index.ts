@@ -51,9 +51,13 @@ export { SignalError } from './task/signal-error.ts'
 
 // who pins
 export { openIoUring } from './io_uring/facade.ts'
-export type { FixedRequest, IoUringHandle, IoUringOptions } from './io_uring/facade.ts'
+export type { FixedRequest, IoUringHandle, IoUringOptions, SendRequest } from './io_uring/facade.ts'
+export { IORING_CQE_F_MORE, IORING_CQE_F_NOTIF } from './io_uring/io-uring.ts'
 export type { Cqe } from './io_uring/io-uring.ts'
 export type { Sqe } from './io_uring/request.ts'
+
+export { connectSockets } from './net/facade.ts'
+export type { ConnectOptions, SocketHandle } from './net/facade.ts'
 
 // which kernel it is
 export { RELEASE_NAMES, isReleaseName, releases } from './base/release.ts'

@@ -9,7 +9,8 @@ import {
   ioUringRegister,
   type RingFd,
 } from './register.ts'
-import { IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED, type Sqe } from './request.ts'
+import { IORING_OP_READ_FIXED, IORING_OP_SEND_ZC, IORING_OP_WRITE_FIXED, type Sqe } from './request.ts'
+import { IORING_RECVSEND_FIXED_BUF } from './net.ts'
 import type { SetupParams } from './setup-flags.ts'
 import type { Iovec, RegisterArgument } from './user-args.ts'
 
@@ -28,6 +29,19 @@ export interface FixedRequest {
   /** bytes into the file; default 0; -1: where the file stands */
   readonly offset?: number
   /** comes back in the completion; default 0 */
+  readonly userData?: number
+}
+
+/** SEND_ZC: bytes that a socket is lent. */
+export interface SendRequest {
+  /** of a socket */
+  readonly fd: number
+  readonly address: number
+  /** bytes */
+  readonly length: number
+  /** slot of the buffer table; default none: the pages are pinned for this send, and charged */
+  readonly index?: number
+  /** comes back in the completion and in the notification; default 0 */
   readonly userData?: number
 }
 
@@ -72,6 +86,18 @@ export class IoUringHandle {
   /** Writes the pinned pages of a registered buffer to a file; otherwise as `readFixed`. */
   writeFixed(request: FixedRequest): void {
     this.submit(fixed(IORING_OP_WRITE_FIXED, request))
+  }
+
+  /**
+   * Sends without copying. `completions()` has two of it: the result, with IORING_CQE_F_MORE, when the socket has taken
+   * the bytes, and with IORING_CQE_F_NOTIF, when nobody looks at the pages any more. Until then what is stored in them
+   * may be what is sent.
+   * @throws SyscallError EBADFD, EEXIST; never for what is wrong with the request itself
+   */
+  sendZc({ fd, address, length, index, userData = 0 }: SendRequest): void {
+    const sqe = { opcode: IORING_OP_SEND_ZC, fd, addr: address, len: length, userData }
+    const slot = index === undefined ? {} : { bufIndex: index, ioprio: IORING_RECVSEND_FIXED_BUF }
+    this.submit({ ...sqe, ...slot })
   }
 
   /**
