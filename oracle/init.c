@@ -1,13 +1,15 @@
 /* The agent as process 1 of a virtual machine: file systems, modules, settings, the serial console. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/if.h>
 #include <linux/reboot.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -105,6 +107,19 @@ static void settle_machine(void)
 		write_file("/proc/sys/vm/nr_hugepages", pool);
 }
 
+/* The loopback device, for sends: nothing else of the network is there. */
+static void open_network(void)
+{
+	struct ifreq request = { .ifr_name = "lo" };
+	long fd = RAW(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (failed(fd))
+		return;
+	request.ifr_flags = IFF_UP | IFF_RUNNING;
+	RAW(SYS_ioctl, fd, SIOCSIFFLAGS, &request);
+	RAW(SYS_close, fd);
+}
+
 /* `pinscope.swap=BYTES`: a zram device in the layout that swapon(2) wants, version 1, no bad pages. */
 static void open_swap(void)
 {
@@ -174,6 +189,7 @@ void init_as_first(void)
 	if (failed(RAW(SYS_mount, "/dev/vda", "/disk", "ext4", 0, 0)))
 		RAW(SYS_mount, "/dev/sda", "/disk", "ext4", 0, 0);
 	settle_machine();
+	open_network();
 	open_swap();
 	open_console();
 }

@@ -145,8 +145,6 @@ export function themesOff(hello: OracleHello, names: readonly ThemeName[]): Map<
     else if (ksm === true && !hello.ksm) off.set(name, 'KSM cannot be started')
     else if ((weights.ipcLock ?? weights.capability) !== undefined && hello.uid !== 0)
       off.set(name, 'capabilities cannot be changed')
-    else if (weights.sockets !== undefined && !hello.release.startsWith('6.18.'))
-      off.set(name, 'sends are known of 6.18 only (R-URING-99)')
   }
   return off
 }
