@@ -156,7 +156,7 @@ export function* truncateFile(k: Kernel, mapping: AddressSpace, newSize: number)
 
 /**
  * A hole in a file: drops the whole pages of [start, start + length) and zeroes the
- * rest; private copies stay mapped. Bytes.
+ * rest; private copies stay mapped. Nothing happens beyond the end of a disk file. Bytes.
  * @returns 0 or -errno
  * @rule R-FLT-75
  */
@@ -170,6 +170,7 @@ export function* punchHole(k: Kernel, mapping: AddressSpace, start: number, leng
     return refuse(k.current, EOPNOTSUPP, 'R-AS-93', { why: 'secret memory has no holes' })
   if (isOnDisk(mapping) && start + length > MAX_FILE_BYTES)
     return refuse(k.current, EFBIG, 'R-FLT-75', { why: 'the hole goes beyond what a file can hold' })
+  if (isOnDisk(mapping) && start >= mapping.size) return 0
   // what a disk file has of its last page beyond its end goes with the page
   const toEnd = mapping.kind.canWriteback && start + length > mapping.size
   const end = toEnd ? Math.max(start + length, pageAlign(mapping.size)) : start + length

@@ -485,6 +485,20 @@ describe('large folios in the page cache of disk files', () => {
     }
   })
 
+  it('R-FLT-75, R-HUGE-31.5 a hole that begins at the end of the file or behind it does nothing', () => {
+    for (const isClean of [false, true]) {
+      const rig = new Rig().write(0, 512 * P).truncate(256 * P + 5)
+      if (isClean) rig.sync()
+      const folios = isClean ? '0[512]' : '0[512]d'
+      rig.map({ pages: 300 }).store(100)
+      if (isClean) rig.sync()
+      for (const start of [510 * P, 257 * P, 256 * P + 5]) {
+        expect([rig.punch(start, 2 * P).folios, rig.shows()]).toEqual([folios, '100'])
+      }
+      expect(rig.punch(256 * P + 4, P).shows()).toBe('')
+    }
+  })
+
   it('R-HUGE-31.5 a clean one that somebody holds leaves the cache as a whole', () => {
     const rig = new Rig()
       .write(0, 512 * P)
