@@ -213,10 +213,18 @@ function mapCached(
   leaf.set(slot, pfn, wp === 0 ? bits : (bits & ~PTE_WRITE) | wp)
 }
 
+/** The large folio that the first or last slot of the window shows, where it is mapped as a whole. */
+function aroundFolio(k: Kernel, vma: Vma, address: number, slot: number, at: number): FolioSlots | null {
+  const { mapping } = vma.file!
+  const there = address + (at - slot) * PAGE_SIZE
+  const folio = slotsOfFolio(k, vma, there, at, mapping.pages.get(vma.pageIndex(there)))
+  return folio !== null && endsWithin(k, mapping, folio.head, true) ? folio : null
+}
+
 /**
  * `do_fault_around`: maps the cached pages of the 16-page window around an address. The window is aligned
- * by virtual address; one that would begin before the VMA begins where the VMA does. A larger folio is mapped as a
- * whole where that is possible; of a disk file, unless the file's last page is one of it.
+ * by virtual address; one that would begin before the VMA begins where the VMA does. A folio that sticks out of it at
+ * either end is mapped as a whole where that is possible; of a disk file, unless the file's last page is one of it.
  * @param later page indices that are on their way into the cache only
  * @rule R-HUGE-66
  * @rule R-HUGE-31.3
@@ -239,10 +247,8 @@ function faultAround(
   const endOfFile = Math.ceil(mapping.size / PAGE_SIZE)
   const firstIndex = vma.pageIndex(address) - slot
   if (firstIndex + begin >= endOfFile) return
-  const large = slotsOfFolio(k, vma, address, slot, mapping.pages.get(vma.pageIndex(address)))
-  const folio = large !== null && endsWithin(k, mapping, large.head, true) ? large : null
-  const from = Math.min(begin, folio?.from ?? begin)
-  const to = Math.max(stop, folio?.to ?? stop)
+  const from = aroundFolio(k, vma, address, slot, begin)?.from ?? begin
+  const to = aroundFolio(k, vma, address, slot, stop - 1)?.to ?? stop
   const prot = readProt(vma)
   // the folio at the end of a file does not bring a new page table with it
   let canMap = hadTable || mapping.kind.shmem || !k.release.fault.lastFolioBringsNoTable

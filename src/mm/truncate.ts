@@ -96,6 +96,14 @@ function freeBlocks({ pages }: AddressSpace, storage: FileStorage, start: number
   pages.forEach((index) => storage.leaveUnsure(index, index + 1), start, end)
 }
 
+/** What is cached of a disk file behind a size that it grows to, bytes: of a folio that began within it. */
+function* dropBehind(k: Kernel, mapping: AddressSpace, size: number): Kthread<void> {
+  const firstHole = Math.ceil(size / PAGE_SIZE)
+  yield* unmapMappingRange(k, mapping, firstHole, Number.MAX_SAFE_INTEGER, true)
+  splitAtBorders(k, mapping, size, Infinity)
+  removePages(k, mapping, firstHole, Number.MAX_SAFE_INTEGER)
+}
+
 /**
  * ftruncate(2), `newSize` in bytes.
  * @returns 0, -EINVAL (not open for writing), else as `truncateFile`
@@ -138,9 +146,11 @@ export function* truncateFile(k: Kernel, mapping: AddressSpace, newSize: number)
   if (storage !== null && newSize > oldSize && k.release.fault.growingZeroesTail) zeroTail(k, mapping)
   mapping.size = newSize
   if (storage !== null) storage.end = newSize
-  // @rule R-DIO-14
-  if (newSize === oldSize) storage?.free(Math.ceil(newSize / PAGE_SIZE), Infinity)
-  if (newSize >= oldSize) return 0
+  // a disk file loses what is cached behind its end whatever it grows to
+  if (newSize > oldSize || (newSize === oldSize && storage === null)) {
+    if (storage !== null) yield* dropBehind(k, mapping, newSize)
+    return 0
+  }
   const firstHole = Math.ceil(newSize / PAGE_SIZE)
   yield* unmapMappingRange(k, mapping, firstHole, Number.MAX_SAFE_INTEGER, true)
   // what is zeroed is dirty, and a dirty folio of a disk file cannot be split
@@ -148,6 +158,7 @@ export function* truncateFile(k: Kernel, mapping: AddressSpace, newSize: number)
   if (newSize % PAGE_SIZE !== 0) zeroBytes(k, mapping, newSize, firstHole * PAGE_SIZE)
   if (storage === null) splitAtBorders(k, mapping, newSize, Infinity)
   removePages(k, mapping, firstHole, Number.MAX_SAFE_INTEGER)
+  // @rule R-DIO-14
   if (storage !== null) freeBlocks(mapping, storage, firstHole, Infinity)
   // a private copy may have been made from a page between the first pass and its removal
   yield* unmapMappingRange(k, mapping, firstHole, Number.MAX_SAFE_INTEGER, true)
@@ -156,7 +167,7 @@ export function* truncateFile(k: Kernel, mapping: AddressSpace, newSize: number)
 
 /**
  * A hole in a file: drops the whole pages of [start, start + length) and zeroes the
- * rest; private copies stay mapped. Bytes.
+ * rest; private copies stay mapped. Nothing happens beyond the end of a disk file. Bytes.
  * @returns 0 or -errno
  * @rule R-FLT-75
  */
@@ -170,6 +181,7 @@ export function* punchHole(k: Kernel, mapping: AddressSpace, start: number, leng
     return refuse(k.current, EOPNOTSUPP, 'R-AS-93', { why: 'secret memory has no holes' })
   if (isOnDisk(mapping) && start + length > MAX_FILE_BYTES)
     return refuse(k.current, EFBIG, 'R-FLT-75', { why: 'the hole goes beyond what a file can hold' })
+  if (isOnDisk(mapping) && start >= mapping.size) return 0
   // what a disk file has of its last page beyond its end goes with the page
   const toEnd = mapping.kind.canWriteback && start + length > mapping.size
   const end = toEnd ? Math.max(start + length, pageAlign(mapping.size)) : start + length

@@ -498,6 +498,15 @@ describe('splitting large folios of memory files', () => {
     rig.end()
   })
 
+  it('R-HUGE-66 a piece that sticks out of the window of a read at either end is mapped as a whole', () => {
+    const rig = new Rig().huge()
+    rig.punch(10, 1)
+    rig.map(OTHER + 3 * P, { pages: 500 })
+    rig.load(OTHER, 18)
+    expect(rig.shows(OTHER)).toBe('[15-18] [19-34]')
+    rig.end()
+  })
+
   it('R-HUGE-65 pins on pieces, each its own', () => {
     const rig = new Rig().huge()
     rig.punch(1, 1)

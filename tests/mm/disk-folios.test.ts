@@ -376,6 +376,23 @@ describe('large folios in the page cache of disk files', () => {
     ).toBe('5 20')
   })
 
+  it('R-HUGE-31.3 fault-around maps the whole of folios that stick out of its window at either end', () => {
+    const eights = (pages: number) => {
+      const rig = new Rig()
+      for (let page = 0; page < pages; page += 8) rig.write(page * P, Math.min(8, pages - page) * P)
+      return rig
+    }
+    const shifted = { at: BASE + 3 * P, pages: 300 }
+    expect(eights(32).map(shifted).read(21).shows()).toBe('11-31')
+    expect(eights(33).map(shifted).read(21).shows()).toBe('11-34')
+    expect(
+      eights(33)
+        .map({ at: BASE + 17 * P, offset: 1, pages: 17 })
+        .read(21)
+        .shows(),
+    ).toBe('17-32')
+  })
+
   it('R-HUGE-31.3 a shared write maps the whole folio where nothing of it is mapped, else its page', () => {
     const rig = new Rig()
       .write(0, 48 * P)
@@ -483,6 +500,50 @@ describe('large folios in the page cache of disk files', () => {
       cut(rig)
       expect([rig.shows(), rig.shows(OTHER), rig.folios.split(' ')[0]]).toEqual(['', '7', '0[512]d'])
     }
+  })
+
+  it('R-FLT-75, R-HUGE-31.5 a hole that begins at the end of the file or behind it does nothing', () => {
+    for (const isClean of [false, true]) {
+      const rig = new Rig().write(0, 512 * P).truncate(256 * P + 5)
+      if (isClean) rig.sync()
+      const folios = isClean ? '0[512]' : '0[512]d'
+      rig.map({ pages: 300 }).store(100)
+      if (isClean) rig.sync()
+      for (const start of [510 * P, 257 * P, 256 * P + 5]) {
+        expect([rig.punch(start, 2 * P).folios, rig.shows()]).toEqual([folios, '100'])
+      }
+      expect(rig.punch(256 * P + 4, P).shows()).toBe('')
+    }
+  })
+
+  it('R-FLT-74, R-HUGE-31.5 a file that grows or keeps its size loses what a folio has behind its end', () => {
+    const cut = (size: number) =>
+      new Rig()
+        .write(0, 512 * P)
+        .truncate(size)
+        .sync()
+        .map({ pages: 300 })
+        .read(100)
+    const grown = cut(256 * P).truncate(300 * P)
+    expect([grown.folios, grown.shows()]).toEqual(['0[256] 256[32] 288[8] 296[4]', ''])
+    const same = cut(256 * P + 5).truncate(256 * P + 5)
+    expect([same.folios, same.shows()]).toEqual(['0[256] 256d', ''])
+    const zeroed = cut(256 * P + 5).truncate(256 * P + 9)
+    expect([zeroed.folios, zeroed.shows()]).toEqual(['0[512]d', ''])
+    const whole = cut(256 * P + 5).truncate(512 * P)
+    expect([whole.folios, whole.shows()]).toEqual(['0[512]d', '100'])
+  })
+
+  it('R-FLT-74 a folio that a write began behind the end of the file goes with a change of the size', () => {
+    const begun = () => {
+      const rig = new Rig().map({ pages: 2 })
+      expect(rig.writeFrom(BASE, 0, 2 * P)).toBe('-EFAULT')
+      return rig
+    }
+    expect(begun().folios).toBe('0[2]d')
+    expect(begun().truncate(0).folios).toBe('')
+    expect(begun().truncate(P).folios).toBe('0[2]d')
+    expect(begun().sync().truncate(P).folios).toBe('0')
   })
 
   it('R-HUGE-31.5 a clean one that somebody holds leaves the cache as a whole', () => {
