@@ -945,7 +945,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-HUGE-31.2':
     'A fault on a folio of 512 pages maps it by a PMD where no table stands, VMA and file hold all of it (the end of the file rounded up to a page) and neither VM_NOHUGEPAGE nor PR_SET_THP_DISABLE…',
   'R-HUGE-31.3':
-    'Else fault-around maps, for a read, all of a folio that table and VMA hold as a whole, around what is mapped already, unless the last page of the file belongs to it: of that one the window of 16…',
+    'Else fault-around maps, for a read, the window of 16 pages (R-FLT-39.1), around what is mapped already, and of a folio that sticks out of it at either end the whole where table and VMA hold all of…',
   'R-HUGE-31.4':
     'Writeback cleans a folio as a whole, whatever part of it was asked for, and write-protects what maps it, PMDs too.',
   'R-HUGE-31.5': 'A hole or the end of a truncation splits a clean folio as R-HUGE-65 has it.',
@@ -1563,5 +1563,5 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-XDP-15':
     'fork: the child inherits the fd; registration stays charged to the registering user; closing in the parent alone releases nothing.',
   'R-XDP-16':
-    'XDP_MAX_TX_SKB_BUDGET (9) on 6.18: optlen other than 4 EINVAL, unreadable EFAULT, below 32 or above the number of slots of the transmit ring (without one: always) EACCES; 6.1 has no such option (its…',
+    'XDP_MAX_TX_SKB_BUDGET (9) on 6.18: optlen other than 4 EINVAL, unreadable EFAULT, below 32 or above the number of slots of the transmit ring (without one: always) EACCES; 6.1 and 6.12 have no such…',
 }
