@@ -1,17 +1,11 @@
-import type { Command } from 'commander'
 import { isReleaseName, RELEASE_NAMES, releases, type ReleaseName } from '../base/release.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
-import {
-  devZero,
-  runGupTest,
-  type GupTestCommand,
-  type GupTestResult,
-  type GupTestRun,
-} from '../gup-test/run.ts'
+import { devZero, runGupTest, type GupTestResult, type GupTestRun } from '../gup-test/run.ts'
 import { GUP_TEST_FLAG_DUMP_PAGES_USE_PIN, GUP_TEST_MAX_PAGES_TO_DUMP } from '../mm/gup-test.ts'
 import { SignalError } from '../task/signal-error.ts'
 import { SyscallError } from '../task/syscall-error.ts'
 import { testedFile } from './gup-test-file.ts'
+import type { Choices, GupTestOptions } from './gup-test-options.ts'
 import { reportGupTest, reportGupTestJson } from './report-gup-test.ts'
 import { UserError } from './user-error.ts'
 
@@ -19,76 +13,8 @@ const MIB = 2 ** 20
 const MOST_MIB = 65_536
 const MOST_THREADS = 1024
 
-/** letter → test; the last one given counts */
-const commandLetters: Readonly<Record<string, GupTestCommand>> = {
-  a: 'PIN_FAST_BENCHMARK',
-  b: 'PIN_BASIC_TEST',
-  L: 'PIN_LONGTERM_BENCHMARK',
-  c: 'DUMP_USER_PAGES_TEST',
-  U: 'GUP_BASIC_TEST',
-  u: 'GUP_FAST_BENCHMARK',
-}
-
-/** Values of the options, as commander names them. */
-interface GupTestOptions {
-  readonly p?: true
-  readonly F?: string
-  readonly j?: string
-  readonly m?: string
-  readonly r?: string
-  readonly n?: string
-  readonly f?: string
-  readonly S?: true
-  readonly H?: true
-  readonly z?: true
-  readonly kernel?: string
-  readonly json?: true
-}
-
-/** Choices of which the last one given counts. */
-interface Choices {
-  command: GupTestCommand
-  dumpsFirst: boolean
-  write: boolean
-  thp: GupTestRun['thp']
-}
-
-/** Gives a command the options of the kernel's gup_test, and what they do. */
-export function defineGupTest(command: Command): Command {
-  const choices: Choices = { command: 'GUP_FAST_BENCHMARK', dumpsFirst: false, write: true, thp: 'unsaid' }
-  const flag = (letter: string, choose: () => void): void => {
-    command.option(`-${letter}`)
-    command.on(`option:${letter}`, choose)
-  }
-  for (const [letter, name] of Object.entries(commandLetters)) {
-    flag(letter, () => {
-      choices.command = name
-      choices.dumpsFirst ||= letter === 'c'
-    })
-  }
-  flag('t', () => (choices.thp = 'yes'))
-  flag('T', () => (choices.thp = 'no'))
-  flag('w', () => (choices.write = true))
-  flag('W', () => (choices.write = false))
-  return command
-    .option('-p')
-    .option('-F <FLAGS>')
-    .option('-j <N>')
-    .option('-m <MIB>')
-    .option('-r <N>')
-    .option('-n <PAGES>')
-    .option('-f <FILE>')
-    .option('-S')
-    .option('-H')
-    .option('-z')
-    .option('--kernel <KERNEL>')
-    .option('--json')
-    .argument('[pages...]')
-    .allowExcessArguments(true)
-    .action((pages: string[], options: GupTestOptions) => runGupTestCommand(pages, options, choices))
-}
-
-function runGupTestCommand(pages: readonly string[], options: GupTestOptions, choices: Choices): void {
+/** What `gup-test` does. @throws UserError */
+export function runGupTestCommand(pages: readonly string[], options: GupTestOptions, choices: Choices): void {
   const run = readRun(pages, options, choices)
   let result: GupTestResult
   try {

@@ -83,8 +83,10 @@ export class KernelDriver implements Driver {
     const before = wide ? ['lock', SHOW_EVERYTHING, 'reset'] : [SHOW_ALL_BUT_PINS, 'reset']
     const lines = [...before, ...plan.flatMap((part) => part.lines)]
     // locked_vm may have leaked (R-AS-73); only a new address space has none
-    if (steps.some((step) => step.op === 'mremap' && (step.flags & MREMAP_DONTUNMAP) !== 0))
-      lines.push('exec')
+    if (steps.some((step) => step.op === 'mremap' && (step.flags & MREMAP_DONTUNMAP) !== 0)) {
+      // with its sockets open exec would wait for ever for what it has lent to one of them (R-URING-105)
+      lines.push('reset', 'exec')
+    }
     // what is still pinned is released before somebody else counts
     if (wide) lines.push('reset', 'unlock')
     const replies = await this.#agent.send(lines)

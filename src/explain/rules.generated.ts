@@ -1481,6 +1481,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'READV_FIXED 60 and WRITEV_FIXED 61 6.15+: prepared: more than 1024 entries → EINVAL, vector unreadable → EFAULT (0 entries: not looked at), a length from 2^63 up → EINVAL; tried: descriptor → EBADF…',
   'R-URING-104':
     'SEND 26 and RECV 27 6.18: prepared: a bit of ioprio that is not POLL_FIRST 1, BUNDLE 16 or, SEND only, VECTORIZED 32 → EINVAL (so FIXED_BUF, REPORT_USAGE; RECV_MULTISHOT 2 without provided buffers)…',
+  'R-URING-105':
+    'execve waits until every notification of the task has come, on every ring, before the old program goes; no signal ends it, SIGKILL neither: a send whose bytes a stalled reader does not take stops it…',
   'R-USNIC-1':
     'reg_mr: overflow of addr+size or its page rounding EINVAL; size 0 EINVAL; !can_do_mlock EPERM; ENOMEM; under mmap read lock pinned_vm += npages, over limit without cap ENOMEM. writable is forced to…',
   'R-USNIC-2': 'PUP 512 at a time, copied into scatterlist chunks; loop until done.',

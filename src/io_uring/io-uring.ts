@@ -101,6 +101,8 @@ export class IoUring implements PageHolder {
   readonly requests = new Set<Request>()
   /** sends whose memory may still be in use (R-URING-100) */
   readonly notifications = new Set<Notification>()
+  /** who cannot go on before all of them have come */
+  readonly notificationQueue: WaitQueue
   /** those that are due, and posted when the submitter is done with its batch */
   readonly due: Notification[] = []
   /** a task is submitting requests */
@@ -136,6 +138,7 @@ export class IoUring implements PageHolder {
     if ((this.flags & IORING_SETUP_SINGLE_ISSUER) !== 0 && !this.disabled) this.submitterTask = k.current
     this.uringLock = new Mutex(`uring_lock of ring ${this.id}`, k)
     this.quiesceQueue = new WaitQueue(`requests of ring ${this.id} that use buffers`)
+    this.notificationQueue = new WaitQueue(`notifications of ${this.name}`)
     this.file = new IoUringFile(k, this, () => ioRingRelease(this))
   }
 
@@ -199,6 +202,7 @@ export class IoUring implements PageHolder {
     const due = this.due.splice(0)
     for (const notification of due) notification.post()
     for (const notification of due) notification.release()
+    if (due.length > 0) this.notificationQueue.wakeAll()
     if (this.dying && this.notifications.size === 0) freeRing(this.kernel, this)
   }
 
@@ -264,6 +268,20 @@ function cancelAtExit(k: Kernel): void {
   k.exitHooks.add((task) => {
     for (const holder of k.holders) if (holder instanceof IoUring) cancelRequests(holder, task)
   })
+  k.execHooks.add((task) => waitForSends(k, task))
+}
+
+/** A task that execs waits, and no signal ends it, until nobody has memory of its sends any more. @rule R-URING-105 */
+function* waitForSends(k: Kernel, task: CurrentTask): Kthread<void> {
+  const lends = (ring: IoUring): boolean => [...ring.notifications].some((lent) => lent.task === task)
+  for (const holder of [...k.holders]) {
+    if (!(holder instanceof IoUring)) continue
+    holder.postDue()
+    while (lends(holder)) {
+      const queue = holder.notificationQueue
+      yield { queue, what: queue.name, signals: 'none' }
+    }
+  }
 }
 
 /**

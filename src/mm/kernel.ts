@@ -227,6 +227,8 @@ export class Kernel implements MmapLockHost {
   observer: MmObserver | null = null
   /** told of a task that exits or execs, before its files and its memory go */
   readonly exitHooks = new Set<(task: CurrentTask) => void>()
+  /** what a task that execs waits for after that, while its old program is still there */
+  readonly execHooks = new Set<(task: CurrentTask) => Kthread<void>>()
   /** what the kernel does of its own accord some time later, by whose it is; no clock runs here */
   readonly delayedWork = new Map<object, () => void>()
   /** something that is to fail soon; tests only */

@@ -85,6 +85,7 @@ export function* execve(
   }
   // there is no way back from here
   for (const hook of k.exitHooks) hook(task)
+  for (const hook of k.execHooks) yield* hook(task)
   const old = task.mm
   task.mm = mm
   if (old !== null) yield* mmput(k, old)

@@ -1,6 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import { connectSockets, Machine, openIoUring, SyscallError } from '../../src/index.ts'
+import type { ExecImage } from '../../src/mm/exec-mm.ts'
+import { execve } from '../../src/task/exec.ts'
 import { watchMachine } from '../support/kernel.ts'
+
+const NOTHING: ExecImage = { segments: [], startBrk: 0x1000_0000, code: [0, 0], data: [0, 0] }
 
 const outcome = (call: () => number): number | string => {
   try {
@@ -55,6 +59,49 @@ describe('sockets of two processes', () => {
     ])
     one.exit()
     other.exit()
+  })
+
+  it('R-URING-105 exec waits for what the process has lent, and no signal ends that; exit does not wait', () => {
+    const m = machine()
+    const [server, reader] = [m.spawn('server'), m.spawn('reader')]
+    const from = server.mmap({ length: '8k' })
+    const into = reader.mmap({ length: '8k' })
+    const [a, b] = connectSockets(server, reader, { room: 1 })
+    const ring = openIoUring(server, { entries: 8 })
+    ring.registerBuffers([{ base: from, length: 8192 }])
+    ring.sendZc({ fd: a.fd, address: from, length: 8192, index: 0 })
+    const { kernel } = m
+    const request = { path: '/bin/true', argv: ['true'], envp: [], image: NOTHING }
+    let done: unknown = null
+    kernel.scheduler.spawn(
+      'exec',
+      server,
+      (function* () {
+        done = yield* execve(kernel, server, request, () => server.files.closeMarked())
+      })(),
+    )
+    for (const killed of [false, true]) {
+      server.signalPending = server.fatalSignalPending = killed
+      expect([kernel.scheduler.runUntilIdle(), done]).toEqual([false, null])
+    }
+    server.signalPending = server.fatalSignalPending = false
+    const drain = (): void => {
+      let got: number | string = 1
+      while (typeof got === 'number' && got > 0) got = outcome(() => b.receive(into, '8k'))
+    }
+    drain()
+    kernel.scheduler.run()
+    expect([done, m.pins().length]).toEqual([0, 0])
+    // the new program has the sockets, which were not marked, and no ring
+    const again = server.mmap({ length: '8k' })
+    const other = openIoUring(server, { entries: 8 })
+    other.registerBuffers([{ base: again, length: 8192 }])
+    other.sendZc({ fd: a.fd, address: again, length: 8192, index: 0 })
+    server.exit()
+    expect(m.pins().length).toBeGreaterThan(0)
+    drain()
+    reader.exit()
+    expect(m.pins()).toEqual([])
   })
 
   it('two machines have no network between them', () => {
