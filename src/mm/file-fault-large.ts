@@ -1,6 +1,7 @@
 import { Unmodelled } from '../base/unmodelled.ts'
 import { HPAGE_PMD_ORDER, PAGE_SIZE, PMD_SIZE, PTRS_PER_PTE } from '../base/units.ts'
-import { PG_DIRTY, PG_LOCKED, PG_MLOCKED, PG_SWAPBACKED } from '../memory/page-flags.ts'
+import { PG_LOCKED, PG_MLOCKED, PG_SWAPBACKED } from '../memory/page-flags.ts'
+import { dirtyFolio } from './dirty-blocks.ts'
 import { FAULT_FLAG_WRITE } from './fault-flags.ts'
 import type { AddressSpace } from './file.ts'
 import type { Kernel } from './kernel.ts'
@@ -67,7 +68,7 @@ export function faultHugeFile(k: Kernel, mm: Mm, vma: Vma, address: number, faul
     return false
   if (!endsWithin(k, file.mapping, head)) return false
   mapHugeFile(k, mm, vma, pmdIndex(address), head, PTE_ACCESSED | (write ? PTE_DIRTY | maybeWrite(vma) : 0))
-  if (write) frames.set(head, PG_DIRTY)
+  if (write) dirtyFolio(k, head)
   return true
 }
 

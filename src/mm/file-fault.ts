@@ -1,6 +1,7 @@
 import { Unmodelled } from '../base/unmodelled.ts'
 import { PAGE_SIZE, PTRS_PER_PTE } from '../base/units.ts'
-import { PG_DIRTY, PG_LOCKED, PG_UPTODATE } from '../memory/page-flags.ts'
+import { PG_LOCKED, PG_UPTODATE } from '../memory/page-flags.ts'
+import { dirtyFolio } from './dirty-blocks.ts'
 import {
   FAULT_FLAG_ALLOW_RETRY,
   FAULT_FLAG_TRIED,
@@ -137,7 +138,7 @@ function sharedWriteFault(k: Kernel, mm: Mm, vma: Vma, address: number, leaf: Le
   const folio = wholeFolio(k, vma, address, leaf, pfn)
   if (folio !== null) {
     mapFolioPages(k, mm, vma, leaf, folio.head, folio, PTE_DIRTY | maybeWrite(vma))
-    k.memory.frames.set(folio.head, PG_DIRTY)
+    dirtyFolio(k, folio.head)
     return code
   }
   mapCached(k, mm, vma, leaf, slot, pfn)

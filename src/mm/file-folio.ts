@@ -8,6 +8,7 @@ import {
   PG_PRIVATE,
   PG_WRITEBACK,
 } from '../memory/page-flags.ts'
+import { discardBlocks, forgetBlocks } from './dirty-blocks.ts'
 import type { AddressSpace } from './file.ts'
 import { pageCacheRemove } from './filemap.ts'
 import { mappingReferences } from './gup-grab.ts'
@@ -102,8 +103,12 @@ export function mayHaveLargeFolios({ kind }: AddressSpace): boolean {
  */
 export function splitAtBorders(k: Kernel, mapping: AddressSpace, start: number, end: number): void {
   if (!mayHaveLargeFolios(mapping) || start >= end) return
-  splitAround(k, mapping, Math.floor(start / PAGE_SIZE), start, end)
-  if (end < Infinity) splitAround(k, mapping, Math.floor((end - 1) / PAGE_SIZE), start, end)
+  const { frames } = k.memory
+  const first = Math.floor(start / PAGE_SIZE)
+  const last = Math.floor((end - 1) / PAGE_SIZE)
+  splitAround(k, mapping, first, start, end)
+  const isSame = frames.head(mapping.pages.get(first)) === frames.head(mapping.pages.get(last))
+  if (end < Infinity && !isSame) splitAround(k, mapping, last, start, end)
 }
 
 function splitAround(k: Kernel, mapping: AddressSpace, page: number, start: number, end: number): void {
@@ -116,6 +121,8 @@ function splitAround(k: Kernel, mapping: AddressSpace, page: number, start: numb
   const from = Math.max(0, start - first * PAGE_SIZE)
   const to = Math.min(bytes, end - first * PAGE_SIZE)
   if (from === 0 && to === bytes) return
+  if (isOnDisk(mapping) && frames.has(head, PG_DIRTY))
+    discardBlocks(k, mapping, head, first + Math.ceil(from / PAGE_SIZE), first + Math.floor(to / PAGE_SIZE))
   if (!splitFileFolio(k, head, head + Math.floor(from / PAGE_SIZE))) {
     if (isOnDisk(mapping)) leaveWhole(k, mapping, head)
     return
@@ -129,6 +136,11 @@ function splitAround(k: Kernel, mapping: AddressSpace, page: number, start: numb
 function leaveWhole(k: Kernel, mapping: AddressSpace, head: number): void {
   const { frames } = k.memory
   const first = frames.index[head]!
+  const isDirty = frames.has(head, PG_DIRTY)
+  // entries that are dirty make it dirty as a whole again
+  frames.clear(head, PG_DIRTY)
   unmapCached(k, mapping, first, first + frames.nrPages(head))
-  if (!frames.has(head, PG_DIRTY)) pageCacheRemove(k, mapping, first)
+  if (frames.has(head, PG_DIRTY)) forgetBlocks(mapping, first, frames.nrPages(head))
+  else if (isDirty) frames.set(head, PG_DIRTY)
+  else pageCacheRemove(k, mapping, first)
 }

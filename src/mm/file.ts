@@ -281,6 +281,8 @@ export class AddressSpace {
   readonly inFlight = new Set<Completion>()
   /** what the disk holds, where it may differ from what is cached (storage.ts); null: not told apart yet */
   storage: FileStorage | null = null
+  /** pages of large folios that are dirty whose blocks are not (dirty-blocks.ts) */
+  readonly cleanBlocks = new Set<number>()
 
   constructor(id: number, kind: FileKind, size: number, pageSize = 4096) {
     this.id = id

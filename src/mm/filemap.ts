@@ -10,6 +10,7 @@ import {
   PG_SWAPBACKED,
   PG_UPTODATE,
 } from '../memory/page-flags.ts'
+import { forgetBlocks } from './dirty-blocks.ts'
 import { AddressSpace, OpenFile, type FileAccess, type FileKind } from './file.ts'
 import type { Kernel } from './kernel.ts'
 import { diskBytes, isOnDisk, storageOf } from './storage.ts'
@@ -140,6 +141,7 @@ export function newCachedFolio(k: Kernel, mapping: AddressSpace, index: number, 
     if (bytes[i] !== null) contents.write(head + i, 0, bytes[i]!)
   }
   pageCacheInsert(k, mapping, index, head)
+  forgetBlocks(mapping, index, pages)
   k.memory.put(head)
   return head
 }

@@ -3,6 +3,7 @@ import { PREEMPT, type Kthread } from '../base/kthread.ts'
 import { refuse } from '../base/refusal.ts'
 import { PAGE_SIZE, pageAlign } from '../base/units.ts'
 import { PG_DIRTY } from '../memory/page-flags.ts'
+import { dirtyBlocks, isDirtyBlock } from './dirty-blocks.ts'
 import {
   F_SEAL_FUTURE_WRITE,
   F_SEAL_GROW,
@@ -57,11 +58,11 @@ export function zeroBytes(k: Kernel, mapping: AddressSpace, from: number, to: nu
     if (pfn === 0 && storage?.has(index) === true) pfn = newCachedPage(k, mapping, index)
     // a page of a hole shows zeros as it is, and gets no place on the disk for it
     const { frames } = k.memory
-    const hole = storage !== null && !storage.has(index) && !frames.has(frames.head(pfn), PG_DIRTY)
+    const hole = storage !== null && !storage.has(index) && !isDirtyBlock(k, mapping, index)
     if (pfn !== 0 && !hole) {
       k.memory.contents.write(pfn, offset, new Uint8Array(length))
       // a memory file's page, too: it must not be dropped for having been read only
-      frames.set(frames.head(pfn), PG_DIRTY)
+      dirtyBlocks(k, mapping, frames.head(pfn), index, index + 1)
     }
     at += length
   }
@@ -184,7 +185,7 @@ export function* punchHole(k: Kernel, mapping: AddressSpace, start: number, leng
   if (isOnDisk(mapping) && start >= mapping.size) return 0
   // what a disk file has of its last page beyond its end goes with the page
   const toEnd = mapping.kind.canWriteback && start + length > mapping.size
-  const end = toEnd ? Math.max(start + length, pageAlign(mapping.size)) : start + length
+  const end = toEnd ? pageAlign(mapping.size) : start + length
   const first = Math.ceil(start / PAGE_SIZE)
   const last = Math.floor(end / PAGE_SIZE)
   // a hole that ends inside the first page of the file unmaps everything from there on

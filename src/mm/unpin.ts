@@ -1,6 +1,7 @@
 import type { Kthread } from '../base/kthread.ts'
 import { GUP_PIN_COUNTING_BIAS, type Frames } from '../memory/frames.ts'
 import { ORDER_MASK, PG_DIRTY, PG_LOCKED } from '../memory/page-flags.ts'
+import { dirtyFolio } from './dirty-blocks.ts'
 import {
   MismatchedReleaseError,
   mappingReferences,
@@ -217,7 +218,7 @@ export function* dirtyLock(k: Kernel, head: number): Kthread<void> {
     const queue = k.mappings.get(frames.mapping[head]!)?.io ?? k.migrationDone
     yield { queue, what: `lock of page ${head}`, signals: 'none' }
   }
-  frames.set(head, PG_DIRTY)
+  dirtyFolio(k, head)
 }
 
 /**

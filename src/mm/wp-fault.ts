@@ -1,5 +1,6 @@
 import { PAGE_SIZE } from '../base/units.ts'
-import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_KSM, PG_SWAPCACHE } from '../memory/page-flags.ts'
+import { PG_ANON, PG_ANON_EXCLUSIVE, PG_KSM, PG_SWAPCACHE } from '../memory/page-flags.ts'
+import { dirtyFolio } from './dirty-blocks.ts'
 import { FAULT_FLAG_UNSHARE } from './fault-flags.ts'
 import { outOfMemory } from './fault-refusal.ts'
 import { NEEDS_USERFAULT_WP } from './fault-sleep.ts'
@@ -75,8 +76,7 @@ export function doWpPage(
 export function makeSharedWritable(k: Kernel, vma: Vma, leaf: Leaf, slot: number): void {
   leaf.bits[slot] = written(vma, leaf.bits[slot]!)
   // @rule R-FLT-41
-  const { frames } = k.memory
-  frames.set(frames.head(leaf.pfn[slot]!), PG_DIRTY)
+  dirtyFolio(k, k.memory.frames.head(leaf.pfn[slot]!))
 }
 
 /** Whether an anonymous page of a private mapping may be written in place. */

@@ -3,6 +3,7 @@ import type { Kthread } from '../base/kthread.ts'
 import { Unmodelled } from '../base/unmodelled.ts'
 import { HPAGE_PMD_ORDER, PAGE_SIZE, PMD_SIZE } from '../base/units.ts'
 import { PG_DIRTY } from '../memory/page-flags.ts'
+import { dirtyBlocks, isDirtyBlock } from './dirty-blocks.ts'
 import type { AddressSpace } from './file.ts'
 import { newCachedFolio, newCachedPage } from './filemap.ts'
 import { copyPageFromIter, type IovIter } from './iov-iter.ts'
@@ -48,7 +49,8 @@ export function* writeFolios(
     // with the folio in hand nothing faults: what is not there now is made so between two tries
     const there = iter.present(length)
     const copied = isNew && there < length ? 0 : yield* copyIn(k, mapping, head, at, there, iter)
-    frames.set(head, PG_DIRTY)
+    if (isNew) frames.set(head, PG_DIRTY)
+    else dirtyWritten(k, mapping, head, at, copied, length)
     if (copied === 0 && isNew) requireNoBlocks(k, mapping, head)
     // even where nothing was copied: the folio was begun at this place, and the disk does not know
     if (at + copied > mapping.size) storageOf(k, mapping)
@@ -108,6 +110,29 @@ function* copyIn(
   }
   memory.put(head)
   return done
+}
+
+/**
+ * The blocks into which something was copied are dirty, and of those that were only
+ * to be written the ones that had no place until then. Bytes.
+ */
+function dirtyWritten(
+  k: Kernel,
+  mapping: AddressSpace,
+  head: number,
+  at: number,
+  copied: number,
+  length: number,
+): void {
+  const from = Math.floor(at / PAGE_SIZE)
+  const to = copied > 0 ? Math.ceil((at + copied) / PAGE_SIZE) : from
+  if (copied > 0) dirtyBlocks(k, mapping, head, from, to)
+  const { storage } = mapping
+  for (let index = to; index < Math.ceil((at + length) / PAGE_SIZE); index++) {
+    if (storage === null || storage.has(index) || isDirtyBlock(k, mapping, index)) continue
+    dirtyBlocks(k, mapping, head, index, index + 1)
+    storage.givesPlace(index)
+  }
 }
 
 /** What the disk has of a new large folio is read only for what is written in part: the rest is not up to date. */

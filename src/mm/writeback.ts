@@ -1,5 +1,6 @@
 import { PAGE_SIZE } from '../base/units.ts'
 import { PG_DIRTY } from '../memory/page-flags.ts'
+import { forgetBlocks } from './dirty-blocks.ts'
 import type { AddressSpace } from './file.ts'
 import type { Kernel } from './kernel.ts'
 import { HugePmd, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, pmdIndex, pteSlot } from './page-table.ts'
@@ -25,7 +26,7 @@ export function writebackFile(
 ): number {
   if (!mapping.kind.canWriteback) return 0
   const { frames } = k.memory
-  const last = Math.min(end, Math.ceil(mapping.size / PAGE_SIZE))
+  const last = Math.ceil(mapping.size / PAGE_SIZE)
   if (isOnDisk(mapping)) giveUp(k, mapping, Math.max(start, last), end)
   const dirty = new Set<number>()
   let done = 0
@@ -34,17 +35,20 @@ export function writebackFile(
       const head = frames.head(pfn)
       if (head === done) return
       done = head
-      let isDirty = frames.has(head, PG_DIRTY)
       const first = frames.index[head]!
+      // a page beyond the end is written with the folio that begins before it
+      if (first >= last) return
+      let isDirty = frames.has(head, PG_DIRTY)
       for (let i = 0; i < frames.nrPages(head); i++) isDirty = cleanPtes(mapping, first + i) || isDirty
       if (isDirty) dirty.add(head)
     },
     start,
-    last,
+    end,
   )
   for (const head of dirty) {
     frames.clear(head, PG_DIRTY)
     if (isOnDisk(mapping)) storeFolio(k, mapping, head)
+    forgetBlocks(mapping, frames.index[head]!, frames.nrPages(head))
   }
   return dirty.size
 }
@@ -79,7 +83,9 @@ function storeFolio(k: Kernel, mapping: AddressSpace, head: number): void {
     const inFile = mapping.size - index * PAGE_SIZE
     if (inFile <= 0) return
     if (inFile < PAGE_SIZE) contents.write(pfn, inFile, new Uint8Array(PAGE_SIZE - inFile))
-    storePage(k, mapping, index, pfn)
+    // a hole that has not been written to since stays one
+    const isClean = frames.isLarge(head) && mapping.cleanBlocks.has(index)
+    if (!isClean) storePage(k, mapping, index, pfn)
   }
 }
 

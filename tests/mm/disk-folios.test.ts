@@ -546,6 +546,61 @@ describe('large folios in the page cache of disk files', () => {
     expect(begun().sync().truncate(P).folios).toBe('0')
   })
 
+  it('R-HUGE-31.5 it is clean, and is split, when its last dirty block is cut away', () => {
+    const eight = () => new Rig().write(0, 8 * P)
+    const punched = eight()
+      .punch(0, 4 * P)
+      .punch(5 * P, 3 * P)
+    expect([punched.folios, punched.punch(4 * P, P).folios]).toEqual(['0[8]d', '0[4] 5 6[2]'])
+    expect(
+      eight()
+        .truncate(3 * P)
+        .punch(0, 3 * P).folios,
+    ).toBe('')
+    expect(
+      eight()
+        .punch(0, 5 * P)
+        .truncate(4 * P + 7).folios,
+    ).toBe('0[4] 4')
+    expect(
+      eight()
+        .sync()
+        .write(3 * P, P)
+        .punch(3 * P, P).folios,
+    ).toBe('0[2] 2 4 5 6[2]')
+    const inTwo = eight()
+      .sync()
+      .write(3 * P, 2 * P)
+    expect([inTwo.punch(3 * P, P).folios, inTwo.punch(4 * P, P).folios]).toEqual(['0[8]d', '0[4] 5 6[2]'])
+  })
+
+  it('R-HUGE-31.5 a store through a mapping makes all its blocks dirty, and so do entries that a hole removes', () => {
+    const rig = new Rig()
+      .write(0, 8 * P)
+      .sync()
+      .map({ pages: 8 })
+      .store(0)
+    expect(rig.punch(0, 3 * P).folios).toBe('0[8]d')
+    expect(rig.punch(3 * P, 5 * P).folios).toBe('0[8]d')
+    expect(rig.punch(0, 3 * P).folios).toBe('3 4[4]')
+  })
+
+  it('R-HUGE-31.5 memory that is not there makes no block dirty but those without a place', () => {
+    const eight = () => new Rig().write(0, 8 * P)
+    const whole = eight().sync()
+    expect([whole.writeFrom(BASE, 3 * P, P), whole.folios]).toEqual(['-EFAULT', '0[8]'])
+    const holed = eight()
+      .punch(3 * P, P)
+      .sync()
+    expect([holed.writeFrom(BASE, 3 * P, 2 * P), holed.folios]).toEqual(['-EFAULT', '0[8]d'])
+    expect(holed.punch(3 * P, P).folios).toBe('0[2] 2 4 5 6[2]')
+  })
+
+  it('R-HUGE-31.4 a page behind the end of the file is written with its folio', () => {
+    const rig = new Rig().write(0, 2 * P).truncate(P)
+    expect([rig.folios, rig.drop(1, 2).folios]).toEqual(['0[2]d', '0[2]'])
+  })
+
   it('R-HUGE-31.5 a clean one that somebody holds leaves the cache as a whole', () => {
     const rig = new Rig()
       .write(0, 512 * P)
