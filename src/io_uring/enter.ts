@@ -62,6 +62,7 @@ export function* ioUringEnter(
   try {
     taken = yield* submit(k, ring, toSubmit, lookup)
   } finally {
+    for (const notification of ring.failedSends.splice(0)) notification.put()
     ring.submitting = false
     ring.uringLock.unlock()
   }

@@ -105,6 +105,8 @@ export class IoUring implements PageHolder {
   readonly notificationQueue: WaitQueue
   /** those that are due, and posted when the submitter is done with its batch */
   readonly due: Notification[] = []
+  /** sends of the batch that have failed: due after those that succeeded (R-URING-100) */
+  readonly failedSends: Notification[] = []
   /** a task is submitting requests */
   submitting = false
   /** woken requests of a DEFER_TASKRUN ring, which go on when their task waits for completions */
@@ -199,7 +201,9 @@ export class IoUring implements PageHolder {
 
   /** Posts notifications that are due, then lets go of what they held: tags come after all of them. */
   postDue(): void {
-    const due = this.due.splice(0)
+    let due = this.due.splice(0)
+    if (this.kernel.release.ioUring.notifiesNewestFirst && due.length > 1)
+      due = [...this.notifications].filter((notification) => due.includes(notification)).reverse()
     for (const notification of due) notification.post()
     for (const notification of due) notification.release()
     if (due.length > 0) this.notificationQueue.wakeAll()

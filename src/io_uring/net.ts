@@ -11,6 +11,7 @@ import {
   checkUserRange,
   fixedIter,
   fixedVectorIter,
+  isEmptySlot,
   takeBuffer,
   userIter,
 } from './import.ts'
@@ -60,8 +61,10 @@ function checkFlags(k: Kernel, { sqe }: Request, known: number, unmodelled: numb
 export function prepareSend(k: Kernel, request: Request): number {
   plainMessage(request)
   const { bundleFlag, vectorFlag } = messageFlags(k)
-  const error = checkFlags(k, request, IORING_RECVSEND_POLL_FIRST, bundleFlag | vectorFlag, 'R-URING-104')
-  return error < 0 ? error : checkUserRange(k, request)
+  // none of the requests of the model selects a buffer
+  const bundle = k.release.ioUring.bundlesNeedSelection ? 0 : bundleFlag
+  const error = checkFlags(k, request, IORING_RECVSEND_POLL_FIRST, bundle | vectorFlag, 'R-URING-104')
+  return error < 0 ? error : checkMessage(k, request)
 }
 
 /** RECV before it is tried. @rule R-URING-104 */
@@ -69,10 +72,14 @@ export function prepareRecv(k: Kernel, request: Request): number {
   plainMessage(request)
   const { bundleFlag } = messageFlags(k)
   const error = checkFlags(k, request, 0, IORING_RECVSEND_POLL_FIRST | bundleFlag, 'R-URING-104')
-  if (error < 0) return error
-  if ((request.sqe.len ?? 0) >= 2 ** 31)
+  return error < 0 ? error : checkMessage(k, request)
+}
+
+function checkMessage(k: Kernel, request: Request): number {
+  const { rejectsLongMessages, messagesImportFirst } = k.release.ioUring
+  if (rejectsLongMessages && (request.sqe.len ?? 0) >= 2 ** 31)
     return refuse(k.current, EINVAL, 'R-URING-104', { why: 'the length has its top bit set' })
-  return checkUserRange(k, request)
+  return messagesImportFirst ? checkUserRange(k, request) : 0
 }
 
 function messageFlags(k: Kernel): { readonly bundleFlag: number; readonly vectorFlag: number } {
@@ -85,48 +92,69 @@ function messageFlags(k: Kernel): { readonly bundleFlag: number; readonly vector
 
 /**
  * SEND_ZC and SENDMSG_ZC before they are tried. Whatever is wrong, a notification follows, but where the entry asks
- * for no completion of success. Ordinary memory is charged here, before the descriptor is looked up.
+ * for no completion of success, or (6.1) has flags that do not exist. What else is looked at already here differs.
  * @rule R-URING-99
  */
 export function prepareSendZc(k: Kernel, request: Request): number {
   const { ring, sqe } = request
+  const { ioUring } = k.release
   const refused = (why: string): number => refuse(k.current, EINVAL, 'R-URING-99', { why })
   if (((sqe.flags ?? 0) & IOSQE_CQE_SKIP_SUCCESS) !== 0)
     return refused('a send that does not copy cannot do without its completions')
   plainMessage(request)
-  const notification = new Notification(k, ring, sqe.userData ?? 0)
-  request.notification = notification
-  const isMessage = sqe.opcode === IORING_OP_SENDMSG_ZC
-  const fixed = isFixed(sqe)
-  if (fixed && isMessage && !k.release.ioUring.fixedMessages)
-    return refused('this release cannot send a message from a registered buffer')
+  const late = ioUring.sendNotification === 'late'
+  if (!late) request.notification = new Notification(k, ring, sqe.userData ?? 0)
   const known = IORING_RECVSEND_POLL_FIRST | IORING_RECVSEND_FIXED_BUF | IORING_SEND_ZC_REPORT_USAGE
   const error = checkFlags(k, request, known, messageFlags(k).vectorFlag, 'R-URING-99')
   if (error < 0) return error
-  notification.report = ((sqe.ioprio ?? 0) & IORING_SEND_ZC_REPORT_USAGE) !== 0
-  const bytes = isMessage ? copyMessage(k, request, fixed) : fixed ? 0 : plainBytes(k, request)
-  if (bytes < 0 || fixed) return Math.min(bytes, 0)
-  if (isMessage && !k.release.ioUring.chargesMessages) return 0
-  return notification.charge(bytes)
+  const notification = (request.notification ??= new Notification(k, ring, sqe.userData ?? 0))
+  const report = ((sqe.ioprio ?? 0) & IORING_SEND_ZC_REPORT_USAGE) !== 0
+  if (!late) notification.report = report
+  const isMessage = sqe.opcode === IORING_OP_SENDMSG_ZC
+  const fixed = isFixed(sqe)
+  if (fixed && !isMessage && ioUring.sendsTakeSlotFirst && !isEmptySlot(request)) {
+    const taken = takeBuffer(k, request, notification)
+    if (taken < 0) return taken
+  }
+  notification.report = report
+  if (fixed && isMessage && !ioUring.fixedMessages)
+    return refused('this release cannot send a message from a registered buffer')
+  const imported = ioUring.messagesImportFirst ? importMemory(k, request) : 0
+  return imported < 0 || !ioUring.chargesSendsFirst ? imported : charge(k, request)
+}
+
+/**
+ * Looks at the address of ordinary memory, or copies the header and vector of a message.
+ * @returns 0 or a negative errno
+ */
+function importMemory(k: Kernel, request: Request): number {
+  const fixed = isFixed(request.sqe)
+  if (request.sqe.opcode === IORING_OP_SENDMSG_ZC) return copyMessage(k, request, fixed)
+  return fixed ? 0 : checkUserRange(k, request)
+}
+
+/** @rule R-URING-50 */
+function charge(k: Kernel, { sqe, vector, notification }: Request): number {
+  if (isFixed(sqe)) return 0
+  if (sqe.opcode !== IORING_OP_SENDMSG_ZC) return notification!.charge(sqe.len ?? 0)
+  if (!k.release.ioUring.chargesMessages) return 0
+  return notification!.charge(vector!.reduce((sum, { length }) => sum + length, 0))
 }
 
 function isFixed({ ioprio = 0 }: Sqe): boolean {
   return (ioprio & IORING_RECVSEND_FIXED_BUF) !== 0
 }
 
-function plainBytes(k: Kernel, request: Request): number {
-  const error = checkUserRange(k, request)
-  return error < 0 ? error : (request.sqe.len ?? 0)
-}
-
-/** `copy_msghdr_from_user` and the vector. @returns bytes, or a negative errno */
+/** `copy_msghdr_from_user` and the vector. @returns 0 or a negative errno */
 function copyMessage(k: Kernel, request: Request, fixed: boolean): number {
   const message = request.sqe.message ?? 'unreadable'
   if (message === 'unreadable')
     return refuse(k.current, EFAULT, 'R-URING-99', { why: 'the message header cannot be read' })
-  if (message.count > UIO_MAXIOV)
-    return refuse(k.current, EMSGSIZE, 'R-URING-99', { why: 'a message has at most 1024 entries' })
   const { iovecs, count } = message
+  if (count > UIO_MAXIOV)
+    return refuse(k.current, k.release.ioUring.longMessageEmsgsize ? EMSGSIZE : EINVAL, 'R-URING-99', {
+      why: 'a message has at most 1024 entries',
+    })
   if (fixed) {
     const copied = iovecFromUser(k.current, iovecs, count, 'R-URING-99')
     if (typeof copied === 'number') return copied
@@ -136,25 +164,28 @@ function copyMessage(k: Kernel, request: Request, fixed: boolean): number {
   const imported = importIovec(k, iovecs, count, 'R-URING-99')
   if (typeof imported === 'number') return imported
   request.vector = imported.entries
-  return imported.total
+  return 0
 }
 
 /**
- * SEND_ZC and SENDMSG_ZC: descriptor, for a message the registered buffer, kind of socket, for SEND_ZC the
- * registered buffer, transfer.
+ * SEND_ZC and SENDMSG_ZC: descriptor, for a message the registered buffer, kind of socket, what was not looked at
+ * before, for SEND_ZC the registered buffer, transfer.
  * @rule R-URING-99
  * @rule R-URING-59
  */
 export function* issueSendZc(k: Kernel, request: Request): Kthread<number> {
   const { sqe, notification } = request
-  const isMessage = sqe.opcode === IORING_OP_SENDMSG_ZC
+  const { messagesImportFirst, chargesSendsFirst } = k.release.ioUring
   const refused = (errno: number, why: string): number => refuse(k.current, errno, 'R-URING-99', { why })
   request.file ??= fileOf(request)
   if (request.file === null) return refused(EBADF, 'the descriptor is not open')
-  let iter = isMessage ? zcMemory(k, request) : null
+  let iter = sqe.opcode === IORING_OP_SENDMSG_ZC && isFixed(sqe) ? zcMemory(k, request) : null
   if (typeof iter === 'number') return iter
   if (!(request.file instanceof Socket)) return refused(ENOTSOCK, 'the descriptor is no socket')
   if (!request.file.zeroCopy) return refused(EOPNOTSUPP, 'this kind of socket copies what it sends')
+  let error = messagesImportFirst ? 0 : importMemory(k, request)
+  if (error === 0 && !chargesSendsFirst) error = charge(k, request)
+  if (error < 0) return error
   iter ??= zcMemory(k, request)
   return typeof iter === 'number' ? iter : yield* request.file.send(iter, notification)
 }
@@ -197,5 +228,7 @@ function socketOf(k: Kernel, request: Request): Socket | number {
   const { file } = request
   const refused = (errno: number, why: string): number => refuse(k.current, errno, 'R-URING-104', { why })
   if (file === null) return refused(EBADF, 'the descriptor is not open')
-  return file instanceof Socket ? file : refused(ENOTSOCK, 'the descriptor is no socket')
+  if (!(file instanceof Socket)) return refused(ENOTSOCK, 'the descriptor is no socket')
+  const error = k.release.ioUring.messagesImportFirst ? 0 : checkUserRange(k, request)
+  return error < 0 ? error : file
 }

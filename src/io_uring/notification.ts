@@ -3,7 +3,7 @@ import type { UbufInfo } from '../task/socket.ts'
 import type { RegisteredBuffer } from './buffer.ts'
 import { IORING_CQE_F_NOTIF, type IoUring } from './io-uring.ts'
 import { accountLocked, unaccountLocked } from './memlock.ts'
-import { dropHold, holdBuffer, type BufferHold, type RsrcNode } from './rsrc-node.ts'
+import { dropHold, holdBuffer, holdGeneration, type BufferHold, type RsrcNode } from './rsrc-node.ts'
 
 /** in `res` of a notification that was to report it: bytes were copied, or nothing was taken */
 export const IORING_NOTIF_USAGE_ZC_COPIED = 1 << 31
@@ -37,6 +37,8 @@ export class Notification implements UbufInfo {
     this.task = k.current
     this.userData = userData
     ring.notifications.add(this)
+    // @rule R-URING-102
+    if (k.release.ioUring.plainSendsHoldBuffers) this.#hold = holdGeneration(ring)
   }
 
   get(): void {
@@ -48,7 +50,7 @@ export class Notification implements UbufInfo {
   }
 
   hold(node: RsrcNode): void {
-    this.#hold = holdBuffer(this.#kernel, node)
+    this.#hold ??= holdBuffer(this.#kernel, node)
     this.buffer = node.buffer
   }
 

@@ -167,7 +167,10 @@ export class Request implements Sleeper {
     const quiet = result >= 0 && ((this.sqe.flags ?? 0) & IOSQE_CQE_SKIP_SUCCESS) !== 0
     const more = this.notification === null ? 0 : IORING_CQE_F_MORE
     if (!quiet && !ring.dying) ring.post(this.sqe.userData ?? 0, result, this.cqeFlags | more)
-    this.notification?.put()
+    if (this.notification !== null) {
+      if (result < 0 && ring.submitting) ring.failedSends.push(this.notification)
+      else this.notification.put()
+    }
     if (this.#hold !== null) dropHold(kernel, ring, this.#hold)
     this.file?.put()
   }

@@ -44,7 +44,12 @@ export function holdBuffer(k: Kernel, node: RsrcNode): BufferHold {
     node.refs++
     return node
   }
-  const current = node.ring.generations.at(-1)!
+  return holdGeneration(node.ring)
+}
+
+/** What is replaced from now on stays. */
+export function holdGeneration(ring: IoUring): BufferHold {
+  const current = ring.generations.at(-1)!
   current.requests++
   return current
 }

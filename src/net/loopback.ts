@@ -117,6 +117,7 @@ export class StreamSocket extends Socket implements PageHolder {
   }
 
   get nonEmpty(): boolean {
+    if (!this.zeroCopy) return this.kernel.release.ioUring.unixTellsMore && this.#received.length > 0
     return this.#received.length > 0 || this.#atEnd
   }
 
@@ -142,14 +143,16 @@ export class StreamSocket extends Socket implements PageHolder {
     const { count } = iter
     if (this.#unsent.length + count > SEND_BUFFER)
       throw new Unmodelled('a stream whose send buffer may be full', 'R-URING-101')
-    if (ubuf !== null && count > 0) ubuf.used = true
+    const { failedSendTaken } = k.release.ioUring
+    if (ubuf !== null && count > 0 && failedSendTaken) ubuf.used = true
     const buffer = new SocketBuffer(k)
     const error = yield* buffer.fill(iter, ubuf)
     if (error < 0) {
       // it has become a part of what is already on its way
-      if (ubuf !== null && this.unsent > 0) this.#unsent.attach(ubuf)
+      if (ubuf !== null && this.unsent > 0 && failedSendTaken) this.#unsent.attach(ubuf)
       return error
     }
+    if (ubuf !== null && count > 0) ubuf.used = true
     if (this.#peerState === 'closed') {
       // it goes out, and comes back as a reset
       if (this.peer.unsent > 0)

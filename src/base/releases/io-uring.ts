@@ -43,8 +43,33 @@ export interface IoUringSwitches {
   readonly fixedMessages: boolean
   /** SENDMSG_ZC charges ordinary memory to the user: 6.18; 6.12 not (R-URING-50) */
   readonly chargesMessages: boolean
+  /** SEND_ZC takes the slot of its buffer when it is prepared, unless that is empty: until 6.12 (R-URING-99) */
+  readonly sendsTakeSlotFirst: boolean
+  /**
+   * the notification of a send is made first of all and reports from then on, or when the flags have been found to
+   * exist, and reports only when the slot is there: 6.1 (R-URING-99)
+   */
+  readonly sendNotification: 'first' | 'late'
+  /** sends and receives look at their memory, or a message's header, before the descriptor: 6.12 on (R-URING-99) */
+  readonly messagesImportFirst: boolean
+  /** sends are charged when they are prepared, not when the socket is known: 6.18 (R-URING-50) */
+  readonly chargesSendsFirst: boolean
+  /** a message of more than 1024 entries is EMSGSIZE, not EINVAL: 6.18 (R-URING-99) */
+  readonly longMessageEmsgsize: boolean
+  /** SEND and RECV of 2^31 bytes and more are EINVAL: 6.12 on (R-URING-104) */
+  readonly rejectsLongMessages: boolean
+  /** a send to a stream that fails has taken its memory nevertheless: 6.12 on (R-URING-101) */
+  readonly failedSendTaken: boolean
+  /** a pending notification of ordinary memory keeps replaced buffers as one of a registered buffer does: 6.1 (R-URING-102) */
+  readonly plainSendsHoldBuffers: boolean
+  /** of notifications that are posted together the newest comes first: 6.1 (R-URING-100) */
+  readonly notifiesNewestFirst: boolean
+  /** a stream of AF_UNIX tells that it has more: 6.18 (R-URING-104) */
+  readonly unixTellsMore: boolean
   /** IORING_RECVSEND_BUNDLE exists: 6.10 on (manual page) (R-URING-104) */
   readonly bundles: boolean
+  /** SEND takes BUNDLE only where it selects a buffer: 6.12 (R-URING-104) */
+  readonly bundlesNeedSelection: boolean
   /** IORING_SEND_VECTORIZED exists: seen on 6.18 (R-URING-104) */
   readonly vectorizedSends: boolean
   /** IORING_OP_LAST */
@@ -97,7 +122,18 @@ const r61: IoUringSwitches = {
   failedCompletesFirst: true,
   fixedMessages: false,
   chargesMessages: false,
+  sendsTakeSlotFirst: true,
+  sendNotification: 'late',
+  messagesImportFirst: false,
+  chargesSendsFirst: false,
+  longMessageEmsgsize: false,
+  rejectsLongMessages: false,
+  failedSendTaken: false,
+  plainSendsHoldBuffers: true,
+  notifiesNewestFirst: true,
+  unixTellsMore: false,
   bundles: false,
+  bundlesNeedSelection: false,
   vectorizedSends: false,
   lastOperation: 49,
   nopFlags: 0,
@@ -145,7 +181,14 @@ const r612: IoUringSwitches = {
   plainImportFirst: true,
   pollWakesNewestFirst: true,
   failedCompletesFirst: false,
+  sendNotification: 'first',
+  messagesImportFirst: true,
+  rejectsLongMessages: true,
+  failedSendTaken: true,
+  plainSendsHoldBuffers: false,
+  notifiesNewestFirst: false,
   bundles: true,
+  bundlesNeedSelection: true,
   lastOperation: 58,
   nopFlags: 1,
   lastOpcode: 31,
@@ -171,7 +214,11 @@ export const ioUringSwitches: Readonly<Record<ReleaseName, IoUringSwitches>> = {
     fixedImport: 'issue',
     fixedMessages: true,
     chargesMessages: true,
-    bundles: true,
+    sendsTakeSlotFirst: false,
+    chargesSendsFirst: true,
+    longMessageEmsgsize: true,
+    unixTellsMore: true,
+    bundlesNeedSelection: false,
     vectorizedSends: true,
     lastOperation: 63,
     nopFlags: 0x1f,
