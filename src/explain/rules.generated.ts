@@ -947,7 +947,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
   'R-HUGE-31.3':
     'Else fault-around maps, for a read, the window of 16 pages (R-FLT-39.1), around what is mapped already, and of a folio that sticks out of it at either end the whole where table and VMA hold all of…',
   'R-HUGE-31.4':
-    'Writeback cleans a folio as a whole, whatever part of it was asked for, and write-protects what maps it, PMDs too.',
+    'Writeback cleans a folio as a whole, whatever part of it was asked for, a page behind the end of the file included, and write-protects what maps it, PMDs too.',
   'R-HUGE-31.5': 'A hole or the end of a truncation splits a clean folio as R-HUGE-65 has it.',
   'R-HUGE-31.6':
     'MADV_COLD and PAGEOUT: on the whole as on a small page (PAGEOUT unmaps it; clean and held by nobody it leaves the cache); on a part, of a folio that only this mm maps, a clean one is split into…',
@@ -1470,7 +1470,7 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'A task that exits, is killed or execs cancels its waiting requests on every ring: res ECANCELED, posted a few ms later; requests of other tasks on the same ring go on., 6.12, 6.18 (exit, SIGKILL)…',
   'R-URING-98':
     'mmap of a ring: the offset names the part by its upper bits (0 and 0x8000000 the rings, 0x10000000 the entries, 0x80000000 | bgid<<16 a ring of buffers), the rest of it is not looked at (6.1: must…',
-  'R-URING-99': 'SEND_ZC and SENDMSG_ZC, order of checks 6.18 (others not run).',
+  'R-URING-99': 'SEND_ZC and SENDMSG_ZC, order of checks 6.18.',
   'R-URING-100':
     "A send that does not copy completes twice: {res, F_MORE (2)} and, when its memory is free again, {res 0, F_NOTIF (8)} with the same user_data; also when it failed, with R-URING-99's one exception.",
   'R-URING-101':
