@@ -278,7 +278,7 @@ function cancelAtExit(k: Kernel): void {
 /** A task that execs waits, and no signal ends it, until nobody has memory of its sends any more. @rule R-URING-105 */
 function* waitForSends(k: Kernel, task: CurrentTask): Kthread<void> {
   const lends = (ring: IoUring): boolean => [...ring.notifications].some((lent) => lent.task === task)
-  for (const holder of [...k.holders]) {
+  for (const holder of k.holders) {
     if (!(holder instanceof IoUring)) continue
     holder.postDue()
     while (lends(holder)) {

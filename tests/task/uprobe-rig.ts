@@ -44,7 +44,8 @@ export class UprobeRig {
       options.filesystem === 'shmem'
         ? this.app.memfdCreate('program', size)
         : this.app.openFile('/bin/app', size)
-    this.app.write(this.fd, new Uint8Array(3 * P).fill(NOP), 0)
+    // page by page: one write of them all would make a large folio (R-HUGE-31.1), which a hole does not take apart
+    for (let page = 0; page < 3; page++) this.app.write(this.fd, new Uint8Array(P).fill(NOP), page * P)
     this.app.write(this.fd, new Uint8Array(P), 3 * P)
     this.tool = this.spawn('tool')
     this.tool.install(this.file.get())
