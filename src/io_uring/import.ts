@@ -70,7 +70,7 @@ function checkInside(k: Kernel, buffer: RegisteredBuffer, address: number, lengt
  * @rule R-URING-61
  * @rule R-URING-62
  */
-export function fixedIter(k: Kernel, buffer: RegisteredBuffer, { sqe }: Request): IovIter {
+function fixedIter(k: Kernel, buffer: RegisteredBuffer, { sqe }: Request): IovIter {
   const offset = (buffer.ubuf % PAGE_SIZE) + ((sqe.addr ?? 0) - buffer.ubuf)
   return new PagesIter(k, buffer.row(k.memory.frames), offset, sqe.len ?? 0)
 }
@@ -85,11 +85,7 @@ const LONG_VECTOR = 768 << 20
  * @throws Unmodelled for more than 768 MiB
  * @rule R-URING-103
  */
-export function fixedVectorIter(
-  k: Kernel,
-  buffer: RegisteredBuffer,
-  iovecs: readonly Iovec[],
-): IovIter | number {
+function fixedVectorIter(k: Kernel, buffer: RegisteredBuffer, iovecs: readonly Iovec[]): IovIter | number {
   const total = iovecs.reduce((sum, { length }) => sum + length, 0)
   if (total > LONG_VECTOR)
     throw new Unmodelled('a vector of more than 768 MiB in a registered buffer', 'R-URING-103')
@@ -106,6 +102,19 @@ export function fixedVectorIter(
     ranges.push({ offset: first + (base - buffer.ubuf), length })
   }
   return new PagesVectorIter(k, buffer.row(k.memory.frames), ranges)
+}
+
+/**
+ * The registered buffer a request names, taken for its holder, and the pinned pages behind its range or vector.
+ * @returns -EFAULT without a buffer, or beyond it
+ */
+export function fixedMemory(k: Kernel, request: Request, holder: BufferHolder = request): IovIter | number {
+  const taken = takeBuffer(k, request, holder)
+  if (taken < 0) return taken
+  const buffer = holder.buffer!
+  if (request.vector !== null) return fixedVectorIter(k, buffer, request.vector)
+  const error = checkFixedRange(k, buffer, request)
+  return error < 0 ? error : fixedIter(k, buffer, request)
 }
 
 /**

@@ -6,15 +6,7 @@ import { UserIter, type IovIter } from '../mm/iov-iter.ts'
 import { UIO_MAXIOV, importIovec, iovecFromUser } from '../mm/iovec.ts'
 import type { Kernel } from '../mm/kernel.ts'
 import { Socket } from '../task/socket.ts'
-import {
-  checkFixedRange,
-  checkUserRange,
-  fixedIter,
-  fixedVectorIter,
-  isEmptySlot,
-  takeBuffer,
-  userIter,
-} from './import.ts'
+import { checkUserRange, fixedMemory, isEmptySlot, takeBuffer, userIter } from './import.ts'
 import { IORING_CQE_F_SOCK_NONEMPTY } from './io-uring.ts'
 import { Notification } from './notification.ts'
 import {
@@ -192,19 +184,11 @@ export function* issueSendZc(k: Kernel, request: Request): Kthread<number> {
 
 /** @rule R-URING-58 */
 function zcMemory(k: Kernel, request: Request): IovIter | number {
-  const { sqe, task, vector } = request
-  const notification = request.notification!
-  if (!isFixed(sqe)) {
-    if (vector === null) return userIter(k, request)
-    if (task.mm === null) throw new Error('a request of a task without an address space')
-    return new UserIter(k, task.mm, vector)
-  }
-  const taken = takeBuffer(k, request, notification)
-  if (taken < 0) return taken
-  const buffer = notification.buffer!
-  if (vector !== null) return fixedVectorIter(k, buffer, vector)
-  const error = checkFixedRange(k, buffer, request)
-  return error < 0 ? error : fixedIter(k, buffer, request)
+  const { sqe, task, vector, notification } = request
+  if (isFixed(sqe)) return fixedMemory(k, request, notification!)
+  if (vector === null) return userIter(k, request)
+  if (task.mm === null) throw new Error('a request of a task without an address space')
+  return new UserIter(k, task.mm, vector)
 }
 
 /** @rule R-URING-104 */

@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from '../base/units.ts'
 import type { CurrentTask, Kernel } from '../mm/kernel.ts'
 import type { UbufInfo } from '../task/socket.ts'
 import type { RegisteredBuffer } from './buffer.ts'
@@ -61,7 +62,7 @@ export class Notification implements UbufInfo {
    * @rule R-URING-50
    */
   charge(bytes: number): number {
-    const pages = Math.floor(bytes / 4096) + 2
+    const pages = Math.floor(bytes / PAGE_SIZE) + 2
     const error = accountLocked(this.#kernel, this.ring.user, pages)
     if (error === 0 && this.ring.user !== null) this.charged = pages
     return error

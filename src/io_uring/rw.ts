@@ -9,15 +9,7 @@ import type { FileDescription } from '../task/fd-table.ts'
 import { PipeEnd } from '../task/pipe.ts'
 import { Socket } from '../task/socket.ts'
 import { vfsRead, vfsWrite } from '../task/read-write.ts'
-import {
-  checkFixedRange,
-  checkUserRange,
-  fixedIter,
-  fixedVectorIter,
-  isEmptySlot,
-  takeBuffer,
-  userIter,
-} from './import.ts'
+import { checkFixedRange, checkUserRange, fixedMemory, isEmptySlot, takeBuffer, userIter } from './import.ts'
 import { IoUringFile } from './ring-file.ts'
 import {
   IORING_OP_READ_FIXED,
@@ -107,9 +99,5 @@ function importMemory(k: Kernel, request: Request): IovIter | number {
     const error = checkUserRange(k, request)
     return error < 0 ? error : userIter(k, request)
   }
-  const taken = takeBuffer(k, request)
-  if (taken < 0) return taken
-  if (request.vector !== null) return fixedVectorIter(k, request.buffer!, request.vector)
-  const error = checkFixedRange(k, request.buffer!, request)
-  return error < 0 ? error : fixedIter(k, request.buffer!, request)
+  return fixedMemory(k, request)
 }
