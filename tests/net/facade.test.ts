@@ -1,19 +1,11 @@
 import { describe, expect, it } from 'vitest'
-import { connectSockets, Machine, openIoUring, SyscallError } from '../../src/index.ts'
+import { connectSockets, Machine, openIoUring } from '../../src/index.ts'
 import type { ExecImage } from '../../src/mm/exec-mm.ts'
 import { execve } from '../../src/task/exec.ts'
+import { answer } from '../drivers/rig.ts'
 import { watchMachine } from '../support/kernel.ts'
 
 const NOTHING: ExecImage = { segments: [], startBrk: 0x1000_0000, code: [0, 0], data: [0, 0] }
-
-const outcome = (call: () => number): number | string => {
-  try {
-    return call()
-  } catch (error) {
-    if (!(error instanceof SyscallError)) throw error
-    return error.code
-  }
-}
 
 describe('sockets of two processes', () => {
   const machine = (): Machine => watchMachine(new Machine({ release: '6.18', memory: '32M' }))
@@ -25,12 +17,12 @@ describe('sockets of two processes', () => {
     const from = one.mmap({ length: '8k' })
     const into = other.mmap({ length: '8k' })
     one.store(from, new Uint8Array([1, 2, 3]))
-    expect([a.send(from, 3), outcome(() => b.receive(into, '8k'))]).toEqual([3, 3])
+    expect([a.send(from, 3), answer(() => b.receive(into, '8k'))]).toEqual([3, 3])
     expect([...other.load(into, 3)]).toEqual([1, 2, 3])
-    expect(outcome(() => b.receive(into, 1))).toBe('EAGAIN')
-    expect(outcome(() => a.send(-4096, 1))).toBe('EFAULT')
+    expect(answer(() => b.receive(into, 1))).toBe('-EAGAIN')
+    expect(answer(() => a.send(-4096, 1))).toBe('-EFAULT')
     b.close()
-    expect(outcome(() => b.receive(into, 1))).toBe('EBADF')
+    expect(answer(() => b.receive(into, 1))).toBe('-EBADF')
     a.close()
     one.exit()
     other.exit()
@@ -46,7 +38,7 @@ describe('sockets of two processes', () => {
       const [a, b] = connectSockets(one, other, { kind, room: 1 })
       ring.sendZc({ fd: a.fd, address: from, length: 8192, userData: 7 })
       const before = ring.completions().length
-      while (typeof outcome(() => b.receive(into, '8k')) === 'number');
+      while (typeof answer(() => b.receive(into, '8k')) === 'number');
       const counts = [before, ring.completions().length]
       a.close()
       b.close()
@@ -87,7 +79,7 @@ describe('sockets of two processes', () => {
     server.signalPending = server.fatalSignalPending = false
     const drain = (): void => {
       let got: number | string = 1
-      while (typeof got === 'number' && got > 0) got = outcome(() => b.receive(into, '8k'))
+      while (typeof got === 'number' && got > 0) got = answer(() => b.receive(into, '8k'))
     }
     drain()
     kernel.scheduler.run()
