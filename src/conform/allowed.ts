@@ -1,5 +1,5 @@
 import { PAGE_SIZE } from '../base/units.ts'
-import { MADV_HUGEPAGE, MAP_HUGETLB } from '../mm/mman.ts'
+import { MADV_HUGEPAGE, MAP_HUGETLB, PROT_NONE, PROT_READ } from '../mm/mman.ts'
 import type { Difference } from './compare.ts'
 import type { Program } from './program.ts'
 import type { Step } from './steps.ts'
@@ -50,12 +50,13 @@ export const allowedDifferences: readonly AllowedDifference[] = [
   {
     id: 'blocks-apart',
     reason:
-      'where the file system has not put two blocks of a direct transfer side by side, or looks each of them up, the page of memory that lies across them is pinned once more, and so is one that must be made the own of its process first; of a huge page less is tried in vain before that (R-DIO-4)',
+      'where the file system has not put two blocks of a direct transfer side by side, or looks each of them up, the page of memory that lies across them is pinned once more, and so is one that must be made the own of its process first; of a huge page, and of memory that may not be read, less is tried in vain before that (R-DIO-4)',
     covers({ fact, more }, program, at) {
       const step = directTransfer(program, at)
       if (fact !== 'pin counters' || step === null || more === undefined) return false
       const borders = costlyBorders(program, at, step)
-      return more > 0 ? more <= borders : -more < pagesBeforeBorder(program, at, step)
+      if (more > 0) return more <= borders
+      return -more < pagesBeforeBorder(program, at, step) || -more <= retriesBeforeBorder(program, at, step)
     },
   },
 ]
@@ -99,6 +100,24 @@ function pagesBeforeBorder({ steps }: Program, step: number, { at, length }: Tra
   )
   if (!huge || !before.some(({ op }) => op === 'fork')) return 0
   return Math.ceil((at + length) / PAGE_SIZE) - Math.floor(at / PAGE_SIZE)
+}
+
+/** How often a bio, the next one and the rest of the run try a page that the first call could not have. */
+const RETRIES = 3
+
+/**
+ * A page that may not be read, and must be made the own of its process first, is taken and given back each time it
+ * is tried. Behind a border between blocks it is tried once.
+ */
+function retriesBeforeBorder({ steps }: Program, step: number, { op }: Transfer): number {
+  const before = steps.slice(0, step)
+  const unreadable = before.some(
+    (each) =>
+      (each.op === 'mmap' || each.op === 'mprotect') &&
+      each.prot !== PROT_NONE &&
+      (each.prot & PROT_READ) === 0,
+  )
+  return op === 'pwrite' && unreadable && before.some((each) => each.op === 'fork') ? RETRIES : 0
 }
 
 /** The freedom a difference falls under, null for a real difference. */

@@ -32,7 +32,8 @@ export class WorkerThread {
     onReport: (report: Report) => void,
     onEnd: (end: ThreadEnd) => void,
   ) {
-    this.#thread = new Thread(new URL('./worker-body.js', import.meta.url), { workerData: task })
+    // from a folder of dist/ beside conform/, too: the command is bundled in dist/cli
+    this.#thread = new Thread(new URL('../conform/worker-body.js', import.meta.url), { workerData: task })
     const end = (how: ThreadEnd): void => {
       this.#look(null, end)
       if (!this.#stopped) onEnd(how)

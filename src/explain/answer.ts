@@ -2,7 +2,7 @@
  * What `explain` answers: one object, the same for people and machines. `schema/answer.schema.json` is
  * generated from here.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 
 export const ANSWER_SCHEMA_VERSION = 1
 

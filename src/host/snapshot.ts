@@ -5,7 +5,7 @@
  * `null` means "not seen" and has an entry in `unseen`, it never means zero; text read from the kernel is
  * latin1 (one character per byte) in `maps` and decoded as UTF-8 where valid in every other field.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 
 /** The newest snapshot layout this program reads and the one it writes. */
 export const SNAPSHOT_SCHEMA_VERSION = 1

@@ -33,6 +33,8 @@ export class Frames {
   readonly mapping: Int32Array
   /** page index in the file, or page number of the address the anonymous page was created for, modulo 2^32. Free pages: previous free */
   readonly index: Uint32Array
+  /** ids of the address spaces that map a large folio, by its first page, and of which it keeps no count (R-HUGE-20) */
+  readonly uncounted = new Map<number, Set<number>>()
   /** 0, 1, 2, … once somebody has asked for consecutive numbers: copying them is quicker than counting */
   #numbers: Int32Array | null = null
 

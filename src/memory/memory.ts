@@ -101,6 +101,7 @@ export class Memory {
   resetFolio(head: number): void {
     const { refcount, mapcount, mapping, index } = this.frames
     const end = head + this.frames.nrPages(head)
+    if (end > head + 1) this.frames.uncounted.delete(head)
     for (let page = head; page < end; page++) {
       refcount[page] = 0
       mapcount[page] = 0

@@ -288,7 +288,7 @@ function auditMapping(kernel: Kernel, mapping: AddressSpace, ledger: Ledger, exp
   mapping.pages.forEach((index, pfn) => {
     const head = frames.head(pfn)
     const isHugetlb = frames.has(head, PG_HUGETLB)
-    ledger.refs[head]! += isHugetlb && kernel.release.fault.hugetlbCacheRefPerPage ? frames.nrPages(head) : 1
+    ledger.refs[head]! += isHugetlb && kernel.release.fault.hugetlbCachePerPage ? frames.nrPages(head) : 1
     if (pfn === head && frames.has(head, PG_PRIVATE)) ledger.refs[head]!++
     expect(`${name}: page ${index} belongs to it`, mapping.id, frames.mapping[pfn] || frames.mapping[head]!)
     if (!isHugetlb) expect(`${name}: page ${index} has its index`, index >>> 0, frames.index[pfn]!)

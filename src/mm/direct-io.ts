@@ -173,12 +173,17 @@ function* eachRun(io: DirectIo): Kthread<number> {
 
 /**
  * A run of new blocks behind the end of the file gets its place as a whole before anything is moved, and keeps it
- * when its write stops early. The block it stopped in is zeroed, in the others the disk has what it had.
+ * when its write stops early. The block it stopped in is zeroed, in the others the disk has what it had. In a run
+ * that begins before the end the block it stopped in stays a hole for readers.
  * @rule R-DIO-14
+ * @rule R-DIO-12
  */
 function abandonRest(io: DirectIo, first: number, at: number, length: number): void {
-  if (first * PAGE_SIZE < io.size) return
   const stopped = Math.floor(at / PAGE_SIZE)
+  if (first * PAGE_SIZE < io.size) {
+    while (io.unwritten.length > 0 && io.unwritten.at(-1)!.offset >= stopped * PAGE_SIZE) io.unwritten.pop()
+    return
+  }
   io.storage.allocate(stopped, stopped + 1)
   io.abandoned = { start: stopped + 1, end: Math.ceil((at + length) / PAGE_SIZE) }
 }

@@ -58,7 +58,7 @@ export function openAgain(k: Kernel, mapping: AddressSpace, path: string, access
 function cacheReferences(k: Kernel, head: number): number {
   const { frames } = k.memory
   if (!frames.has(head, PG_HUGETLB)) return frames.nrPages(head)
-  return k.release.fault.hugetlbCacheRefPerPage ? frames.nrPages(head) : 1
+  return k.release.fault.hugetlbCachePerPage ? frames.nrPages(head) : 1
 }
 
 /**

@@ -13,7 +13,6 @@ import {
 } from './page-table.ts'
 import { walkPtes } from './rmap-walk.ts'
 import { removePage } from './rmap.ts'
-import { isMappedOnlyBy } from './thp-fault.ts'
 import { splitHugePmd } from './thp-map.ts'
 import { VM_LOCKED } from './vm-flags.ts'
 
@@ -33,6 +32,7 @@ export function splitFolio(k: Kernel, head: number, keepsZeros = false): boolean
   walkPtes(k, head, (mm, address, leaf, slot) => void entries.push({ mm, address, leaf, slot }))
   const common = (flags[head]! & ~(PG_ANON_EXCLUSIVE | PG_MLOCKED | ORDER_MASK)) >>> 0
   const owner = mapping[head]!
+  memory.frames.uncounted.delete(head)
   for (let pfn = head; pfn < head + pages; pfn++) {
     flags[pfn] = (common | (flags[pfn]! & PG_ANON_EXCLUSIVE)) >>> 0
     refcount[pfn] = mapcount[pfn]!
@@ -84,9 +84,4 @@ export function splitFolioEverywhere(k: Kernel, head: number): boolean {
 export function canSplitFolio(k: Kernel, head: number): boolean {
   const { frames } = k.memory
   return frames.has(head, PG_ANON) && frames.refcount[head] === frames.totalMapcount(head)
-}
-
-/** `folio_maybe_mapped_shared`: not all mappings of a large folio are in this mm. */
-export function isMappedShared(k: Kernel, mm: Mm, head: number): boolean {
-  return !isMappedOnlyBy(k, mm, head, k.memory.frames.totalMapcount(head))
 }

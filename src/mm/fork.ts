@@ -6,6 +6,7 @@ import { GUP_PIN_COUNTING_BIAS } from '../memory/frames.ts'
 import { ORDER_SHIFT, PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED } from '../memory/page-flags.ts'
 import { restoreEntry } from './device-exclusive-entry.ts'
 import { exitMmap } from './exit-mmap.ts'
+import { noteMapper } from './folio-mappers.ts'
 import { copyHugePmd } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
 import { countMigrating, requireKnownEntry, sharedMigrationWord } from './migration-entry.ts'
@@ -202,6 +203,7 @@ function copyLeaf(
   let shmem = 0
   let used = 0
   let error = 0
+  let noted = 0
   for (let slot = first; slot < end; slot++) {
     let word = bits[slot]!
     if (word === 0) continue
@@ -239,6 +241,10 @@ function copyLeaf(
           continue
         }
         flags[pfn] = page & ~PG_ANON_EXCLUSIVE
+      }
+      if (order !== 0 && head !== noted) {
+        noted = head
+        noteMapper(k, child, head)
       }
       anon++
     } else if ((headFlags & PG_SWAPBACKED) !== 0) shmem++

@@ -50,7 +50,7 @@ export function mappingReferences(k: Kernel, head: number): number {
     const hugetlb = frames.has(head, PG_HUGETLB)
     const index = frames.index[head]!
     if (mapping.pages.get(index) === head || hugetlb) {
-      references += hugetlb && !k.release.fault.hugetlbCacheRefPerPage ? 1 : nrPages
+      references += hugetlb && !k.release.fault.hugetlbCachePerPage ? 1 : nrPages
     }
   }
   if (frames.has(head, PG_SWAPCACHE)) references += nrPages

@@ -63,8 +63,8 @@ function evictHugetlb(k: Kernel, mapping: AddressSpace): void {
 }
 
 /**
- * ftruncate: pages beyond the new end leave the cache and every mapping; private copies there go too.
- * A pinned page stays allocated until it is unpinned.
+ * ftruncate: pages beyond the new end leave the cache and every mapping; private copies there go too, and marks
+ * of userfaultfd. A pinned page stays allocated until it is unpinned.
  * @param newSize bytes
  * @returns 0, or -EINVAL when the size is not a multiple of the page size
  * @rule R-HUGE-51
@@ -76,7 +76,7 @@ export function truncateHugetlb(k: Kernel, mapping: AddressSpace, newSize: numbe
   mapping.size = newSize
   // also where the file grows: a mapping that may not be written reserves pages beyond its end
   const first = newSize / mapping.pageSize
-  unmapHugetlbRange(k, mapping, first, Infinity)
+  unmapHugetlbRange(k, mapping, first, Infinity, false)
   removeHugetlbPages(k, mapping, first, Infinity, true)
   return 0
 }
@@ -96,7 +96,7 @@ export function punchHugetlb(k: Kernel, mapping: AddressSpace, start: number, le
   zeroBytes(k, mapping, start, Math.min(end, first * pageSize))
   if (last >= first) zeroBytes(k, mapping, last * pageSize, end)
   if (first < last) {
-    unmapHugetlbRange(k, mapping, first, last)
+    unmapHugetlbRange(k, mapping, first, last, true)
     removeHugetlbPages(k, mapping, first, last, false)
   }
   return 0
@@ -144,7 +144,13 @@ function removeHugetlbPages(
 }
 
 /** Removes the entries of every mapping of a file range, private copies as well. */
-function unmapHugetlbRange(k: Kernel, mapping: AddressSpace, first: number, end: number): void {
+function unmapHugetlbRange(
+  k: Kernel,
+  mapping: AddressSpace,
+  first: number,
+  end: number,
+  keepsMarkers: boolean,
+): void {
   for (const vma of mapping.mappers) {
     const { mm } = vma
     if (mm === null) continue
@@ -164,7 +170,7 @@ function unmapHugetlbRange(k: Kernel, mapping: AddressSpace, first: number, end:
       if (unshareHugetlbTable(mm, vma, i)) continue
       const entry = mm.pageTable.pmd(i)
       if (!(entry instanceof HugePmd)) continue
-      unmapHugetlb(k, mm, vma, i, true)
+      unmapHugetlb(k, mm, vma, i, keepsMarkers)
       k.observer?.({ type: 'zap', mm: mm.id, start: i * PMD_SIZE, end: i * PMD_SIZE + pageSize })
     }
   }

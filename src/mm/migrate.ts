@@ -17,6 +17,7 @@ import {
   PG_SWAPCACHE,
   PG_WRITEBACK,
 } from '../memory/page-flags.ts'
+import { noteMapper } from './folio-mappers.ts'
 import { mappingReferences } from './gup-grab.ts'
 import { hugetlbPool } from './hugetlb-pool.ts'
 import type { Kernel } from './kernel.ts'
@@ -237,11 +238,13 @@ function remapEntries(
     if ((entry.bits & PTE_MIGRATION) === 0 || place === undefined) return
     if ((entry.bits & PTE_SWAP_EXCLUSIVE) !== 0) frames.set(place, PG_ANON_EXCLUSIVE)
     entry.pfn = place
+    if (frames.has(place, PG_ANON)) noteMapper(k, mm, place)
     entry.bits = presentWord(mm, pmd * PMD_SIZE, entry.bits)
     frames.addEntireMapcount(place, 1)
     frames.refcount[place]!++
     return
   }
+  let noted = 0
   for (let slot = 0; slot < PTRS_PER_PTE; slot++) {
     const bits = entry.bits[slot]!
     if ((bits & PTE_MIGRATION) === 0) continue
@@ -249,6 +252,8 @@ function remapEntries(
     const head = frames.head(old)
     const place = places.get(head)
     if (place === undefined) continue
+    if (place !== noted && frames.isLarge(place) && frames.has(place, PG_ANON)) noteMapper(k, mm, place)
+    noted = place
     const pfn = place + (old - head)
     if ((bits & PTE_SWAP_EXCLUSIVE) !== 0) frames.set(pfn, PG_ANON_EXCLUSIVE)
     entry.pfn[slot] = pfn

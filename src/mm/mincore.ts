@@ -17,7 +17,7 @@ import {
   pteSlot,
 } from './page-table.ts'
 import { storeUser } from './user-access.ts'
-import { VM_PFNMAP } from './vm-flags.ts'
+import { VM_HUGETLB, VM_PFNMAP } from './vm-flags.ts'
 import { asWord, alignUp, isPageAligned } from './user-range.ts'
 import type { Vma } from './vma.ts'
 import { lockForRead } from './write-lock.ts'
@@ -57,6 +57,7 @@ export function* mincore(k: Kernel, mm: Mm, addr: number, len: number, vec: numb
     const count = Math.min(pages - done, CHUNK, (vma.end - address) / PAGE_SIZE)
     const answer = new Uint8Array(count)
     if (!showsResidence(k, vma)) answer.fill(1)
+    else if ((vma.flags & VM_HUGETLB) !== 0) hugetlbResidence(k, mm, vma, address, answer)
     // @rule R-PM-6
     else if ((vma.flags & VM_PFNMAP) === 0) residence(k, mm, vma, address, answer)
     guard.release()
@@ -99,11 +100,30 @@ function residence(k: Kernel, mm: Mm, vma: Vma, start: number, answer: Uint8Arra
   }
 }
 
+/** Huge pages count when they are mapped. The cache is asked only where the table of their entries is missing. */
+function hugetlbResidence(k: Kernel, mm: Mm, vma: Vma, start: number, answer: Uint8Array): void {
+  const { pageTable } = mm
+  const { pageSize } = vma.file!.mapping
+  const end = start + answer.length * PAGE_SIZE
+  for (let from = start, next = 0; from < end; from = next) {
+    next = Math.min(end, (Math.floor(from / pageSize) + 1) * pageSize)
+    const part = answer.subarray((from - start) / PAGE_SIZE, (next - start) / PAGE_SIZE)
+    const entry = pageTable.pmd(pmdIndex(from))
+    if (!pageTable.reaches(pmdIndex(from), pageSize)) cachedHugetlb(k, vma, from, part)
+    else if (entry instanceof HugePmd && (entry.bits & (PTE_PRESENT | PTE_MIGRATION)) !== 0) part.fill(1)
+  }
+}
+
+/** A part of one huge page. Where the cache counts huge pages, each page of 4 KiB is taken for the next of those. */
+function cachedHugetlb(k: Kernel, vma: Vma, from: number, part: Uint8Array): void {
+  const { pages, pageSize } = vma.file!.mapping
+  const index = Math.floor(vma.pageIndex(from) / (pageSize / PAGE_SIZE))
+  if (k.release.fault.hugetlbCachePerPage) part.fill(isUptodate(k, pages.get(index)) ? 1 : 0)
+  else for (let i = 0; i < part.length; i++) part[i] = isUptodate(k, pages.get(index + i)) ? 1 : 0
+}
+
 function isCached(k: Kernel, vma: Vma, address: number): boolean {
-  if (vma.isAnonymous) return false
-  const { mapping } = vma.file!
-  const index = vma.pageIndex(address)
-  return isUptodate(k, mapping.pages.get(Math.floor(index / (mapping.pageSize / PAGE_SIZE))))
+  return !vma.isAnonymous && isUptodate(k, vma.file!.mapping.pages.get(vma.pageIndex(address)))
 }
 
 function isUptodate(k: Kernel, pfn: number): boolean {

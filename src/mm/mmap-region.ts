@@ -10,7 +10,7 @@ import type { Mm } from './mm.ts'
 import type { MmapWriteGuard } from './mmap-lock.ts'
 import { noteUnmap } from './userfaultfd-events.ts'
 import { countMapped, firstOverlapping, removeDetached, splitEdges } from './munmap.ts'
-import { mmapSecretmem } from './secretmem.ts'
+import { prepareSecretmem } from './secretmem.ts'
 import { shmemFileSetup } from './shmem.ts'
 import { finishUprobes, uprobeMmap } from './uprobe-hooks.ts'
 import { freeVma, insertVma } from './vma-link.ts'
@@ -128,6 +128,14 @@ function addMapping(
   const pages = len / PAGE_SIZE
   const end = start + len
   let flags = vmFlags | k.newVmaFlags
+  if (file !== null && file.mapping.kind.secretmem) {
+    const added = prepareSecretmem(k, mm, flags, pages + stillLocked)
+    if (added < 0) {
+      if ((flags & VM_ACCOUNT) !== 0) unchargeCommit(k, mm, pages)
+      return added
+    }
+    flags |= added
+  }
   const next = vmas.find(start)
   const previous = next === null ? vmas.last : next.previous
   const shape = { flags, highFlags, file, uffd: null, policy: null, anonName: null }
@@ -135,7 +143,7 @@ function addMapping(
   const merged = mergeNewRange(k, mm, vmas, previous, next, start, end, pgoff, shape, null)
   if (merged === null) {
     const vma = new Vma(start, end, flags, pgoff, file === null ? null : file.get(), highFlags)
-    let error = file === null && (flags & VM_SHARED) === 0 ? 0 : callMmap(k, mm, vma, stillLocked)
+    let error = file === null && (flags & VM_SHARED) === 0 ? 0 : callMmap(k, mm, vma)
     if (error === 0 && k.release.mm.checksAfterUnmap === 'commit-seal-mdwe') error = checkMdwe(k, mm, flags)
     if (error < 0) {
       vma.file?.put()
@@ -227,7 +235,7 @@ function checkMdwe(k: Kernel, mm: Mm, flags: number): number {
  * `call_mmap` / `shmem_zero_setup`: the file's own part of the mapping. May change `vma.flags`.
  * @returns 0 or -errno
  */
-function callMmap(k: Kernel, mm: Mm, vma: Vma, stillLocked: number): number {
+function callMmap(k: Kernel, mm: Mm, vma: Vma): number {
   if (vma.file === null) return shareAnonymous(k, mm, vma)
   const { mapping } = vma.file
   const { kind } = mapping
@@ -240,7 +248,6 @@ function callMmap(k: Kernel, mm: Mm, vma: Vma, stillLocked: number): number {
     return refuse(k.current, EOPNOTSUPP, 'R-AS-23', { why: 'MAP_SYNC on a file that is not DAX' })
   }
   if (kind.hugetlb) return mmapHugetlb(k, mm, vma)
-  if (kind.secretmem) return mmapSecretmem(k, mm, vma, stillLocked)
   if (kind.anonymousWhenPrivate && (vma.flags & VM_SHARED) !== 0) {
     // a shared mapping of /dev/zero is shared anonymous memory
     const device = vma.file

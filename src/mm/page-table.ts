@@ -153,6 +153,11 @@ export class PageTable {
     return this.#tables.get(index >>> 9) ?? null
   }
 
+  /** Is there a table that could hold an entry for a huge page of this size, bytes, at a 2 MiB span? */
+  reaches(index: number, pageSize: number): boolean {
+    return pageSize === GIGABYTE ? this.#uppers.has(index >>> 18) : this.#tables.has(index >>> 9)
+  }
+
   forEachTable(visit: (table: PmdTable) => void): void {
     for (const table of this.#tables.values()) visit(table)
   }

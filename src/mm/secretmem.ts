@@ -6,7 +6,6 @@ import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import { mlockFutureOk } from './vm-accounting.ts'
 import { VM_DONTDUMP, VM_LOCKED, VM_SHARED } from './vm-flags.ts'
-import type { Vma } from './vma.ts'
 
 const O_CLOEXEC = 0o2000000
 
@@ -24,21 +23,22 @@ export function memfdSecret(k: Kernel, flags: number): OpenFile | number {
 }
 
 /**
- * Shared only; where the release has it so, locked from the start, within the limit and counted.
- * @param stillLocked pages that count although a mapping at this place has lost them already
+ * What secret memory makes of a new mapping before its neighbours are looked at: shared only, left out of core files
+ * and, where the release has it so, locked from the start, within the limit and counted.
+ * @param flags of the mapping
+ * @param pages of it, and those that count although a mapping at this place has lost them already
+ * @returns the flags to add, or -errno
  * @rule R-AS-93
  */
-export function mmapSecretmem(k: Kernel, mm: Mm, vma: Vma, stillLocked: number): number {
-  if ((vma.flags & VM_SHARED) === 0) {
+export function prepareSecretmem(k: Kernel, mm: Mm, flags: number, pages: number): number {
+  if ((flags & VM_SHARED) === 0) {
     return refuse(k.current, EINVAL, 'R-AS-93', { why: 'secret memory can only be mapped shared' })
   }
-  vma.flags |= VM_DONTDUMP
-  if (!k.release.mm.secretmemIsLocked) return 0
-  const error = mlockFutureOk(k, mm, VM_LOCKED, vma.pages + stillLocked)
+  if (!k.release.mm.secretmemIsLocked) return VM_DONTDUMP
+  const error = mlockFutureOk(k, mm, VM_LOCKED, pages)
   if (error < 0)
     return refuse(k.current, EAGAIN, 'R-AS-93', { why: 'secret memory is locked memory' }, k.current.refusal)
-  vma.flags |= VM_LOCKED
-  return 0
+  return VM_DONTDUMP | VM_LOCKED
 }
 
 /**

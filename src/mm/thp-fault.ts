@@ -10,21 +10,12 @@ import {
 } from '../memory/page-flags.ts'
 import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_FALLBACK } from './fault-flags.ts'
 import { NEEDS_USERFAULT, NEEDS_USERFAULT_WP } from './fault-sleep.ts'
+import { isMappedOnlyBy } from './folio-mappers.ts'
 import type { Kernel } from './kernel.ts'
 import type { Mm } from './mm.ts'
 import type { MmapReadGuard } from './mmap-lock.ts'
 import { maybeWrite, vmPageProt, readProt, written } from './page-prot.ts'
-import {
-  HugePmd,
-  Leaf,
-  pmdIndex,
-  PTE_ACCESSED,
-  PTE_DIRTY,
-  PTE_NONPRESENT_KINDS,
-  PTE_PRESENT,
-  PTE_UFFD_WP,
-  type PmdEntry,
-} from './page-table.ts'
+import { HugePmd, Leaf, pmdIndex, PTE_ACCESSED, PTE_DIRTY, PTE_UFFD_WP } from './page-table.ts'
 import { anonVmaPrepare, swapbackedFlag, taggedFlag } from './rmap.ts'
 import { splitHugePmd } from './thp-map.ts'
 import { isUffdWpAsync } from './userfaultfd-context.ts'
@@ -168,43 +159,7 @@ export function largeAnonReuse(k: Kernel, mm: Mm, pfn: number): boolean {
       return frames.refcount[head] === 1
     case 'sole-mm': {
       const total = frames.totalMapcount(head)
-      return total > 1 && frames.refcount[head] === total && isMappedOnlyBy(k, mm, head, total)
+      return total > 1 && frames.refcount[head] === total && isMappedOnlyBy(k, mm, head)
     }
   }
-}
-
-/** Every one of the `total` mappings of a folio is in this mm. */
-export function isMappedOnlyBy(k: Kernel, mm: Mm, head: number, total: number): boolean {
-  const end = head + k.memory.frames.nrPages(head)
-  // Unless it was moved by mremap, a folio is mapped where it was created, whose page number is known
-  // modulo 2^32: eight candidates. Elsewhere only a walk of the whole table can tell.
-  for (let turn = 0; turn < 8; turn++) {
-    const pmd = Math.floor((turn * 2 ** 32 + k.memory.frames.index[head]!) / PTRS_PER_PTE)
-    if (countMappings(mm.pageTable.pmd(pmd), head, end) === total) return true
-    for (const other of k.mms) {
-      if (other !== mm && countMappings(other.pageTable.pmd(pmd), head, end) > 0) return false
-    }
-  }
-  let found = 0
-  const { pageTable } = mm
-  for (let i = pageTable.nextPmd(0, 2 ** 26); i >= 0; i = pageTable.nextPmd(i + 1, 2 ** 26)) {
-    found += countMappings(pageTable.pmd(i), head, end)
-  }
-  return found === total
-}
-
-function countMappings(entry: PmdEntry | null, head: number, end: number): number {
-  if (entry === null) return 0
-  if (entry instanceof HugePmd) return entry.pfn === head ? 1 : 0
-  const { pfn, bits } = entry
-  let found = 0
-  for (let slot = 0; slot < PTRS_PER_PTE; slot++) {
-    if (
-      pfn[slot]! >= head &&
-      pfn[slot]! < end &&
-      (bits[slot]! & (PTE_PRESENT | PTE_NONPRESENT_KINDS)) === PTE_PRESENT
-    )
-      found++
-  }
-  return found
 }

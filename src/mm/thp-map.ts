@@ -7,6 +7,7 @@ import {
   PG_MLOCKED,
   PG_SWAPBACKED,
 } from '../memory/page-flags.ts'
+import { noteMapper } from './folio-mappers.ts'
 import { changeHugetlb, copyHugetlb, unmapHugetlb, markTaggedHugetlb } from './hugetlb-map.ts'
 import type { Kernel } from './kernel.ts'
 import { sharedMigrationWord } from './migration-entry.ts'
@@ -170,6 +171,7 @@ export function copyHugePmd(
     frames.clear(head, PG_ANON_EXCLUSIVE)
   }
   entry.bits &= ~PTE_WRITE
+  noteMapper(k, child, head)
   k.memory.get(head)
   frames.addEntireMapcount(head, 1)
   addRss(k, child, head, 1)

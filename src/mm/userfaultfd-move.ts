@@ -157,6 +157,10 @@ function moveStep(
     const target = pageTable.pmd(pmdIndex(dst))
     const whole = src % PMD_SIZE === 0 && dst % PMD_SIZE === 0 && left >= PMD_SIZE
     if (whole && target === null) return moveHuge(k, mm, to, src, dst, source)
+    const { frames } = k.memory
+    const present = (source.bits & PTE_PRESENT) !== 0
+    if (present && !k.isHugeZero(source.pfn) && !frames.has(source.pfn, PG_ANON_EXCLUSIVE))
+      return busy(k, src)
     splitHugePmd(k, mm, from, pmdIndex(src))
   }
   return movePage(k, mm, to, src, dst, holes)

@@ -62,6 +62,15 @@ describe('R-DIO-4 pins at borders between blocks', () => {
     expect(allowed(-1, [...start, fork], { at: 0, length: 2 * P })).toBe(null)
   })
 
+  it('three fewer of a shared page that may not be read: it is tried once, not four times', () => {
+    const unreadable: Step = { by: 0, op: 'mprotect', at: 0, length: P, prot: 2 }
+    const before = [...start, fork, unreadable]
+    expect(allowed(-3, before, { at: 0, length: 2 * P })).toBe('blocks-apart')
+    expect(allowed(-4, before, { at: 0, length: 2 * P })).toBe(null)
+    expect(allowed(-3, [...start, unreadable], { at: 0, length: 2 * P })).toBe(null)
+    expect(allowed(-3, [...start, fork, { ...unreadable, prot: 0 }], { at: 0, length: 2 * P })).toBe(null)
+  })
+
   it('nothing of a file that is not opened for direct I/O', () => {
     expect(allowed(1, start, { at: 512, length: 2 * P, file: 1 })).toBe(null)
   })

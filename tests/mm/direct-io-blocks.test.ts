@@ -32,6 +32,28 @@ describe('direct I/O and the blocks of a file', () => {
     w.close()
   })
 
+  it('R-DIO-12 a new block that a write stopped in is read as zeros where its run begins before the end', () => {
+    // [file grown to, position, bytes there are, bytes written, size after, how many of the bytes there were show]
+    const cases = [
+      [0, 0, 1536, P, 1536, 1536],
+      [0, 512, 1536, 3584, 2048, 1536],
+      [P, 0, 1536, P, P, 0],
+      [1000, 0, 1536, P, 1536, 0],
+      [2 * P, 512, 5632, 2 * P, 2 * P, 3584],
+      [P, 0, 5632, 2 * P, 5632, P],
+    ] as const
+    for (const [grown, offset, there, length, size, shown] of cases) {
+      const w = new Disk(0)
+      w.grow(grown)
+      const end = w.edge(2, 9) + 2 * P
+      for (let i = 1; i <= there; i++) w.store(end - i, 9)
+      expect(w.pwrite(end - there, length, offset)).toBe('-EFAULT')
+      const bytes = Array.from({ length: size }, (_, i) => w.byte(i))
+      expect([w.size, bytes.filter((byte) => byte === 9).length]).toEqual([size, shown])
+      w.close()
+    }
+  })
+
   it('R-DIO-13 what a failed write had reserved beyond the end is an error once the file has grown over it', () => {
     const w = new Disk(0)
     const to = w.memory(1, 9)

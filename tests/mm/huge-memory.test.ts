@@ -236,6 +236,37 @@ describe.each(RELEASES)('transparent huge pages, %s', (release) => {
     expect(pfnAt(app, page(8))).not.toBe(pfn + 8)
   })
 
+  it('R-HUGE-20 6.18 keeps count of a folio for two address spaces: the third copies even when it is alone', () => {
+    const app = withThp(release)
+    const early = fork(app)
+    touch(app, page(5), true)
+    const late = fork(app)
+    const pfn = pfnAt(late, page(7))
+    app.run(munmap(app.kernel, app.space, BASE, PMD_SIZE))
+    exit(early)
+    // before 6.18 it copies because other pages of the folio are mapped
+    expect(touch(late, page(7), true)).toBe('ok')
+    expect(pfnAt(late, page(7))).not.toBe(pfn)
+  })
+
+  it.each([
+    ['that has the place of one that has gone', 'next', is618],
+    ['that came third', 'late', false],
+  ])('R-HUGE-20 the child %s', (_which, who, inPlace) => {
+    const app = withThp(release)
+    const early = fork(app)
+    touch(app, page(5), true)
+    const late = fork(app)
+    exit(early)
+    const next = fork(app)
+    app.run(munmap(app.kernel, app.space, BASE, PMD_SIZE))
+    exit(who === 'next' ? late : next)
+    const task = who === 'next' ? next : late
+    const pfn = pfnAt(task, page(7))
+    touch(task, page(7), true)
+    expect(pfnAt(task, page(7)) === pfn).toBe(inPlace)
+  })
+
   it('HUGE vector H15, R-HUGE-21: the child gone, the parent reuses the whole PMD', () => {
     const app = withThp(release)
     const pfn = pfnAt(app, BASE)

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { PAGE_SIZE, PMD_SIZE } from '../../src/base/units.ts'
+import { PAGE_SIZE, PMD_SIZE, PUD_SIZE } from '../../src/base/units.ts'
 import type { ReleaseName } from '../../src/base/release.ts'
 import { PG_HUGETLB } from '../../src/memory/page-flags.ts'
 import type { OpenFile } from '../../src/mm/file.ts'
@@ -28,12 +28,24 @@ import {
   PROT_NONE,
   PROT_READ,
 } from '../../src/mm/mman.ts'
+import { mincore } from '../../src/mm/mincore.ts'
 import { mprotect } from '../../src/mm/mprotect.ts'
 import { mremap } from '../../src/mm/mremap.ts'
 import { munmap } from '../../src/mm/munmap.ts'
+import { HugePmd, PTE_MARKER_UFFD_WP, pmdIndex } from '../../src/mm/page-table.ts'
 import { loadUser, storeUser } from '../../src/mm/user-access.ts'
-import { createUserfaultfd, uffdCopy, uffdRegister, uffdUnregister } from '../../src/mm/userfaultfd.ts'
-import { UFFDIO_REGISTER_MODE_MISSING } from '../../src/mm/userfaultfd-flags.ts'
+import {
+  createUserfaultfd,
+  uffdCopy,
+  uffdRegister,
+  uffdUnregister,
+  uffdWriteprotect,
+} from '../../src/mm/userfaultfd.ts'
+import {
+  UFFDIO_REGISTER_MODE_MISSING,
+  UFFDIO_REGISTER_MODE_WP,
+  UFFDIO_WRITEPROTECT_MODE_WP,
+} from '../../src/mm/userfaultfd-flags.ts'
 import {
   BASE,
   RELEASES,
@@ -207,6 +219,55 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     expect(meminfo(pool)).toEqual([4, 1])
     expect(truncateHugetlb(k, file.mapping, 0)).toBe(0)
     expect(meminfo(pool)).toEqual([4, 0])
+  })
+
+  it('R-HUGE-51 truncation drops marks of userfaultfd, also where the file grows; a hole leaves them', () => {
+    const { app, k } = lab(release, 4)
+    const file = memfd(k, 4)
+    map(app, BASE, 4 * PMD_SIZE, { file, flags: MAP_SHARED })
+    const uffd = createUserfaultfd(k, { mm: app.space })
+    const range = [BASE, 4 * PMD_SIZE] as const
+    app.run(uffdRegister(k, uffd, app.space, ...range, UFFDIO_REGISTER_MODE_WP))
+    const mark = (): number =>
+      app.run(uffdWriteprotect(k, uffd, app.space, ...range, UFFDIO_WRITEPROTECT_MODE_WP))
+    const marked = (): boolean[] =>
+      [0, 1, 2, 3].map((i) => {
+        const entry = app.space.pageTable.pmd(pmdIndex(hugePage(i)))
+        return entry instanceof HugePmd && entry.bits === PTE_MARKER_UFFD_WP
+      })
+    mark()
+    expect(marked()).toEqual([true, true, true, true])
+    punchHugetlb(k, file.mapping, PMD_SIZE, PMD_SIZE)
+    expect(marked()).toEqual([true, true, true, true])
+    truncateHugetlb(k, file.mapping, 2 * PMD_SIZE)
+    expect(marked()).toEqual([true, true, false, false])
+    mark()
+    truncateHugetlb(k, file.mapping, 3 * PMD_SIZE)
+    expect(marked()).toEqual([true, true, true, false])
+  })
+
+  it('R-AS-111 mincore: mapped huge pages count; the cache is asked where the table of entries is missing', () => {
+    const { app, k } = lab(release, 4)
+    const file = memfd(k, 2)
+    const [beside, apart] = [BASE + 4 * PMD_SIZE, BASE + 8 * PUD_SIZE]
+    const vec = BASE + 2 * PUD_SIZE
+    map(app, vec, PAGE_SIZE)
+    for (const at of [BASE, beside, apart]) map(app, at, 2 * PMD_SIZE, { file, flags: MAP_SHARED })
+    touch(app, hugePage(1), false)
+    const seen = (at: number): number[] => {
+      expect(result(app.run(mincore(k, app.space, at, 2 * PMD_SIZE, vec)))).toBe(0)
+      const bytes = new Uint8Array(1024)
+      k.memory.contents.read(pfnAt(app, vec), 0, bytes)
+      return [...bytes.keys()].filter((i) => bytes[i] === 1)
+    }
+    const second = [...new Array(512).keys()].map((i) => 512 + i)
+    expect(seen(BASE)).toEqual(second)
+    expect(seen(beside)).toEqual([])
+    // before 6.7 the cache is asked for huge pages 0, 1, 2, …, and then from 1 on
+    expect(seen(apart)).toEqual(release === '6.12' || release === '6.18' ? second : [1, 512])
+    map(app, apart + 4 * PMD_SIZE, PAGE_SIZE)
+    touch(app, apart + 4 * PMD_SIZE, true)
+    expect(seen(apart)).toEqual([])
   })
 
   it('R-HUGE-40 a mount with a size is a limit of its own', () => {

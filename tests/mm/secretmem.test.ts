@@ -42,8 +42,15 @@ class SecretWorld extends World {
     return result(this.task.run(truncateFile(this.k, file.mapping, size)))
   }
 
-  mapSecret(file: OpenFile, pages: number, flags = MAP_SHARED, prot = RW): number | string {
-    const request = { addr: 0, length: pages * P, prot, flags, file, offset: 0 }
+  mapSecret(
+    file: OpenFile,
+    pages: number,
+    flags = MAP_SHARED,
+    prot = RW,
+    addr = 0,
+    page = 0,
+  ): number | string {
+    const request = { addr, length: pages * P, prot, flags, file, offset: page * P }
     return result(this.task.run(mmap(this.k, this.mm, request)))
   }
 }
@@ -85,6 +92,18 @@ describe('R-AS-93 secret memory', () => {
     const request = { addr: at, length: 6 * P, prot: RW, flags: MAP_SHARED | MAP_FIXED, file, offset: 0 }
     expect(result(w.task.run(mmap(w.k, w.mm, request)))).toBe('-EAGAIN')
     expect(w.mm.lockedVm).toBe(0)
+  })
+
+  it.each(RELEASE_NAMES)('%s: a mapping joins its neighbours, also one laid over the middle', (release) => {
+    const w = new SecretWorld({ release })
+    const file = w.sized(8)
+    const at = w.mapSecret(file, 3) as number
+    for (const page of [1, 3, 0])
+      expect(w.mapSecret(file, 1, MAP_SHARED | MAP_FIXED, RW, at + page * P, page)).toBe(at + page * P)
+    const guard = w.mm.mmapLock.tryRead()!
+    const vma = guard.vmas.find(at)!
+    guard.release()
+    expect([vma.start, vma.end]).toEqual([at, at + 4 * P])
   })
 
   it.each(RELEASE_NAMES)('%s: its program reaches it, a pin does not', (release) => {

@@ -8,7 +8,7 @@ import type { Mm } from '../../src/mm/mm.ts'
 import { mremap } from '../../src/mm/mremap.ts'
 import { munmap } from '../../src/mm/munmap.ts'
 import { PageArray } from '../../src/mm/page-array.ts'
-import { PTE_UFFD_WP } from '../../src/mm/page-table.ts'
+import { HugePmd, PTE_UFFD_WP } from '../../src/mm/page-table.ts'
 import { unpinUserPages } from '../../src/mm/unpin.ts'
 import { accessUser } from '../../src/mm/user-access.ts'
 import { uffdCopy, uffdMove, uffdWriteprotect, uffdZeropage } from '../../src/mm/userfaultfd.ts'
@@ -121,6 +121,24 @@ describe('UFFDIO_MOVE', () => {
     expect(w.ask(uffdMove(w.k, w.uffd, w.mm, dst + 2 * P, src + span - P, 2 * P, 2))).toBe(2 * P)
     expect([w.shows(dst + 2 * P), w.shows(dst + 3 * P)]).toEqual(['none', 'anon X w'])
   })
+
+  it.each(['6.12', '6.18'] as const)(
+    'R-FLT-124 %s: a huge page shared with a child stays whole',
+    (release) => {
+      const w = new WatchedWorld({ release, settings: { thpEnabled: 'always' } })
+      const span = 512 * P
+      const src = Math.ceil(w.map(2 * 512) / span) * span
+      const dst = w.map(4)
+      w.register(dst, 4 * P, MISSING)
+      w.store(src, 1)
+      const isHuge = (): boolean => w.mm.pageTable.pmd(src / span) instanceof HugePmd
+      const child = w.fork()
+      expect([w.ask(uffdMove(w.k, w.uffd, w.mm, dst, src + P, P)), isHuge()]).toEqual(['-EBUSY', true])
+      w.exit(child)
+      w.store(src, 1)
+      expect([w.ask(uffdMove(w.k, w.uffd, w.mm, dst, src + P, P)), isHuge()]).toEqual([P, false])
+    },
+  )
 
   it('R-FLT-124 holes and shared pages', () => {
     const { w, src, dst } = pair()

@@ -8,8 +8,8 @@ export interface FaultSwitches {
   readonly largeFolioReuse: 'last-mapped-page' | 'never' | 'sole-mm'
   /** a write to the huge zero PMD allocates a whole THP: 6.18 (R-HUGE-14) */
   readonly hugeZeroWriteAllocatesThp: boolean
-  /** page-cache references of a hugetlb folio: one per page from 6.7 on, one per folio before (R-HUGE-1) */
-  readonly hugetlbCacheRefPerPage: boolean
+  /** the page cache has a hugetlb folio once for each of its pages, as any other: from 6.7 on; before once, by its number in the file (R-HUGE-1, R-AS-111) */
+  readonly hugetlbCachePerPage: boolean
   /** read swap-in of an exclusive entry gives a writable pte: 6.12 on (R-FLT-52) */
   readonly swapInReadWritable: boolean
   /** a lazily freed page that could not be dropped for a reference becomes an ordinary one: up to 6.12 (R-FLT-73) */
@@ -71,7 +71,7 @@ const r61: FaultSwitches = {
   unshareCopiesFilePages: false,
   largeFolioReuse: 'last-mapped-page',
   hugeZeroWriteAllocatesThp: false,
-  hugetlbCacheRefPerPage: false,
+  hugetlbCachePerPage: false,
   swapInReadWritable: false,
   failedDiscardSwapbacks: true,
   hintsSparePinned: false,
@@ -110,7 +110,7 @@ const r612: FaultSwitches = {
   collapseTellsUffd: true,
   hintsSparePinned: true,
   largeFolioReuse: 'never',
-  hugetlbCacheRefPerPage: true,
+  hugetlbCachePerPage: true,
   directWriteStopsEarly: true,
   writePrefaultsHuge: true,
   splitMapsZeroPage: true,

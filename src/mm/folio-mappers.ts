@@ -1,0 +1,82 @@
+import { PTRS_PER_PTE } from '../base/units.ts'
+import type { Kernel } from './kernel.ts'
+import type { Mm } from './mm.ts'
+import { HugePmd, PTE_NONPRESENT_KINDS, PTE_PRESENT, type PmdEntry } from './page-table.ts'
+
+/**
+ * Every mapping of a large folio is in this mm, as far as the release can tell: from 6.18 on a folio keeps count
+ * for two address spaces at a time, and for a third it never knows.
+ * @rule R-HUGE-20
+ */
+export function isMappedOnlyBy(k: Kernel, mm: Mm, head: number): boolean {
+  if (k.memory.frames.uncounted.get(head)?.has(mm.id) === true) return false
+  const total = k.memory.frames.totalMapcount(head)
+  return mappingsIn(k, mm, head, total) === total
+}
+
+/** `folio_maybe_mapped_shared`: not all mappings of a large folio are in this mm. */
+export function isMappedShared(k: Kernel, mm: Mm, head: number): boolean {
+  return !isMappedOnlyBy(k, mm, head)
+}
+
+/**
+ * A mm is about to map a large anonymous folio, or more of one. Where two others are counted already it is not, and
+ * is not either when they have gone.
+ * @rule R-HUGE-20
+ */
+export function noteMapper(k: Kernel, mm: Mm, head: number): void {
+  const { uncounted } = k.memory.frames
+  // two address spaces are known exactly
+  if (k.release.fault.largeFolioReuse !== 'sole-mm' || k.mms.size < 3) return
+  const others = uncounted.get(head)
+  if (others?.has(mm.id) === true) return
+  const total = k.memory.frames.totalMapcount(head)
+  let counted = 0
+  for (const other of k.mms) {
+    if (mappingsIn(k, other, head, total) === 0) continue
+    if (other === mm) return
+    if (others?.has(other.id) !== true) counted++
+  }
+  if (counted < 2) return
+  if (others === undefined) uncounted.set(head, new Set([mm.id]))
+  else others.add(mm.id)
+}
+
+/** How many of the `total` mappings of a folio are in this mm. */
+function mappingsIn(k: Kernel, mm: Mm, head: number, total: number): number {
+  const { frames } = k.memory
+  const end = head + frames.nrPages(head)
+  // Unless it was moved by mremap, a folio is mapped where it was created, whose page number is known
+  // modulo 2^32: eight candidates. Elsewhere only a walk of the whole table can tell.
+  let here = 0
+  let elsewhere = 0
+  for (let turn = 0; turn < 8; turn++) {
+    const pmd = Math.floor((turn * 2 ** 32 + frames.index[head]!) / PTRS_PER_PTE)
+    here += countMappings(mm.pageTable.pmd(pmd), head, end)
+    if (here === total) return here
+    for (const other of k.mms)
+      if (other !== mm) elsewhere += countMappings(other.pageTable.pmd(pmd), head, end)
+    if (here + elsewhere === total) return here
+  }
+  here = 0
+  const { pageTable } = mm
+  for (let i = pageTable.nextPmd(0, 2 ** 26); i >= 0; i = pageTable.nextPmd(i + 1, 2 ** 26))
+    here += countMappings(pageTable.pmd(i), head, end)
+  return here
+}
+
+function countMappings(entry: PmdEntry | null, head: number, end: number): number {
+  if (entry === null) return 0
+  if (entry instanceof HugePmd) return entry.pfn === head && (entry.bits & PTE_PRESENT) !== 0 ? 1 : 0
+  const { pfn, bits } = entry
+  let found = 0
+  for (let slot = 0; slot < PTRS_PER_PTE; slot++) {
+    if (
+      pfn[slot]! >= head &&
+      pfn[slot]! < end &&
+      (bits[slot]! & (PTE_PRESENT | PTE_NONPRESENT_KINDS)) === PTE_PRESENT
+    )
+      found++
+  }
+  return found
+}
