@@ -51,7 +51,7 @@ if (task !== null) {
   const { doJob } = await import('./job.ts')
   let reply: Reply
   try {
-    reply = { result: doJob(task.pinscopeJob) }
+    reply = { result: await doJob(task.pinscopeJob) }
   } catch (error) {
     if (!(error instanceof UserError)) throw error
     reply = { userError: error.message }

@@ -9,7 +9,6 @@ import { nearestRelease } from '../host/kernel-release.ts'
 import { firstRecordAbove, parseMaps } from '../host/maps.ts'
 import { parseRange, resolveRange } from '../host/range.ts'
 import type { Snapshot } from '../host/snapshot.ts'
-import { parseSnapshot, readSnapshot } from '../host/snapshot-file.ts'
 import { findDemoRanges, type DemoRanges } from './demo-ranges.ts'
 import { UserError } from './user-error.ts'
 
@@ -63,11 +62,11 @@ interface Results {
 export type JobResult<J extends Job> = Results[J['kind']]
 
 /** @throws UserError */
-export function doJob(job: Job): JobResult<Job> {
+export async function doJob(job: Job): Promise<JobResult<Job>> {
   try {
     switch (job.kind) {
       case 'explain':
-        return explainJob(job)
+        return await explainJob(job)
       case 'snapshot':
         return snapshotJob(job)
       case 'demo-ranges':
@@ -79,11 +78,11 @@ export function doJob(job: Job): JobResult<Job> {
   }
 }
 
-function explainJob(job: ExplainJob): Answer {
+async function explainJob(job: ExplainJob): Promise<Answer> {
   // a typing mistake is reported before any process is read
   const request = requestNamed(job.request)
   requestOptions(request, job.options)
-  const snapshot = takeSnapshot(job.source, job.range)
+  const snapshot = await takeSnapshot(job.source, job.range)
   const range = job.range ?? rangeOfSnapshot(snapshot)
   refuseUnmapped(snapshot, range)
   const { options, release } = job
@@ -94,9 +93,12 @@ function explainJob(job: ExplainJob): Answer {
     : answer
 }
 
-function takeSnapshot(source: Source, range: string | null): Snapshot {
-  if ('file' in source) return readSnapshot(source.file)
-  if ('text' in source) return parseSnapshot(source.text, source.origin)
+async function takeSnapshot(source: Source, range: string | null): Promise<Snapshot> {
+  if (!('pid' in source)) {
+    // the schema of stored snapshots takes a while to load, and a live process needs none
+    const { parseSnapshot, readSnapshot } = await import('../host/snapshot-file.ts')
+    return 'file' in source ? readSnapshot(source.file) : parseSnapshot(source.text, source.origin)
+  }
   if (range === null)
     throw new UserError('--range is missing: which memory of the process? e.g. --range 0x7f0000000000+64k')
   return captureProcess(source.pid, { ranges: [range] })

@@ -1,7 +1,7 @@
 /** An answer for people: the verdict first, a screenful in all. */
 import { formatSize } from '../base/units.ts'
 import type { Answer } from '../explain/answer.ts'
-import { MEMLOCK_CHARGE } from '../host/snapshot.ts'
+import { MEMLOCK_CHARGE } from '../host/snapshot-format.ts'
 import { LabelledText } from './labelled-text.ts'
 import { reportReleases } from './report-releases.ts'
 import { printableStrings, type Terminal } from './terminal.ts'

@@ -3,8 +3,7 @@
  * generated from here.
  */
 import * as z from 'zod'
-
-export const ANSWER_SCHEMA_VERSION = 1
+import { ANSWER_SCHEMA_VERSION } from './answer-version.ts'
 
 const address = z
   .string()

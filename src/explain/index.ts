@@ -14,6 +14,7 @@
  */
 export { explain } from './explain.ts'
 export type { ExplainOptions } from './explain.ts'
-export { ANSWER_SCHEMA_VERSION, AnswerSchema, answerJsonSchema } from './answer.ts'
+export { ANSWER_SCHEMA_VERSION } from './answer-version.ts'
+export { AnswerSchema, answerJsonSchema } from './answer.ts'
 export type { Answer, Verdict } from './answer.ts'
 export { requests } from './requests.ts'

@@ -18,7 +18,7 @@ import { readRings, readUserRegistered } from './read-rings.ts'
 import { readSmaps } from './read-smaps.ts'
 import type { SmapsReading } from './read-smaps.ts'
 import { readSystem } from './read-system.ts'
-import { MEMLOCK_CHARGE, SNAPSHOT_SCHEMA_VERSION } from './snapshot.ts'
+import { MEMLOCK_CHARGE, SNAPSHOT_SCHEMA_VERSION } from './snapshot-format.ts'
 import type { PageTable, Snapshot, Unseen } from './snapshot.ts'
 import type { SmapsRecord } from './smaps.ts'
 import { parseStatus } from './status.ts'
@@ -74,7 +74,7 @@ export function captureProcess(pid: number, options: CaptureOptions): Snapshot {
 interface Seen {
   readonly listing: MapsListing
   /** the records described in detail */
-  readonly detailed: MapsRecord[]
+  readonly detailed: readonly MapsRecord[]
   readonly smaps: ReadonlyMap<number, SmapsRecord>
   /** smaps was read below this address */
   readonly smapsTo: number

@@ -17,7 +17,7 @@ export interface MapsRecord {
 }
 
 export interface MapsListing {
-  readonly records: MapsRecord[]
+  readonly records: readonly MapsRecord[]
   /** records overlapped: the listing mixes two moments and must be read again (R-CONS-2) */
   readonly torn: boolean
 }
@@ -96,6 +96,9 @@ function notMaps(text: string, from: number, to: number): HostError {
   )
 }
 
+/** The listing parsed last: one snapshot is asked for its mappings in several places. */
+let latest: { readonly text: string; readonly listing: MapsListing } | null = null
+
 /**
  * Parses a whole listing. `[vsyscall]` is left out: it is above user space and is not a VMA.
  * @rule R-MAPS-3
@@ -103,6 +106,11 @@ function notMaps(text: string, from: number, to: number): HostError {
  * @throws HostError 'unreadable'
  */
 export function parseMaps(text: string): MapsListing {
+  if (latest?.text !== text) latest = { text, listing: parseListing(text) }
+  return latest.listing
+}
+
+function parseListing(text: string): MapsListing {
   const records: MapsRecord[] = []
   let torn = false
   let previousEnd = 0

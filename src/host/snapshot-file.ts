@@ -3,7 +3,8 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { PAGE_SIZE } from '../base/units.ts'
 import { HostError } from './host-error.ts'
 import { errorCode } from './proc-files.ts'
-import { SNAPSHOT_SCHEMA_VERSION, Snapshot } from './snapshot.ts'
+import { SNAPSHOT_SCHEMA_VERSION } from './snapshot-format.ts'
+import { Snapshot } from './snapshot.ts'
 
 /**
  * Reads a stored snapshot.

@@ -6,9 +6,7 @@
  * latin1 (one character per byte) in `maps` and decoded as UTF-8 where valid in every other field.
  */
 import * as z from 'zod'
-
-/** The newest snapshot layout this program reads and the one it writes. */
-export const SNAPSHOT_SCHEMA_VERSION = 1
+import { SNAPSHOT_SCHEMA_VERSION } from './snapshot-format.ts'
 
 const address = z.number().int().nonnegative().describe('user address, bytes')
 const bytes = z.number().nonnegative().describe('bytes')
@@ -208,9 +206,6 @@ const SystemFacts = z.object({
     .nullable(),
   sysctl: z.record(z.string(), z.string()).describe('absent key = absent feature (R-GLOB-5)'),
 })
-
-/** How `Unseen.what` begins where the charge of a user is meant; it matters only where a limit applies. */
-export const MEMLOCK_CHARGE = 'memory charged to RLIMIT_MEMLOCK'
 
 /** Something that could not be seen, and what it would take. */
 export const Unseen = z.object({ what: z.string(), why: z.string(), needs: z.string() })
