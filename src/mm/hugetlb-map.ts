@@ -101,7 +101,7 @@ export function alignParts(mm: Mm, vma: Vma, pmd: number): void {
 /**
  * Removes one entry. The page goes back to the pool with its last reference; where the release does so,
  * the owner of a private mapping gets its promise back with it.
- * @param keepsMarkers the VMA stays: write protection by userfaultfd is remembered
+ * @param keepsMarkers the VMA stays and its file is no shorter: write protection by userfaultfd is remembered
  * @rule R-HUGE-51
  * @rule R-HUGE-52
  */
@@ -110,8 +110,8 @@ export function unmapHugetlb(k: Kernel, mm: Mm, vma: Vma, pmd: number, keepsMark
   const { frames } = memory
   const restores = k.release.fault.hugetlbZapRestoresReservation
   const entry = mm.pageTable.pmd(pmd) as HugePmd
-  const watched = keepsMarkers && (vma.flags & VM_UFFD_WP) !== 0
-  const marker = watched && (entry.bits & (PTE_UFFD_WP | PTE_MARKER_UFFD_WP)) !== 0
+  // also where nobody watches for writes any more, unlike small pages
+  const marker = keepsMarkers && (entry.bits & (PTE_UFFD_WP | PTE_MARKER_UFFD_WP)) !== 0
   const parts = (entry.bits & PTE_PRESENT) === 0 ? 1 : vma.file!.mapping.pageSize / PMD_SIZE
   for (let part = 0; part < parts; part++)
     mm.pageTable.setPmd(pmd + part, marker ? new HugePmd(0, PTE_MARKER_UFFD_WP) : null)
