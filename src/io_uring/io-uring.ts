@@ -259,14 +259,14 @@ export function* ioUringSetup(k: Kernel, params: SetupParams): Kthread<IoUring |
   }
   const ring = new IoUring(k, params, sizes, user, mm, rings, sqEntries)
   k.holders.add(ring)
-  cancelAtExit(k)
+  followTasks(k)
   return ring
 }
 
 const hooked = new WeakSet<Kernel>()
 
-/** A task that exits or execs takes its requests with it, on every ring. @rule R-URING-97 */
-function cancelAtExit(k: Kernel): void {
+/** A task that exits takes its requests with it, on every ring; one that execs waits. @rule R-URING-97 */
+function followTasks(k: Kernel): void {
   if (hooked.has(k)) return
   hooked.add(k)
   k.exitHooks.add((task) => {
@@ -279,7 +279,7 @@ function cancelAtExit(k: Kernel): void {
 function* waitForSends(k: Kernel, task: CurrentTask): Kthread<void> {
   const lends = (ring: IoUring): boolean => [...ring.notifications].some((lent) => lent.task === task)
   for (const holder of k.holders) {
-    if (!(holder instanceof IoUring)) continue
+    if (!(holder instanceof IoUring) || !lends(holder)) continue
     holder.postDue()
     while (lends(holder)) {
       const queue = holder.notificationQueue

@@ -15,6 +15,7 @@ import {
 import { IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_SINGLE_ISSUER } from '../../src/io_uring/setup-flags.ts'
 import { BufferIter } from '../../src/mm/iov-iter.ts'
 import { makeStreamPair } from '../../src/net/loopback.ts'
+import { execve } from '../../src/task/exec.ts'
 import { makePipe } from '../../src/task/pipe.ts'
 import { FIXED, F_NOTIF, Net, REPORT } from './net-rig.ts'
 import { P } from './rig.ts'
@@ -160,6 +161,21 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     n.seen()
     n.flow()
     expect([n.seen(), n.pinned]).toEqual([[], 1])
+    n.submit([])
+    expect(n.seen()).toEqual([[1, 0, 'notif']])
+  })
+
+  it('R-URING-105 exec of another task takes nothing up that waits on such a ring', () => {
+    const n = new Net(release, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN)
+    n.submit([n.zc(n.s, 1, { ioprio: 0 })])
+    n.seen()
+    n.flow()
+    const child = n.fork()
+    const image = { segments: [], startBrk: 0x1000_0000, code: [0, 0], data: [0, 0] } as const
+    const request = { path: '/bin/true', argv: ['true'], envp: [], image }
+    expect(child.run(execve(n.k, child, request, () => {}))).toBe(0)
+    expect(n.seen()).toEqual([])
+    n.exit(child)
     n.submit([])
     expect(n.seen()).toEqual([[1, 0, 'notif']])
   })
