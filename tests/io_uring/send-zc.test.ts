@@ -180,7 +180,7 @@ describe.each(RELEASE_NAMES)('%s', (release) => {
     expect(n.seen()).toEqual([[1, 0, 'notif']])
   })
 
-  it('URING vector 68: SENDMSG_ZC with a registered buffer is of 6.18', () => {
+  it('URING vector 68, R-URING-59: SENDMSG_ZC with a registered buffer is of 6.18', () => {
     const n = new Net(release)
     n.buffer(n.a, P)
     const iovecs = [0, 200, 100].map((offset) => ({ base: n.a + offset, length: 1 }))

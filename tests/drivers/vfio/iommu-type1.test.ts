@@ -14,6 +14,7 @@ import {
   type UnmapDma,
 } from '../../../src/drivers/vfio/iommu-type1.ts'
 import { vfioPinPages, vfioUnpinPages } from '../../../src/drivers/vfio/mdev.ts'
+import { openIoUring } from '../../../src/io_uring/facade.ts'
 import { ioMemoryKind, remapPfnRange, type IoMemoryKindOptions } from '../../../src/mm/io-memory.ts'
 import { pmdIndex, pteSlot, type Leaf } from '../../../src/mm/page-table.ts'
 import { PageArray } from '../../../src/mm/page-array.ts'
@@ -354,6 +355,17 @@ describe.each(RELEASES)('VFIO_IOMMU_MAP_DMA on %s', (release) => {
     rig.app.setLimit('memlock', 100 * P)
     rig.app.mlock(at, 4 * P)
     expect(rig.app.mm!.lockedVm).toBe(12)
+  })
+
+  it('R-VFIO-14 what io_uring has charged to the user leaves the limit of the address space whole', () => {
+    const rig = new Rig(release, { limit: 100 })
+    const container = ready(rig.app)
+    const at = rig.memory('rw200')
+    openIoUring(rig.app, { entries: 1 }).registerBuffers([{ base: at, length: 90 * P }])
+    expect(rig.locked()).toBeGreaterThanOrEqual(90)
+    expect(map(container, at, 100)).toBe(0)
+    expect(rig.app.mm!.lockedVm).toBe(100)
+    expect(answer(() => map(container, at, 1, { iova: 0x900000 }))).toBe('-ENOMEM')
   })
 
   it('R-VFIO-4 CAP_IPC_LOCK lifts the limit, the charge stays', () => {
