@@ -18,6 +18,11 @@ import { isMachineWide, type Program } from './program.ts'
 import { stepKind, type Step } from './steps.ts'
 
 export const MACHINE_TAKEN = 'another run has kept the pin counters and huge pages to itself for too long'
+/**
+ * How often an agent asks for the machine, 40 s each time: a worker of the same run that is stuck with it is found and
+ * ended after 60 s.
+ */
+const LOCK_TRIES = 3
 const SHOW_EVERYTHING = 'obs 5 runs'
 const SHOW_ALL_BUT_PINS = 'obs 5 runs nopins'
 
@@ -89,8 +94,7 @@ export class KernelDriver implements Driver {
     }
     // what is still pinned is released before somebody else counts
     if (wide) lines.push('reset', 'unlock')
-    const replies = await this.#agent.send(lines)
-    this.#checkPreparation(before, replies)
+    const replies = await this.#made(lines, before.length)
     for (const { busy } of replies) this.#busy += (busy ?? 0) / 1000
     let next = before.length
     return plan.map((part, i) => {
@@ -100,11 +104,15 @@ export class KernelDriver implements Driver {
     })
   }
 
-  #checkPreparation(lines: readonly string[], replies: readonly OracleReply[]): void {
-    for (const [i, line] of lines.entries()) {
-      const { e } = replies[i]!
-      if (line === 'lock' && e !== 0) throw new HostError('unsupported', MACHINE_TAKEN)
-      if (e !== 0) throw new AgentTrouble(`${line} failed: ${JSON.stringify(replies[i])}`)
+  /** The replies to all lines, the first of which prepare the agent: without them the others say nothing. */
+  async #made(lines: readonly string[], preparing: number): Promise<readonly OracleReply[]> {
+    for (let tries = 1; ; tries++) {
+      const replies = await this.#agent.send(lines)
+      const failed = replies.slice(0, preparing).findIndex(({ e }) => e !== 0)
+      if (failed < 0) return replies
+      if (lines[failed] !== 'lock')
+        throw new AgentTrouble(`${lines[failed]} failed: ${JSON.stringify(replies[failed])}`)
+      if (tries === LOCK_TRIES) throw new HostError('unsupported', MACHINE_TAKEN)
     }
   }
 
