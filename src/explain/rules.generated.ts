@@ -1002,6 +1002,8 @@ export const ruleSentences: Readonly<Record<string, string>> = {
     'A large folio of a memory file is split at a hole or at the end of a truncation when it sticks out: it is halved around the first page of the hole until that page is alone, then what holds the first…',
   'R-HUGE-66':
     'Faults on a large folio of a memory file: 2 MiB, no table there, the VMA holds the whole aligned 2 MiB and is not VM_NOHUGEPAGE: a PMD, also for reading in private mappings; a write to a private one…',
+  'R-HUGE-67':
+    'Advice (MADV_COLD, PAGEOUT, FREE) leaves a large folio alone that others map, too, silently, and splits it otherwise (R-HUGE-26) where it is advised in part; what counts as others.',
   'R-IOMMUFD-1':
     'Generic ioctl: size word unreadable EFAULT; unknown command ENOTTY; size below minimum EINVAL; larger with non-zero tail E2BIG.',
   'R-IOMMUFD-2': 'IOMMU_IOAS_MAP order: 1. unknown flags or reserved field → EOPNOTSUPP.',

@@ -40,8 +40,9 @@ export function* fileRead(k: Kernel, file: OpenFile, offset: number, iter: IovIt
   while (done < wanted) {
     const at = offset + done
     if (readWrite !== 'zero' && at >= mapping.size) break
-    const end = readWrite === 'zero' ? offset + wanted : Math.min(offset + wanted, mapping.size)
-    const most = Math.min(PAGE_SIZE - (at % PAGE_SIZE), end - at)
+    // no sum: beyond 2^53 only the difference of two positions is exact
+    const left = readWrite === 'zero' ? Infinity : mapping.size - at
+    const most = Math.min(PAGE_SIZE - (at % PAGE_SIZE), wanted - done, left)
     const pfn = readWrite === 'zero' ? 0 : yield* pageToRead(k, mapping, at)
     if (pfn < 0) return done > 0 ? done : pfn
     // who frees the page while the copy sleeps finds it held
@@ -149,6 +150,8 @@ function* writePages(k: Kernel, mapping: AddressSpace, offset: number, iter: Iov
     k.memory.put(pfn)
     // even where nothing was copied: the page was begun at this place, and the disk does not know
     if (isOnDisk(mapping) && at + copied > mapping.size) storageOf(k, mapping)
+    if (at + copied - at !== copied)
+      throw new Unmodelled('the end of a file beyond 2^53 bytes, which no number here is', 'R-FLT-173')
     mapping.size = Math.max(mapping.size, at + copied)
     done += copied
     if (copied === 0 && !writePrefaults && !(yield* iter.faultIn(most)))

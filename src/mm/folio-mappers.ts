@@ -14,9 +14,38 @@ export function isMappedOnlyBy(k: Kernel, mm: Mm, head: number): boolean {
   return mappingsIn(k, mm, head, total) === total
 }
 
-/** `folio_maybe_mapped_shared`: not all mappings of a large folio are in this mm. */
+/**
+ * `folio_maybe_mapped_shared`, before 6.18 `folio_likely_mapped_shared`: other address spaces map a large folio, too,
+ * as far as the release can tell. 6.12 guesses: where the numbers do not decide, its first page stands for all.
+ * @rule R-HUGE-67
+ */
 export function isMappedShared(k: Kernel, mm: Mm, head: number): boolean {
-  return !isMappedOnlyBy(k, mm, head)
+  if (k.release.fault.largeFolioSharing !== 'first-page') return !isMappedOnlyBy(k, mm, head)
+  const { frames } = k.memory
+  const total = frames.totalMapcount(head)
+  if (total <= 1) return false
+  return frames.entireMapcount(head) > 0 || total > frames.nrPages(head) || frames.mapcount[head]! > 1
+}
+
+/** Which mappings advice looks at: of the page it is at, or, for MADV_FREE, of the whole folio. */
+export type SharedAdvice = 'aging' | 'lazyfree'
+
+/**
+ * Advice leaves a large folio alone that others seem to map, too. Up to 6.6 that is said of one page.
+ * @param pfn the page at this entry; null for a huge entry
+ * @rule R-HUGE-67
+ */
+export function adviceSpares(
+  k: Kernel,
+  mm: Mm,
+  head: number,
+  pfn: number | null,
+  kind: SharedAdvice,
+): boolean {
+  if (k.release.fault.largeFolioSharing !== 'page') return isMappedShared(k, mm, head)
+  const { frames } = k.memory
+  if (kind === 'lazyfree' && pfn === null) return frames.totalMapcount(head) !== 1
+  return frames.pageMapcount(kind === 'aging' ? (pfn ?? head) : head) !== 1
 }
 
 /**

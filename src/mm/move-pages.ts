@@ -197,7 +197,7 @@ function isShared(k: Kernel, mm: Mm, pfn: number): boolean {
   const { frames } = k.memory
   const head = frames.head(pfn)
   if (!k.release.mm.movePagesByFolio || !frames.isLarge(head)) return frames.pageMapcount(pfn) > 1
-  return frames.entireMapcount(head) > 1 || (!frames.has(head, PG_HUGETLB) && isMappedShared(k, mm, head))
+  return frames.has(head, PG_HUGETLB) ? frames.entireMapcount(head) > 1 : isMappedShared(k, mm, head)
 }
 
 /**

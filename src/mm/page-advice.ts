@@ -13,7 +13,7 @@ import {
 import { mayHaveLargeFolios, splitFileFolio } from './file-folio.ts'
 import { mayWriteInode } from './file.ts'
 import { beginRead, readIntoCache } from './filemap.ts'
-import { isMappedShared } from './folio-mappers.ts'
+import { adviceSpares, type SharedAdvice } from './folio-mappers.ts'
 import { canSplitFolio, splitFolio } from './folio-split.ts'
 import { splitHugePmd } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
@@ -44,6 +44,8 @@ interface AdviceVisitor {
   folio(head: number, entry: HugePmd | Leaf, slot: number | null, pmd: number): boolean
   /** pages that are present do not matter: folios stay whole */
   readonly absentOnly?: true
+  /** what keeps it from folios that others map, too */
+  readonly sharing: SharedAdvice
   /** an entry that is not present */
   nonpresent?(leaf: Leaf, slot: number): void
 }
@@ -55,6 +57,7 @@ interface AdviceVisitor {
 export function adviseCold(k: Kernel, mm: Mm, vma: Vma, start: number, end: number): void {
   const { frames } = k.memory
   visitPages(k, mm, vma, start, end, {
+    sharing: 'aging',
     page(leaf, slot, pfn) {
       if (frames.mapcount[pfn] !== 1 || !frames.has(pfn, PG_LRU)) return
       leaf.bits[slot]! &= ~PTE_ACCESSED
@@ -78,6 +81,7 @@ export function advisePageout(k: Kernel, mm: Mm, vma: Vma, start: number, end: n
   // pages of a file are left to those who may write it
   const anonOnly = !vma.isAnonymous && !mayWriteInode(k.current, vma.file!.mapping)
   visitPages(k, mm, vma, start, end, {
+    sharing: 'aging',
     page(leaf, slot, pfn) {
       if (frames.mapcount[pfn] !== 1 || (frames.flags[pfn]! & (PG_LRU | PG_LOCKED)) !== PG_LRU) return
       if (anonOnly && !frames.has(pfn, PG_ANON)) return
@@ -104,6 +108,7 @@ export function advisePageout(k: Kernel, mm: Mm, vma: Vma, start: number, end: n
  */
 export function adviseFree(k: Kernel, mm: Mm, vma: Vma, start: number, end: number): void {
   visitPages(k, mm, vma, start, end, {
+    sharing: 'lazyfree',
     page(leaf, slot, pfn) {
       if (freesLazily(k, pfn)) clearBits(leaf, slot, PTE_DIRTY | PTE_ACCESSED, 1)
     },
@@ -159,6 +164,7 @@ export function adviseWillNeed(k: Kernel, mm: Mm, vma: Vma, start: number, end: 
   }
   visitPages(k, mm, vma, start, end, {
     absentOnly: true,
+    sharing: 'aging',
     page() {},
     folio: () => true,
     nonpresent(leaf, slot) {
@@ -231,13 +237,13 @@ function splits(
   const { frames } = k.memory
   const anon = frames.has(head, PG_ANON)
   if ((entry.bits & PTE_PRESENT) === 0 || k.isHugeZero(head) || !(anon || canBeSplit(k, head))) return false
-  if (isMappedShared(k, mm, head)) return false
+  if (adviceSpares(k, mm, head, null, visitor.sharing)) return false
   if (whole && visitor.folio(head, entry, null, pmd)) return false
   // it is mapped nowhere then
   if (!anon) return splitFileFolio(k, head, null)
   if (!canSplitFolio(k, head)) return false
   splitHugePmd(k, mm, vma, pmd)
-  return splitFolio(k, head, whole)
+  return splitForAdvice(k, head, whole)
 }
 
 function visitLeaf(
@@ -250,6 +256,8 @@ function visitLeaf(
   visitor: AdviceVisitor,
 ): void {
   const { frames } = k.memory
+  // up to 6.6 no folio is advised as a whole here, and one that is left alone ends the table
+  const pageByPage = k.release.fault.largeFolioSharing === 'page'
   for (let slot = first; slot < end; slot++) {
     const bits = leaf.bits[slot]!
     if ((bits & PTE_PRESENT) === 0) {
@@ -261,12 +269,12 @@ function visitLeaf(
     if (frames.isLarge(pfn)) {
       const head = frames.head(pfn)
       const run = folioRun(k, leaf, slot, end)
-      const whole = run === frames.nrPages(head)
+      const whole = run === frames.nrPages(head) && !pageByPage
       const kept =
-        isMappedShared(k, mm, head) ||
+        adviceSpares(k, mm, head, pfn, visitor.sharing) ||
         (whole && visitor.folio(head, leaf, slot, pmd)) ||
-        // what is swapped out as a whole is split in this model only (R-HUGE-37)
-        !(frames.has(head, PG_ANON) ? splitFolio(k, head, whole) : splitFileFolio(k, head, null))
+        !(frames.has(head, PG_ANON) ? splitForAdvice(k, head, whole) : splitFileFolio(k, head, null))
+      if (kept && pageByPage) return
       if (kept) {
         slot += run - 1
         continue
@@ -277,6 +285,15 @@ function visitLeaf(
     }
     visitor.page(leaf, slot, pfn)
   }
+}
+
+/**
+ * A folio that is advised in part, or paged out. What there is room for is swapped out as a whole, and split in this
+ * model only: its pages of zeros stay pages.
+ * @rule R-HUGE-37
+ */
+function splitForAdvice(k: Kernel, head: number, whole: boolean): boolean {
+  return splitFolio(k, head, whole && k.swap.hasRoom(k.memory.frames.nrPages(head)))
 }
 
 /** It is cached by a file that lets its large folios be split. */

@@ -49,6 +49,11 @@ export class SwapArea implements PageHolder {
     return this.#total > 0 && (this.#total - this.used) * 2 < this.#total
   }
 
+  /** Whether so many pages can be swapped out. */
+  hasRoom(pages: number): boolean {
+    return this.used + pages <= this.#total
+  }
+
   /** Adds a device of so many slots (pages). */
   swapon(slots: number): void {
     this.#total += slots
@@ -76,7 +81,7 @@ export class SwapArea implements PageHolder {
    * @returns false when there is no room
    */
   addPage(pfn: number): boolean {
-    if (this.used >= this.#total) return false
+    if (!this.hasRoom(1)) return false
     const slot = this.allocate()
     this.#slots.get(slot)!.count = 0
     this.addToCache(slot, pfn)

@@ -86,6 +86,14 @@ describe('read(2) and write(2) through the page cache', () => {
     expect(w.write(file, 5, '')).toBe(0)
   })
 
+  it('R-FLT-173 an end of the file that is no number of 53 bits is not guessed at', () => {
+    const w = new Files()
+    const file = w.memfd(0)
+    expect(w.write(file, 2 ** 62, 'a'.repeat(1024))).toBe(1024)
+    expect([file.mapping.size, w.read(file, 2 ** 62, 5)]).toEqual([2 ** 62 + 1024, 'aaaaa'])
+    expect(() => w.write(file, 2 ** 63 - 4096, 'a')).toThrow(Unmodelled)
+  })
+
   it.each(RELEASE_NAMES.map((release) => [release, release === '6.18'] as const))(
     'FLT vector 72, R-FLT-174: %s: a write that fails with EFAULT has moved the end of the file: %s',
     (release, moves) => {

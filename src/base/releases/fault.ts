@@ -6,6 +6,11 @@ export interface FaultSwitches {
   readonly unshareCopiesFilePages: boolean
   /** wp fault on a non-exclusive page of a large folio (R-HUGE-20) */
   readonly largeFolioReuse: 'last-mapped-page' | 'never' | 'sole-mm'
+  /**
+   * what stands for "others map this large folio, too": the mappings of one of its pages, a guess from its first page
+   * and their number, or a count for two address spaces (R-HUGE-67)
+   */
+  readonly largeFolioSharing: 'page' | 'first-page' | 'two-mms'
   /** a write to the huge zero PMD allocates a whole THP: 6.18 (R-HUGE-14) */
   readonly hugeZeroWriteAllocatesThp: boolean
   /** the page cache has a hugetlb folio once for each of its pages, as any other: from 6.7 on; before once, by its number in the file (R-HUGE-1, R-AS-111) */
@@ -70,6 +75,7 @@ export interface FaultSwitches {
 const r61: FaultSwitches = {
   unshareCopiesFilePages: false,
   largeFolioReuse: 'last-mapped-page',
+  largeFolioSharing: 'page',
   hugeZeroWriteAllocatesThp: false,
   hugetlbCachePerPage: false,
   swapInReadWritable: false,
@@ -110,6 +116,7 @@ const r612: FaultSwitches = {
   collapseTellsUffd: true,
   hintsSparePinned: true,
   largeFolioReuse: 'never',
+  largeFolioSharing: 'first-page',
   hugetlbCachePerPage: true,
   directWriteStopsEarly: true,
   writePrefaultsHuge: true,
@@ -131,6 +138,7 @@ export const faultSwitches: Readonly<Record<ReleaseName, FaultSwitches>> = {
   '6.18': {
     ...r612,
     largeFolioReuse: 'sole-mm',
+    largeFolioSharing: 'two-mms',
     hugetlbZapRestoresReservation: 'always',
     hugeZeroWriteAllocatesThp: true,
     failedDiscardSwapbacks: false,
