@@ -27,7 +27,7 @@ export function isMappedShared(k: Kernel, mm: Mm, head: number): boolean {
   return frames.entireMapcount(head) > 0 || total > frames.nrPages(head) || frames.mapcount[head]! > 1
 }
 
-/** Which mappings advice looks at: of the page it is at, or, for MADV_FREE, of the whole folio. */
+/** MADV_COLD and PAGEOUT, or MADV_FREE: up to 6.6 they look at mappings of different pages. */
 export type SharedAdvice = 'aging' | 'lazyfree'
 
 /**
@@ -56,7 +56,7 @@ export function adviceSpares(
 export function noteMapper(k: Kernel, mm: Mm, head: number): void {
   const { uncounted } = k.memory.frames
   // two address spaces are known exactly
-  if (k.release.fault.largeFolioReuse !== 'sole-mm' || k.mms.size < 3) return
+  if (k.release.fault.largeFolioSharing !== 'two-mms' || k.mms.size < 3) return
   const others = uncounted.get(head)
   if (others?.has(mm.id) === true) return
   const total = k.memory.frames.totalMapcount(head)
