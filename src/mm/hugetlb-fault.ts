@@ -1,4 +1,5 @@
 import { PREEMPT, type Kthread } from '../base/kthread.ts'
+import { Unmodelled } from '../base/unmodelled.ts'
 import { PMD_SIZE } from '../base/units.ts'
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY } from '../memory/page-flags.ts'
 import {
@@ -186,7 +187,7 @@ function writeProtected(k: Kernel, mm: Mm, vma: Vma, address: number, entry: Hug
   if (copy === 0) {
     if (isOwner && isAnon) {
       takeFromOthers(k, vma, address, head)
-      if (frames.entireMapcount(head) === 1) return reuse(k, vma, entry, isUnshare)
+      return reuse(k, vma, entry, isUnshare)
     }
     return refuseFault(
       k,
@@ -221,24 +222,37 @@ function reuse(k: Kernel, vma: Vma, entry: HugePmd, isUnshare: boolean): number 
 }
 
 /**
- * The owner was promised its pages: when there is none for a copy, those who only inherited the page lose
- * it, and find SIGBUS instead from then on.
+ * The owner was promised its pages: when there is none for a copy, those who only inherited the page lose it, and find
+ * SIGBUS instead from then on. Each mapping of this place in the file is looked for it at the owner's address, whatever
+ * its own is: where a process has several, the first one is marked although another may have shown the page.
+ * @throws Unmodelled where which is first is not known, and where the page cannot be had back
  * @rule R-HUGE-48
  */
 function takeFromOthers(k: Kernel, maybeWatched: Vma, address: number, head: number): void {
   const owner = unwatched(maybeWatched)
+  const { mapping } = owner.file!
   const index = hugetlbIndex(owner, address)
-  for (const vma of owner.file!.mapping.mappers) {
-    if (vma === owner || vma.mm === null || (vma.flags & VM_MAYSHARE) !== 0 || isReservationOwner(vma))
-      continue
-    const { pageSize } = owner.file!.mapping
+  const pmd = firstPart(owner, pmdIndex(address))
+  const losers = new Map<Mm, Vma[]>()
+  for (const vma of mapping.mappers) {
+    const { mm } = vma
+    if (vma === owner || mm === null || (vma.flags & VM_MAYSHARE) !== 0 || isReservationOwner(vma)) continue
     const base = Math.floor(vma.pgoff / pagesPerHuge(vma))
-    const at = vma.start + (index - base) * pageSize
-    if (at < vma.start || at >= vma.end) continue
-    const entry = vma.mm.pageTable.pmd(pmdIndex(at))
+    if (index < base || index >= base + (vma.end - vma.start) / mapping.pageSize) continue
+    const entry = mm.pageTable.pmd(pmd)
     if (!(entry instanceof HugePmd) || entry.pfn !== head) continue
-    vma.hugetlb = { map: null, unmapped: true }
-    unmapHugetlb(k, vma.mm, vma, pmdIndex(at), false)
-    k.observer?.({ type: 'zap', mm: vma.mm.id, start: at, end: at + pageSize })
+    if (mm === owner.mm) throw new Unmodelled('a huge page that its owner takes from itself', 'R-HUGE-48')
+    losers.set(mm, [...(losers.get(mm) ?? []), vma])
   }
+  for (const [mm, vmas] of losers) {
+    const [first, second] = vmas.sort((a, b) => a.pgoff - b.pgoff) as [Vma, Vma | undefined]
+    if (first.pgoff === second?.pgoff)
+      throw new Unmodelled('which of several mappings of a huge page loses it', 'R-HUGE-48')
+    first.hugetlb = { map: null, unmapped: true }
+    unmapHugetlb(k, mm, first, pmd, false)
+    const start = pmd * PMD_SIZE
+    k.observer?.({ type: 'zap', mm: mm.id, start, end: start + mapping.pageSize })
+  }
+  if (k.memory.frames.entireMapcount(head) > 1)
+    throw new Unmodelled('a huge page that somebody has moved, and its owner wants back', 'R-HUGE-48')
 }

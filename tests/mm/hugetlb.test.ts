@@ -11,7 +11,7 @@ import {
   punchHugetlb,
   truncateHugetlb,
 } from '../../src/mm/hugetlb.ts'
-import type { Kernel } from '../../src/mm/kernel.ts'
+import { Kernel } from '../../src/mm/kernel.ts'
 import { madvise } from '../../src/mm/madvise.ts'
 import {
   MADV_DONTNEED,
@@ -403,6 +403,34 @@ describe.each(RELEASES)('hugetlb, %s', (release) => {
     exit(second)
     expect(touch(first, BASE, true)).toBe('ok')
     exit(first)
+  })
+
+  it('R-HUGE-48 of two mappings of the place the first in the file is marked, whichever shows the page', () => {
+    const { app, k } = lab(release, 4)
+    const file = memfd(k, 3)
+    const [low, high] = [hugePage(4), hugePage(8)]
+    map(app, high, PMD_SIZE, { file, flags: MAP_PRIVATE, offset: PMD_SIZE })
+    map(app, low, 2 * PMD_SIZE, { file, flags: MAP_PRIVATE })
+    touch(app, high, true)
+    const child = fork(app)
+    expect(touch(child, low, true)).toBe('ok')
+    touch(app, high, true)
+    expect(entryAt(child, high)).toBeNull()
+    unmap(app, low, 2 * PMD_SIZE)
+    expect([touch(child, low + PMD_SIZE, true), touch(child, high, true)]).toEqual(['SIGBUS(2)', 'ok'])
+    exit(child)
+  })
+
+  it('R-HUGE-48 where both begin at one page of the file, which is marked is not guessed at', () => {
+    // it stops in the middle of the fault, so that there is nothing to audit
+    const k = new Kernel({ release, zones: { normal: 16_384 } })
+    hugetlbPool(k).resize(2)
+    const app = testTask(k)
+    const file = memfd(k, 1)
+    for (const at of [BASE, hugePage(4)]) map(app, at, PMD_SIZE, { file, flags: MAP_PRIVATE })
+    touch(app, BASE, true)
+    fork(app)
+    expect(() => touch(app, BASE, true)).toThrow('Unmodelled')
   })
 
   it('HUGE vector H28: one page, fork, the child writes: SIGBUS, it still reads; its pin is refused', () => {
