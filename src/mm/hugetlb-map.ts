@@ -176,7 +176,8 @@ export function copyHugetlb(
     alignParts(parent, parentVma, pmd)
   }
   memory.get(head)
-  mapHugetlb(k, child, pmd, head, entry.bits & ~(PTE_ACCESSED | (watched ? 0 : PTE_UFFD_WP)))
+  const keepsUffdWp = watched || k.release.fault.hugetlbForkKeepsUffdWp
+  mapHugetlb(k, child, pmd, head, entry.bits & ~(PTE_ACCESSED | (keepsUffdWp ? 0 : PTE_UFFD_WP)))
   return 0
 }
 

@@ -31,6 +31,29 @@ describe('the engine under random programs', () => {
   )
 })
 
+describe('what is not modelled', () => {
+  it('R-HUGE-48 which of two mappings of the same place loses a page that the owner takes', () => {
+    const pool = { free: 2, reserved: 0 }
+    const driver = new EngineDriver({ ...engineSetup, arena: { start: 2 ** 44, pages: 4608 }, pool })
+    const map = { by: 0, op: 'mmap', length: 2 ** 21, prot: 3, flags: 0x12, file: 1, offset: 0 } as const
+    const seen = driver.runNow({
+      formatVersion: PROGRAM_FORMAT,
+      theme: 'hugetlb',
+      steps: [
+        { by: 0, op: 'hugefd', file: 1, size: 0 },
+        { ...map, at: 0 },
+        { ...map, at: 2 ** 21 },
+        { by: 0, op: 'touch', at: 2 ** 21 },
+        { by: 0, op: 'fork', child: 1 },
+        { by: 0, op: 'touch', at: 2 ** 21 },
+      ],
+    })
+    expect(seen.at(-1)).toEqual({
+      unmodelled: 'Unmodelled: which of several mappings of a huge page loses it (R-HUGE-48)',
+    })
+  })
+})
+
 describe('programs whose answers differ between releases', () => {
   it.each([
     ['6.1', 95],

@@ -31,6 +31,8 @@ export interface FaultSwitches {
   readonly dontneedFreesTables: boolean
   /** unmapping a page of a private hugetlb mapping gives its owner the reservation back: 6.12 on, there only when no child maps it any more (R-HUGE-51, R-HUGE-52) */
   readonly hugetlbZapRestoresReservation: 'never' | 'last-mapping' | 'always'
+  /** fork leaves a present hugetlb entry its uffd-wp bit also where nobody watches the child: seen on 6.1, not on 6.12 and 6.18 (R-HUGE-50) */
+  readonly hugetlbForkKeepsUffdWp: boolean
   /** a hole that ends inside the first page of a disk file unmaps the file from there on, as it always does with a memory file: seen on 6.12 and 6.18 (R-FLT-75) */
   readonly holeInFirstPageUnmapsDiskFile: boolean
   /** fault-around maps nothing when the first folio it finds is the file's last one and the page table is new: seen on 6.12 and 6.18, not on 6.1 (R-FLT-39) */
@@ -86,6 +88,7 @@ const r61: FaultSwitches = {
   countsEveryAttempt: true,
   dontneedFreesTables: false,
   hugetlbZapRestoresReservation: 'never',
+  hugetlbForkKeepsUffdWp: true,
   holeInFirstPageUnmapsDiskFile: false,
   lastFolioBringsNoTable: false,
   codeIsReadAhead: false,
@@ -123,6 +126,7 @@ const r612: FaultSwitches = {
   splitMapsZeroPage: true,
   swapInReadWritable: true,
   hugetlbZapRestoresReservation: 'last-mapping',
+  hugetlbForkKeepsUffdWp: false,
   holeInFirstPageUnmapsDiskFile: true,
   lastFolioBringsNoTable: true,
   onceOfHead: false,
