@@ -236,7 +236,8 @@ function copyLeaf(
           cow &&
           (order === 0 ? (refcount[pfn]! + 1) >>> 0 >= GUP_PIN_COUNTING_BIAS : refcount[head + 1]! > 0)
         ) {
-          error = copyPinnedPage(k, child, childVma, target, slot, base + slot * PAGE_SIZE, pfn)
+          const kept = watched ? word & PTE_UFFD_WP : 0
+          error = copyPinnedPage(k, child, childVma, target, slot, base + slot * PAGE_SIZE, pfn, kept)
           if (error < 0) break
           continue
         }
@@ -280,6 +281,7 @@ function restoreForFork(k: Kernel, vma: Vma, leaf: Leaf, slot: number, base: num
 /**
  * `copy_present_page`: the child gets its own page now, so that what a device writes into the pinned one
  * stays the parent's.
+ * @param uffdWp PTE_UFFD_WP where userfaultfd protects the page and watches the child, too
  * @rule R-FLT-63
  * @rule R-FLT-64
  */
@@ -291,6 +293,7 @@ function copyPinnedPage(
   slot: number,
   address: number,
   pfn: number,
+  uffdWp: number,
 ): number {
   const copy = k.memory.allocFolio(0, { movable: !k.current.memallocPin })
   if (copy === 0) {
@@ -301,7 +304,7 @@ function copyPinnedPage(
   }
   k.memory.contents.copy(pfn, copy)
   addNewAnonPage(k, child, childVma, address, copy)
-  const write = maybeWrite(childVma)
+  const write = uffdWp === 0 ? maybeWrite(childVma) : uffdWp
   target.set(slot, copy, vmPageProt(childVma) | PTE_DIRTY | write)
   k.observer?.({ type: 'fork-copy', mm: child.id, address, from: pfn, to: copy })
   return 0

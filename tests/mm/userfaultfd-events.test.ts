@@ -79,6 +79,23 @@ describe('userfaultfd events', () => {
     expect(write.messages).toEqual([fault(3, at)])
     w.exit(child)
   })
+
+  it('R-FLT-62 the copy of a pinned page that fork makes is protected, too, where the child is watched', () => {
+    const w = new WatchedWorld({ release: '6.18' }, { features: FORK })
+    const at = w.map(2)
+    w.store(at, 1)
+    w.store(at + P, 1)
+    const pages = new PageArray(2)
+    expect(w.ask(pinUserPagesFast(w.k, at, 2, FOLL_WRITE, pages))).toBe(2)
+    w.register(at, 2 * P, MISSING | WP)
+    w.ask(uffdWriteprotect(w.k, w.uffd, w.mm, at, P, 1))
+    const child = w.served(forkMm(w.k, w.mm, 'child'), nothing).result as Mm
+    expect([0, P].map((offset) => w.entry(at + offset, child).bits & PTE_UFFD_WP)).toEqual([PTE_UFFD_WP, 0])
+    expect([w.shows(at, child), w.shows(at + P, child)]).toEqual(['anon X', 'anon X w'])
+    expect(w.pfn(at, child)).not.toBe(w.pfn(at))
+    unpinUserPages(w.k, pages, 2)
+    w.exit(child)
+  })
 })
 
 describe('UFFDIO_MOVE', () => {
