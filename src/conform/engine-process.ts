@@ -98,6 +98,7 @@ export class EngineProcess implements TaskStruct {
     this.limits = { ...parent?.limits }
     this.personality = parent?.personality ?? 0
     if (parent !== null) this.#own = parent.#own
+    this.parent = parent
     addTask(kernel, this)
     this.pipes = new Map([...(parent?.pipes ?? [])].map(([name, end]) => [name, end.get()]))
     this.pairs = new Map(parent?.pairs ?? [])
@@ -194,10 +195,7 @@ export class EngineProcess implements TaskStruct {
   /** fork(2). @returns the child or -errno */
   fork(number: number): EngineProcess | number {
     const mm = this.run(forkMm(this.kernel, this.space, `p${number}`))
-    if (typeof mm === 'number') return mm
-    const child = new EngineProcess(this.kernel, number, mm, this)
-    child.parent = this
-    return child
+    return typeof mm === 'number' ? mm : new EngineProcess(this.kernel, number, mm, this)
   }
 
   /** Its thread that answers userfaultfd events; made at first use. */

@@ -1,5 +1,6 @@
 import type { Kthread } from '../base/kthread.ts'
 import { PAGE_SIZE, pageAlignDown } from '../base/units.ts'
+import type { Snapshot } from '../host/snapshot.ts'
 import type { CurrentTask, Kernel } from '../mm/kernel.ts'
 import { MAX_RW_COUNT } from '../mm/iovec.ts'
 import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../mm/mman.ts'
@@ -11,7 +12,6 @@ import { processVmRw } from '../task/process-vm-access.ts'
 import { WORD, ptraceAttach, ptracePeekWord, ptracePokeData } from '../task/ptrace.ts'
 import { addTask, type TaskStruct } from '../task/task.ts'
 import { pagesOf, shownPages, type Outcome, type Request, type RequestRange } from './request.ts'
-import type { Snapshot } from '../host/snapshot.ts'
 import type { Restored } from './restore.ts'
 
 /** Who the caller is taken to be: one that the ids and Yama let in. */

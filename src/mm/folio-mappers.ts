@@ -4,14 +4,19 @@ import type { Mm } from './mm.ts'
 import { HugePmd, PTE_NONPRESENT_KINDS, PTE_PRESENT, type PmdEntry } from './page-table.ts'
 
 /**
- * Every mapping of a large folio is in this mm, as far as the release can tell: from 6.18 on a folio keeps count
- * for two address spaces at a time, and for a third it never knows.
+ * Every one of the `total` mappings of a large folio is in this mm, as far as the release can tell: from 6.18 on a
+ * folio keeps count for two address spaces at a time, and for a third it never knows.
  * @rule R-HUGE-20
  */
-export function isMappedOnlyBy(k: Kernel, mm: Mm, head: number): boolean {
-  if (k.memory.frames.uncounted.get(head)?.has(mm.id) === true) return false
-  const total = k.memory.frames.totalMapcount(head)
-  return mappingsIn(k, mm, head, total) === total
+export function isMappedOnlyBy(k: Kernel, mm: Mm, head: number, total: number): boolean {
+  const { frames } = k.memory
+  if (frames.uncounted.get(head)?.has(mm.id) === true) return false
+  for (let turn = 0; turn < PLACES; turn++) {
+    const pmd = placeOf(frames.index[head]!, turn)
+    if (mappingsAt(k, mm, pmd, head) === total) return true
+    for (const other of k.mms) if (other !== mm && mappingsAt(k, other, pmd, head) > 0) return false
+  }
+  return mappingsIn(k, mm, head) === total
 }
 
 /**
@@ -20,19 +25,18 @@ export function isMappedOnlyBy(k: Kernel, mm: Mm, head: number): boolean {
  * @rule R-HUGE-67
  */
 export function isMappedShared(k: Kernel, mm: Mm, head: number): boolean {
-  if (k.release.fault.largeFolioSharing !== 'first-page') return !isMappedOnlyBy(k, mm, head)
   const { frames } = k.memory
   const total = frames.totalMapcount(head)
+  if (k.release.fault.largeFolioSharing !== 'first-page') return !isMappedOnlyBy(k, mm, head, total)
   if (total <= 1) return false
   return frames.entireMapcount(head) > 0 || total > frames.nrPages(head) || frames.mapcount[head]! > 1
 }
 
-/** MADV_COLD and PAGEOUT, or MADV_FREE: up to 6.6 they look at mappings of different pages. */
-export type SharedAdvice = 'aging' | 'lazyfree'
-
 /**
- * Advice leaves a large folio alone that others seem to map, too. Up to 6.6 that is said of one page.
+ * Advice leaves a large folio alone that others seem to map, too. Up to 6.6 that is said of one page, and of which one
+ * depends on the advice.
  * @param pfn the page at this entry; null for a huge entry
+ * @param lazyFree MADV_FREE, not COLD or PAGEOUT
  * @rule R-HUGE-67
  */
 export function adviceSpares(
@@ -40,12 +44,12 @@ export function adviceSpares(
   mm: Mm,
   head: number,
   pfn: number | null,
-  kind: SharedAdvice,
+  lazyFree: boolean,
 ): boolean {
   if (k.release.fault.largeFolioSharing !== 'page') return isMappedShared(k, mm, head)
   const { frames } = k.memory
-  if (kind === 'lazyfree' && pfn === null) return frames.totalMapcount(head) !== 1
-  return frames.pageMapcount(kind === 'aging' ? (pfn ?? head) : head) !== 1
+  if (lazyFree && pfn === null) return frames.totalMapcount(head) !== 1
+  return frames.pageMapcount(lazyFree ? head : (pfn ?? head)) !== 1
 }
 
 /**
@@ -59,39 +63,54 @@ export function noteMapper(k: Kernel, mm: Mm, head: number): void {
   if (k.release.fault.largeFolioSharing !== 'two-mms' || k.mms.size < 3) return
   const others = uncounted.get(head)
   if (others?.has(mm.id) === true) return
-  const total = k.memory.frames.totalMapcount(head)
+  const mappers = mappersOf(k, head)
+  if (mappers.has(mm)) return
   let counted = 0
-  for (const other of k.mms) {
-    if (mappingsIn(k, other, head, total) === 0) continue
-    if (other === mm) return
-    if (others?.has(other.id) !== true) counted++
-  }
+  for (const { id } of mappers) if (others?.has(id) !== true) counted++
   if (counted < 2) return
   if (others === undefined) uncounted.set(head, new Set([mm.id]))
   else others.add(mm.id)
 }
 
-/** How many of the `total` mappings of a folio are in this mm. */
-function mappingsIn(k: Kernel, mm: Mm, head: number, total: number): number {
+/** The address spaces that map a folio. */
+function mappersOf(k: Kernel, head: number): Set<Mm> {
   const { frames } = k.memory
-  const end = head + frames.nrPages(head)
-  // Unless it was moved by mremap, a folio is mapped where it was created, whose page number is known
-  // modulo 2^32: eight candidates. Elsewhere only a walk of the whole table can tell.
-  let here = 0
-  let elsewhere = 0
-  for (let turn = 0; turn < 8; turn++) {
-    const pmd = Math.floor((turn * 2 ** 32 + frames.index[head]!) / PTRS_PER_PTE)
-    here += countMappings(mm.pageTable.pmd(pmd), head, end)
-    if (here === total) return here
-    for (const other of k.mms)
-      if (other !== mm) elsewhere += countMappings(other.pageTable.pmd(pmd), head, end)
-    if (here + elsewhere === total) return here
+  const mappers = new Set<Mm>()
+  let left = frames.totalMapcount(head)
+  for (let turn = 0; turn < PLACES && left > 0; turn++) {
+    const pmd = placeOf(frames.index[head]!, turn)
+    for (const mm of k.mms) {
+      const here = mappingsAt(k, mm, pmd, head)
+      if (here > 0) mappers.add(mm)
+      left -= here
+    }
   }
-  here = 0
-  const { pageTable } = mm
+  if (left > 0) for (const mm of k.mms) if (mappingsIn(k, mm, head) > 0) mappers.add(mm)
+  return mappers
+}
+
+/**
+ * Unless it was moved by mremap, a folio is mapped where it was created, whose page number is known modulo 2^32: so
+ * many places. Elsewhere only a walk of the whole table can tell.
+ */
+const PLACES = 8
+
+/** The 2 MiB span of one of those places. */
+function placeOf(pageNumber: number, turn: number): number {
+  return Math.floor((turn * 2 ** 32 + pageNumber) / PTRS_PER_PTE)
+}
+
+/** How many mappings of a folio are in this mm, wherever they are. */
+function mappingsIn(k: Kernel, { pageTable }: Mm, head: number): number {
+  const end = head + k.memory.frames.nrPages(head)
+  let found = 0
   for (let i = pageTable.nextPmd(0, 2 ** 26); i >= 0; i = pageTable.nextPmd(i + 1, 2 ** 26))
-    here += countMappings(pageTable.pmd(i), head, end)
-  return here
+    found += countMappings(pageTable.pmd(i), head, end)
+  return found
+}
+
+function mappingsAt(k: Kernel, { pageTable }: Mm, pmd: number, head: number): number {
+  return countMappings(pageTable.pmd(pmd), head, head + k.memory.frames.nrPages(head))
 }
 
 function countMappings(entry: PmdEntry | null, head: number, end: number): number {

@@ -13,7 +13,7 @@ import {
 import { mayHaveLargeFolios, splitFileFolio } from './file-folio.ts'
 import { mayWriteInode } from './file.ts'
 import { beginRead, readIntoCache } from './filemap.ts'
-import { adviceSpares, type SharedAdvice } from './folio-mappers.ts'
+import { adviceSpares } from './folio-mappers.ts'
 import { canSplitFolio, splitFolio } from './folio-split.ts'
 import { splitHugePmd } from './huge-memory.ts'
 import type { Kernel } from './kernel.ts'
@@ -44,8 +44,8 @@ interface AdviceVisitor {
   folio(head: number, entry: HugePmd | Leaf, slot: number | null, pmd: number): boolean
   /** pages that are present do not matter: folios stay whole */
   readonly absentOnly?: true
-  /** what keeps it from folios that others map, too */
-  readonly sharing: SharedAdvice
+  /** MADV_FREE: of shared folios it spares others than COLD and PAGEOUT do (R-HUGE-67) */
+  readonly lazyFree?: true
   /** an entry that is not present */
   nonpresent?(leaf: Leaf, slot: number): void
 }
@@ -57,7 +57,6 @@ interface AdviceVisitor {
 export function adviseCold(k: Kernel, mm: Mm, vma: Vma, start: number, end: number): void {
   const { frames } = k.memory
   visitPages(k, mm, vma, start, end, {
-    sharing: 'aging',
     page(leaf, slot, pfn) {
       if (frames.mapcount[pfn] !== 1 || !frames.has(pfn, PG_LRU)) return
       leaf.bits[slot]! &= ~PTE_ACCESSED
@@ -81,7 +80,6 @@ export function advisePageout(k: Kernel, mm: Mm, vma: Vma, start: number, end: n
   // pages of a file are left to those who may write it
   const anonOnly = !vma.isAnonymous && !mayWriteInode(k.current, vma.file!.mapping)
   visitPages(k, mm, vma, start, end, {
-    sharing: 'aging',
     page(leaf, slot, pfn) {
       if (frames.mapcount[pfn] !== 1 || (frames.flags[pfn]! & (PG_LRU | PG_LOCKED)) !== PG_LRU) return
       if (anonOnly && !frames.has(pfn, PG_ANON)) return
@@ -108,7 +106,7 @@ export function advisePageout(k: Kernel, mm: Mm, vma: Vma, start: number, end: n
  */
 export function adviseFree(k: Kernel, mm: Mm, vma: Vma, start: number, end: number): void {
   visitPages(k, mm, vma, start, end, {
-    sharing: 'lazyfree',
+    lazyFree: true,
     page(leaf, slot, pfn) {
       if (freesLazily(k, pfn)) clearBits(leaf, slot, PTE_DIRTY | PTE_ACCESSED, 1)
     },
@@ -164,7 +162,6 @@ export function adviseWillNeed(k: Kernel, mm: Mm, vma: Vma, start: number, end: 
   }
   visitPages(k, mm, vma, start, end, {
     absentOnly: true,
-    sharing: 'aging',
     page() {},
     folio: () => true,
     nonpresent(leaf, slot) {
@@ -237,7 +234,7 @@ function splits(
   const { frames } = k.memory
   const anon = frames.has(head, PG_ANON)
   if ((entry.bits & PTE_PRESENT) === 0 || k.isHugeZero(head) || !(anon || canBeSplit(k, head))) return false
-  if (adviceSpares(k, mm, head, null, visitor.sharing)) return false
+  if (adviceSpares(k, mm, head, null, visitor.lazyFree === true)) return false
   if (whole && visitor.folio(head, entry, null, pmd)) return false
   // it is mapped nowhere then
   if (!anon) return splitFileFolio(k, head, null)
@@ -271,7 +268,7 @@ function visitLeaf(
       const run = folioRun(k, leaf, slot, end)
       const whole = run === frames.nrPages(head) && !pageByPage
       const kept =
-        adviceSpares(k, mm, head, pfn, visitor.sharing) ||
+        adviceSpares(k, mm, head, pfn, visitor.lazyFree === true) ||
         (whole && visitor.folio(head, leaf, slot, pmd)) ||
         !(frames.has(head, PG_ANON) ? splitForAdvice(k, head, whole) : splitFileFolio(k, head, null))
       if (kept && pageByPage) return

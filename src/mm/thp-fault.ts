@@ -159,7 +159,7 @@ export function largeAnonReuse(k: Kernel, mm: Mm, pfn: number): boolean {
       return frames.refcount[head] === 1
     case 'sole-mm': {
       const total = frames.totalMapcount(head)
-      return total > 1 && frames.refcount[head] === total && isMappedOnlyBy(k, mm, head)
+      return total > 1 && frames.refcount[head] === total && isMappedOnlyBy(k, mm, head, total)
     }
   }
 }

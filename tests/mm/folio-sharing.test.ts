@@ -38,21 +38,18 @@ const sharings = {
     return child
   },
   /** each one half, so that no page is mapped twice */
-  halves(parent: TestTask): TestTask {
-    const child = fork(parent)
-    touch(parent, page(5), true)
-    unmap(child, 0, 256)
-    advise(parent, 256, 256, MADV_DONTNEED)
-    return child
-  },
+  halves: (parent: TestTask) => apart(parent, 0),
   /** the same, and both the first page */
-  first(parent: TestTask): TestTask {
-    const child = fork(parent)
-    touch(parent, page(5), true)
-    unmap(child, 1, 257)
-    advise(parent, 257, 255, MADV_DONTNEED)
-    return child
-  },
+  first: (parent: TestTask) => apart(parent, 1),
+}
+
+/** By ptes: the first `common` pages both, 256 more the parent, the rest the child. */
+function apart(parent: TestTask, common: number): TestTask {
+  const child = fork(parent)
+  touch(parent, page(5), true)
+  unmap(child, common, common + 256)
+  advise(parent, common + 256, 256 - common, MADV_DONTNEED)
+  return child
 }
 
 describe.each(RELEASES)('R-HUGE-67 %s', (release) => {
